@@ -1,0 +1,198 @@
+"""The frozen records that cross every wall. They import nothing of ours.
+
+A record's ``id`` is a hash of its content, so that equal things are equal, lineage is explicit, and a flipped byte in
+a stored row is noticed when the row is read back.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+Split = Literal["train", "valid", "test", "ood"]
+Verdict = Literal["A", "B", "tie", "unparsed"]
+
+
+def content_hash(*parts: Any) -> str:
+    """16 hex digits of SHA-256 over the canonical JSON of ``parts``; stable across processes and machines."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"), default=_jsonable)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _jsonable(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"cannot hash a {type(value).__name__}")
+
+
+class Record(BaseModel):
+    """Base: frozen, no unknown fields, content-hashed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @cached_property
+    def id(self) -> str:
+        """Content hash over the class name and all fields."""
+        return content_hash(type(self).__name__, self.model_dump(mode="json"))
+
+    def to_line(self) -> str:
+        """One JSON line (no newline), ``id`` first."""
+        return json.dumps({"id": self.id, **self.model_dump(mode="json")}, ensure_ascii=False)
+
+    @classmethod
+    def from_line(cls, line: str | bytes) -> Self:
+        """Inverse of :meth:`to_line`. Raises ``ValueError`` when the stored id does not match the content."""
+        fields = json.loads(line)
+        stored = fields.pop("id", None)
+        record = cls.model_validate(fields)
+        if stored != record.id:
+            raise ValueError(f"stored id {stored} is not the content's id {record.id}")
+        return record
+
+
+def ids_hash(records: Iterable[Record]) -> str:
+    """One hash over the ids of ``records``, in order: the identity of an arrow's input."""
+    return content_hash([record.id for record in records])
+
+
+class Example(Record):
+    """A literal sentence. ``source`` names the data set it is from."""
+
+    text: str
+    split: Split = "train"
+    source: str = ""
+
+
+class Sampling(Record):
+    """How a text was drawn. ``temperature`` 0 and ``beams`` > 1 mean beam search; ``top_p`` 1 is the full nucleus."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    beams: int = 1
+    max_tokens: int = 64
+    seed: int = 0
+    index: int = 0
+
+
+class Response(Record):
+    """A paraphrase of an example. ``author`` is ``teacher:…``, ``student:<checkpoint>``, ``rule:…`` or ``human``."""
+
+    example_id: str
+    text: str
+    author: str
+    sampling: Sampling | None = None
+    call_id: str | None = None
+
+
+class Pair(Record):
+    """Two responses of one example, to be compared."""
+
+    example_id: str
+    a_id: str
+    b_id: str
+    selector: str
+    round: int = 0
+
+
+class Judgment(Record):
+    """One reading of one pair by one judge in one showing.
+
+    ``shown`` is ``ab`` when A stood first. ``p_a`` is the probability that A is better (already mapped back from the
+    showing), or ``None`` where the judge gives no probability. People and critics write the same record.
+    """
+
+    pair_id: str
+    judge: str
+    shown: Literal["ab", "ba"] = "ab"
+    p_a: float | None = None
+    verdict: Verdict
+    question: str = "overall"
+    reason: str = ""
+    call_id: str | None = None
+
+
+class Grade(Record):
+    """An absolute reading of one response: a score in nats of preference and, where predicted, grade probabilities.
+
+    ``broken`` + ``plain`` + ``funny`` = 1 (incoherent or false; coherent and true; coherent, true and funny).
+    """
+
+    response_id: str
+    judge: str
+    score: float
+    broken: float | None = None
+    plain: float | None = None
+    funny: float | None = None
+
+
+class Ranking(Record):
+    """Responses of one example, best first, as its judgments order them.
+
+    ``strength`` is the probability of the order (of its weakest neighbouring step); ``agreement`` says whether the
+    two showings named the same winner (``None`` where a judge shows no order).
+    """
+
+    example_id: str
+    best_first: tuple[str, ...]
+    strength: float
+    agreement: bool | None = None
+    judgment_ids: tuple[str, ...] = ()
+
+
+class Checkpoint(Record):
+    """A trained student. ``path`` is relative to the folder that holds the run's arrows."""
+
+    path: str
+    student: str
+    objective: str
+    round: int
+    parent_id: str | None
+    settings_hash: str
+    data_hash: str
+    weights_hash: str
+
+
+class WinRate(Record):
+    """Candidate against baseline over the inputs of one split.
+
+    ``rate`` is the win-tie rate (WTR, Ravi et al. 2024 sec. 4) with its Wilson 95 % interval ``low``..``high``;
+    ``unparsed`` inputs are outside n = wins + ties + losses. ``length_ratio`` is mean words of candidate over baseline.
+    """
+
+    candidate: str
+    baseline: str
+    judge: str
+    split: str
+    question: str = "overall"
+    wins: int
+    ties: int
+    losses: int
+    unparsed: int = 0
+    rate: float
+    low: float
+    high: float
+    length_controlled: float | None = None
+    length_ratio: float
+
+    @property
+    def n(self) -> int:
+        """Inputs with a verdict."""
+        return self.wins + self.ties + self.losses
+
+
+class Call(Record):
+    """One paid or local request to a language model, with its reply and its cost (``None`` is unknown, not zero)."""
+
+    model: str
+    request: dict[str, Any]
+    reply: dict[str, Any]
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost: float | None = None
+    seconds: float = 0.0
+    attempts: int = 1

@@ -1,0 +1,246 @@
+"""The run folder: one folder an arrow, appended in whole chunks, sealed with a hash, safe to kill at any instant.
+
+``arrows/<name>-<key>/`` holds an arrow's result; the key hashes the arrow's settings and inputs, so that a finished
+arrow is free to run again and variants that share an arrow run it once. Row arrows append ``rows.jsonl`` chunk by
+chunk, each closed by a marker line: a torn chunk is cut off and made again. Built arrows (checkpoints) are made in a
+``.partial`` folder that is renamed when complete. ``done.json`` seals both with sizes and SHA-256.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel
+
+from understudy.errors import DamagedError, DiskError, RunError
+from understudy.records import Record, content_hash
+
+R = TypeVar("R", bound=Record)
+Chunks = Callable[[int], Iterator[Sequence[Record]]]
+
+
+@dataclass
+class StageTime:
+    """One line of the run's diary: seconds of this invocation; ``skipped`` where the arrow was found finished."""
+
+    name: str
+    seconds: float
+    skipped: bool
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk or a forbidden path into one line; whatever was sealed before stays."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM):
+            raise DiskError(
+                f"could not write {path}: {error.strerror}.",
+                "Free some space (or mend the permissions) and run the same command again; finished work is kept.",
+            ) from None
+        raise
+
+
+def write_atomic(path: Path, text: str) -> None:
+    """Write ``text`` to ``path`` through a temporary file, fsync and rename: readers see the old or the new, whole."""
+    temporary = path.with_name(path.name + ".tmp")
+    with disk_errors(path):
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, hex."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass
+class RunFolder:
+    """An open run folder. Use :meth:`open`, which takes the lock and checks the manifest."""
+
+    path: Path
+    shared: Path | None = None
+    stages: list[StageTime] = field(default_factory=list)
+    on_stage: Callable[[str, bool], None] | None = None
+    _lock: Any = None
+
+    @classmethod
+    @contextmanager
+    def open(cls, path: Path, identity: dict[str, Any], *, shared: Path | None = None) -> Iterator[RunFolder]:
+        """Open or create the folder for the recipe whose ``identity`` (settings as JSON) is given.
+
+        Raises :class:`RunError` when another process holds it (naming the PID) or when it belongs to another recipe.
+        """
+        with disk_errors(path):
+            try:
+                path.mkdir(parents=True, exist_ok=True)
+            except (FileExistsError, NotADirectoryError):
+                raise RunError(f"{path} is a file, not a run folder.", "Name another folder with --run.") from None
+        run = cls(path, shared)
+        run._take_lock()
+        try:
+            run._check_identity(identity)
+            yield run
+        finally:
+            run._lock.close()
+
+    def _take_lock(self) -> None:
+        with disk_errors(self.path):
+            self._lock = open(self.path / "lock", "a+", encoding="utf-8")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.seek(0)
+            holder = self._lock.read().strip() or "unknown"
+            self._lock.close()
+            raise RunError(f"{self.path} is in use by process {holder}.", "Wait for it, or choose another --run folder.") from None
+        self._lock.truncate(0)
+        self._lock.write(str(os.getpid()))
+        self._lock.flush()
+
+    def _check_identity(self, identity: dict[str, Any]) -> None:
+        manifest, key = self.path / "manifest.json", content_hash(identity)
+        if manifest.exists():
+            held = json.loads(manifest.read_text(encoding="utf-8"))
+            if held.get("identity") != key:
+                raise RunError(
+                    f"{self.path} holds a run of another recipe ({held.get('name')!r}, settings {held.get('identity')}; now {key}).",
+                    "Use its own recipe, or name a new folder with --run.",
+                )
+            return
+        others = [entry.name for entry in self.path.iterdir() if entry.name not in ("lock", "manifest.json.tmp")]
+        if others:
+            raise RunError(f"{self.path} is not a run folder: it holds {sorted(others)[0]!r}.", "Name a new or empty folder.")
+        manifest_text = {"name": identity.get("name"), "identity": key, "recipe": identity}
+        write_atomic(manifest, json.dumps(manifest_text, indent=2, ensure_ascii=False))
+
+    @property
+    def arrows(self) -> Path:
+        """The folder of arrows: the run's own, or the one an experiment's variants share."""
+        return self.shared or self.path / "arrows"
+
+    def rows(self, name: str, kind: type[R], key: Sequence[Any], chunks: Chunks) -> list[R]:
+        """The rows of arrow ``name``, made by ``chunks`` if they are not there.
+
+        ``chunks(start)`` yields lists of records from chunk number ``start`` on and must give the same chunks whatever
+        ``start`` is: that is what makes a resumed arrow equal to an uninterrupted one.
+        """
+        folder = self.arrows / f"{name}-{content_hash(name, *key)}"
+        started = time.monotonic()
+        if (folder / "done.json").exists():
+            found = _read_sealed(folder, kind)
+            self._note(name, time.monotonic() - started, skipped=True)
+            return found
+        self._announce(name)
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            kept, chunk = _cut_torn_chunk(folder / "rows.jsonl")
+            rows: list[R] = [kind.from_line(line) for line in kept]
+            with open(folder / "rows.jsonl", "a", encoding="utf-8") as file:
+                for made in chunks(chunk):
+                    rows.extend(made)  # type: ignore[arg-type]
+                    lines = [record.to_line() for record in made] + [json.dumps({"chunk": chunk, "rows": len(made)})]
+                    file.write("\n".join(lines) + "\n")
+                    file.flush()
+                    os.fsync(file.fileno())
+                    chunk += 1
+            _seal(folder, ["rows.jsonl"], {"rows": len(rows)})
+        self._note(name, time.monotonic() - started, skipped=False)
+        return rows
+
+    def built(self, name: str, key: Sequence[Any], build: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+        """The folder of a built arrow and the facts ``build`` returned; ``build`` fills a folder that may hold its own
+        resumable state from an interrupted run."""
+        folder = self.arrows / f"{name}-{content_hash(name, *key)}"
+        started = time.monotonic()
+        if (folder / "done.json").exists():
+            facts = _check_seal(folder)
+            self._note(name, time.monotonic() - started, skipped=True)
+            return folder, facts
+        self._announce(name)
+        partial = folder.with_name(folder.name + ".partial")
+        with disk_errors(folder):
+            partial.mkdir(parents=True, exist_ok=True)
+            facts = build(partial)
+            shutil.rmtree(partial / "resume", ignore_errors=True)
+            _seal(partial, sorted(str(p.relative_to(partial)) for p in partial.rglob("*") if p.is_file()), facts)
+            os.replace(partial, folder)
+        self._note(name, time.monotonic() - started, skipped=False)
+        return folder, facts
+
+    def _announce(self, name: str) -> None:
+        if self.on_stage:
+            self.on_stage(name, False)
+
+    def _note(self, name: str, seconds: float, *, skipped: bool) -> None:
+        self.stages.append(StageTime(name, round(seconds, 3), skipped))
+        if skipped and self.on_stage:
+            self.on_stage(name, True)
+
+
+def _cut_torn_chunk(path: Path) -> tuple[list[str], int]:
+    """Lines of the complete chunks and their number; cuts off whatever follows the last marker."""
+    if not path.exists():
+        return [], 0
+    whole: list[str] = []
+    pending: list[str] = []
+    chunks = end = position = 0
+    for raw in path.read_bytes().splitlines(keepends=True):
+        position += len(raw)
+        line = raw.decode("utf-8", errors="replace")
+        if line.startswith('{"chunk":') and line.endswith("\n"):
+            whole += pending
+            pending, chunks, end = [], chunks + 1, position
+        else:
+            pending.append(line)
+    with open(path, "r+b") as file:
+        file.truncate(end)
+    return whole, chunks
+
+
+def _seal(folder: Path, names: Sequence[str], facts: dict[str, Any]) -> None:
+    files = {name: file_sha256(folder / name) for name in names}
+    write_atomic(folder / "done.json", json.dumps({"files": files, "facts": facts}, indent=1, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"cannot store a {type(value).__name__}")
+
+
+def _check_seal(folder: Path) -> dict[str, Any]:
+    try:
+        seal = json.loads((folder / "done.json").read_text(encoding="utf-8"))
+        damaged = [name for name, sha in seal["files"].items() if not (folder / name).exists() or file_sha256(folder / name) != sha]
+    except (ValueError, KeyError, TypeError):
+        damaged = ["done.json"]
+        seal = {}
+    if damaged:
+        raise DamagedError(
+            f"{folder / damaged[0]} does not match its recorded hash: it was changed or damaged after it was finished.",
+            f"Remove the folder ({folder}) to make it again, or restore it from a copy.",
+        )
+    return dict(seal["facts"])
+
+
+def _read_sealed(folder: Path, kind: type[R]) -> list[R]:
+    _check_seal(folder)
+    text = (folder / "rows.jsonl").read_text(encoding="utf-8")
+    return [kind.from_line(line) for line in text.split("\n") if line and not line.startswith('{"chunk":')]

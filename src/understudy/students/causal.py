@@ -1,0 +1,226 @@
+"""Decoder-only students: Llama family, SmolLM, Qwen, GPT-2 and the like, through transformers' public API."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from understudy.batches import LogProbs, RankedBatch
+from understudy.errors import DataError, RecipeError, WeightsError
+from understudy.records import Sampling
+from understudy.students import Generated, LoRA, Prompted, StudentSettings
+from understudy.students.packing import pack
+from understudy.students.weights import load, quiet
+
+WEIGHTS_FILE = "student.safetensors"
+
+
+class CausalPolicy(nn.Module):
+    """The trained network: a packed forward pass whose output layer sees only the positions that predict something."""
+
+    def __init__(self, network: Any, autocast: bool) -> None:
+        """``network`` is a transformers causal language model, possibly wrapped by peft."""
+        super().__init__()
+        self.network = network
+        self.autocast = autocast
+
+    def forward(self, batch: RankedBatch, uniform: bool = False) -> LogProbs:
+        """Log-probabilities of every response of ``batch``, float32."""
+        rows, k, _ = batch.response.shape
+        packed = pack(batch)
+        with torch.autocast(packed.ids.device.type, torch.bfloat16, enabled=self.autocast):
+            hidden = self.hidden(packed.ids, packed.visible, packed.positions)
+            logits = self.network.get_output_embeddings()(hidden[packed.row, packed.predictor])
+        logits = self._cap(logits.float())
+        token = -cross_entropy(logits, packed.target, reduction="none")
+        zeros = torch.zeros(rows * k, dtype=token.dtype, device=token.device)
+        total = zeros.index_add(0, packed.slot, token).view(rows, k)
+        even = zeros.index_add(0, packed.slot, logits.log_softmax(-1).mean(-1)).view(rows, k) if uniform else None
+        return LogProbs(total, batch.mask.sum(-1).to(token.dtype), even)
+
+    def hidden(self, ids: Tensor, visible: Tensor, positions: Tensor) -> Float[Tensor, "batch packed width"]:
+        """Last hidden states, before the output layer."""
+        network = self.network.get_base_model() if hasattr(self.network, "get_base_model") else self.network
+        decoder = getattr(network, network.base_model_prefix)
+        return decoder(input_ids=ids, attention_mask=visible, position_ids=positions, use_cache=False).last_hidden_state
+
+    def _cap(self, logits: Tensor) -> Tensor:
+        cap = getattr(self.network.config, "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+class CausalStudent:
+    """A decoder-only student (see the ``Student`` protocol)."""
+
+    def __init__(self, network: Any, tokenizer: Any, settings: StudentSettings) -> None:
+        """Wrap a loaded ``network``; :meth:`open` loads one by settings."""
+        if getattr(network.config, "is_encoder_decoder", False):
+            raise RecipeError("A causal student was given an encoder-decoder model.", "Use student: {kind: seq2seq}.")
+        if tokenizer.eos_token_id is None:
+            raise WeightsError("The student's tokenizer has no end token.", "Choose weights with one.")
+        self.settings = settings
+        self.tokenizer = tokenizer
+        if isinstance(settings.tuning, LoRA):
+            network = add_lora(network, settings.tuning)
+        autocast = settings.precision == "bf16"
+        self.module: CausalPolicy = CausalPolicy(network, autocast)
+        self._engine: Any = None
+
+    @classmethod
+    def open(cls, settings: StudentSettings) -> CausalStudent:
+        """Load weights and tokenizer; frozen weights are held in bf16 when so trained, trained ones in float32."""
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+        config = load(AutoConfig, settings.weights, settings.revision)
+        if getattr(config, "is_encoder_decoder", False):
+            raise RecipeError(f"{settings.weights} is an encoder-decoder model.", "Use student: {kind: seq2seq}.")
+        frozen_bf16 = settings.precision == "bf16" and isinstance(settings.tuning, LoRA)
+        network = load(
+            AutoModelForCausalLM,
+            settings.weights,
+            settings.revision,
+            dtype=torch.bfloat16 if frozen_bf16 else torch.float32,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+        )
+        return cls(network, load(AutoTokenizer, settings.weights, settings.revision), settings)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that training may change, by name; asking for them drops the generation snapshot."""
+        self._engine = None
+        return {name: p for name, p in self.module.network.named_parameters() if p.requires_grad}
+
+    def collate(self, rows: Sequence[Prompted]) -> RankedBatch:
+        """Token ids, right-padded; a response is a space, its text and the end token."""
+        prompts = [self.prompt_ids(row.prompt) for row in rows]
+        k = max(len(row.responses) for row in rows)
+        responses = [[self.response_ids(text) for text in row.responses] + [[]] * (k - len(row.responses)) for row in rows]
+        for prompt, row in zip(prompts, responses, strict=True):
+            if len(prompt) + max(map(len, row)) > self.settings.context:
+                raise DataError(
+                    f"A literal and its response take {len(prompt) + max(map(len, row))} tokens; the context is {self.settings.context}.",
+                    "Shorten it or raise student.context.",
+                )
+        ranks = [(list(row.ranks) or list(range(len(row.responses)))) + [0] * (k - len(row.responses)) for row in rows]
+        prompt, prompt_mask = _pad(prompts)
+        flat, mask = _pad([ids for row in responses for ids in row])
+        shape = (len(rows), k, flat.shape[1])
+        return RankedBatch(prompt, prompt_mask, flat.view(shape), mask.view(shape), torch.tensor(ranks))
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Token ids of a prompt, with the tokenizer's own start token where it has one."""
+        return list(self.tokenizer(prompt).input_ids)
+
+    def response_ids(self, text: str) -> list[int]:
+        """Token ids of a response, end token included."""
+        return [*self.tokenizer(" " + text, add_special_tokens=False).input_ids, self.tokenizer.eos_token_id]
+
+    def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
+        """Log-probabilities under the current weights (see ``CausalPolicy``)."""
+        result: LogProbs = self.module(batch.to(self.device), uniform)
+        return result
+
+    def generate(self, prompts: Sequence[str], sampling: Sampling, k: int = 1) -> list[list[Generated]]:
+        """``k`` texts a prompt in one left-padded batch: nucleus sampling at temperature > 0, else beam search or greedy.
+
+        Sampling uses the whole nucleus (top_k off, which transformers would silently set to 50) and torch's seed.
+        Raises :class:`DataError` for a prompt that leaves no room in the context.
+        """
+        from transformers import GenerationConfig
+
+        ids = [self.prompt_ids(prompt) for prompt in prompts]
+        if (longest := max(map(len, ids))) + sampling.max_tokens > self.settings.context:
+            raise DataError(
+                f"A literal takes {longest} tokens with its prompt and leaves no room for {sampling.max_tokens} more in {self.settings.context}.",
+                "Shorten it or raise student.context.",
+            )
+        tokens, mask = (side.flip(1).to(self.device) for side in _pad([row[::-1] for row in ids]))
+        drawn = sampling.temperature > 0
+        options: dict[str, Any] = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        config = GenerationConfig(
+            max_new_tokens=sampling.max_tokens,
+            num_beams=sampling.beams,
+            num_return_sequences=k,
+            eos_token_id=self.tokenizer.eos_token_id,
+            pad_token_id=self.tokenizer.eos_token_id,
+            **(options if drawn else {"do_sample": False}),
+        )
+        with torch.inference_mode(), quiet():
+            torch.manual_seed(sampling.seed)
+            out = self._snapshot().generate(input_ids=tokens, attention_mask=mask.long(), generation_config=config)
+        return [[self._read(out[i * k + j, tokens.shape[1] :]) for j in range(k)] for i in range(len(prompts))]
+
+    def _read(self, ids: Tensor) -> Generated:
+        finished = bool((ids == self.tokenizer.eos_token_id).any())
+        lines = self.tokenizer.decode(ids, skip_special_tokens=True).strip().split("\n")
+        return Generated(lines[0].strip(), truncated=not finished and len(lines) == 1)
+
+    def _snapshot(self) -> Any:
+        """The weights merged into one network in the precision of generation, kept until they change."""
+        if self._engine is None:
+            network = copy.deepcopy(self.module.network)
+            if isinstance(self.settings.tuning, LoRA):
+                network = network.merge_and_unload()
+            dtype = torch.bfloat16 if self.settings.precision == "bf16" else torch.float32
+            from transformers import GenerationConfig
+
+            network.generation_config = GenerationConfig()
+            self._engine = network.to(dtype).eval()
+        return self._engine
+
+    def save(self, folder: Path) -> None:
+        """Write the trained weights in float32 (adapter alone, or all) to ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file({name: p.detach().float().cpu().contiguous() for name, p in self._saved().items()}, folder / WEIGHTS_FILE)
+
+    def load(self, folder: Path) -> None:
+        """Read trained weights from ``folder``. Raises :class:`WeightsError` when they are of another shape."""
+        path = folder / WEIGHTS_FILE
+        if not path.exists():
+            raise WeightsError(f"{path} does not exist.", "Name a checkpoint folder of a run.")
+        stored, mine = load_file(path), self._saved()
+        if stored.keys() != mine.keys() or any(stored[n].shape != p.shape for n, p in mine.items()):
+            raise WeightsError(f"{path} is of another student than the settings say.", "Check student.weights and student.tuning.")
+        with torch.no_grad():
+            for name, parameter in mine.items():
+                parameter.copy_(stored[name])
+        self._engine = None
+
+    def _saved(self) -> dict[str, Tensor]:
+        return {name: p for name, p in self.module.network.named_parameters() if p.requires_grad}
+
+
+def add_lora(network: Any, lora: LoRA) -> Any:
+    """``network`` with fresh float32 adapters on all its linear layers; everything else is frozen.
+
+    The adapters' first factors are drawn from torch's seed, so seed before.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear")
+    wrapped = get_peft_model(network, config, autocast_adapter_dtype=True)
+    wrapped.config.use_cache = True
+    return wrapped
+
+
+def _pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    width = max(1, *map(len, rows)) if rows else 1
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+        mask[i, : len(row)] = True
+    return ids, mask

@@ -1,0 +1,67 @@
+"""Packing k responses behind one copy of their prompt, so that a decoder-only model pays for the prompt once a row.
+
+A row is laid out as prompt, response 1, response 2, … without gaps. Each response sees the prompt and itself; its
+positions continue from the prompt's end, as if the other responses were not there. The position that predicts a
+response's first token is the prompt's last one, shared by all; only predicting positions go through the output layer.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor
+
+from understudy.batches import RankedBatch
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A packed batch. The last four say, for each scored token: which packed row and position predicts it, its id, and
+    which response it belongs to (row * k + column)."""
+
+    ids: Int[Tensor, "batch packed"]
+    positions: Int[Tensor, "batch packed"]
+    visible: Bool[Tensor, "batch 1 packed packed"]
+    row: Int[Tensor, " scored"]
+    predictor: Int[Tensor, " scored"]
+    target: Int[Tensor, " scored"]
+    slot: Int[Tensor, " scored"]
+
+
+def pack(batch: RankedBatch) -> Packed:
+    """Lay out ``batch`` without padding inside a row. Prompts and responses are right-padded on input."""
+    rows, k, _ = batch.response.shape
+    prompt_length = batch.prompt_mask.sum(-1)  # [batch]
+    lengths = batch.mask.sum(-1)  # [batch k]
+    width = int((prompt_length + lengths.sum(-1)).max())
+    device = batch.prompt.device
+    ids = torch.zeros(rows, width, dtype=torch.long, device=device)
+    positions = torch.zeros_like(ids)
+    segment = torch.full_like(ids, -1)  # -1 padding, 0 prompt, c + 1 response c
+    scored: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    for r in range(rows):
+        p = int(prompt_length[r])
+        ids[r, :p] = batch.prompt[r, batch.prompt_mask[r]]
+        positions[r, :p] = torch.arange(p, device=device)
+        segment[r, :p] = 0
+        start = p
+        for c in range(k):
+            n = int(lengths[r, c])
+            if n == 0:
+                continue
+            here = slice(start, start + n)
+            ids[r, here] = batch.response[r, c, batch.mask[r, c]]
+            positions[r, here] = torch.arange(p, p + n, device=device)
+            segment[r, here] = c + 1
+            predictor = torch.arange(start - 1, start + n - 1, device=device)
+            predictor[0] = p - 1
+            scored.append((torch.full((n,), r, device=device), predictor, ids[r, here], torch.full((n,), r * k + c, device=device)))
+            start += n
+    earlier = torch.ones(width, width, dtype=torch.bool, device=device).tril()
+    same = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])
+    visible = earlier & same & (segment[:, None, :] >= 0)
+    visible |= torch.eye(width, dtype=torch.bool, device=device)  # padding sees itself: no row of the softmax is empty
+    row, predictor, target, slot = (torch.cat(parts) for parts in zip(*scored, strict=True))
+    return Packed(ids, positions, visible[:, None], row, predictor, target, slot)

@@ -1,0 +1,1 @@
+"""Web pages: blind rating and trying a student."""
