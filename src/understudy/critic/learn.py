@@ -1,0 +1,211 @@
+"""Training a distilled critic on verdicts, and measuring it on verdicts it has not seen."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+
+from understudy.critic.reward import RewardArchitecture, RewardCard, RewardCritic, RewardModel, sigmoid
+from understudy.critic.verdicts import FreeComparisons, Group, VerdictRow, grouped, read_verdicts
+from understudy.errors import TrainingError
+from understudy.llm.corpus import RecordedTeacher
+from understudy.progress import bar
+from understudy.resources import resolve
+from understudy.settings import Settings
+from understudy.statistics import wilson
+from understudy.store import file_sha256
+from understudy.text import word_count
+
+
+class CriticTraining(Settings):
+    """How a distilled critic is trained.
+
+    The loss is Bradley-Terry on pairs plus ``grade_weight`` times an ordinal loss on grades. ``unjudged_weight``: pairs
+    whose grades differ but that were never judged side by side. ``free_share``/``free_weight``: see ``FreeComparisons``.
+    ``batch`` literals a step.
+    """
+
+    verdicts: str = "bundled:verdicts.jsonl"
+    teacher: RecordedTeacher | None = RecordedTeacher()
+    architecture: RewardArchitecture = RewardArchitecture()
+    epochs: int = Field(3, ge=1)
+    batch: int = Field(6, ge=1)
+    lr: float = Field(6e-4, gt=0)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0)
+    grade_weight: float = Field(1.5, ge=0)
+    unjudged_weight: float = Field(0.5, ge=0)
+    free_share: float = Field(0.4, ge=0, le=1)
+    free_weight: float = Field(0.2, ge=0)
+    seed: int = Field(0, ge=0)
+
+
+def train_critic(settings: CriticTraining, base: Path | None = None) -> RewardCritic:
+    """Train on the verdicts' ``train`` split, calibrate on it, measure on ``heldout``; the card carries the figures."""
+    path = resolve(settings.verdicts, "Verdicts", base)
+    verdicts = read_verdicts(path)
+    torch.manual_seed(settings.seed)
+    model = RewardModel(settings.architecture)
+    groups = grouped([row for row in verdicts if row.split == "train"], settings.unjudged_weight)
+    free = None
+    if settings.teacher is not None and settings.free_share:
+        free = FreeComparisons(settings.teacher.open(base).answers, settings.free_share, settings.free_weight)
+    _fit(model, groups, free, settings)
+    data_hash = file_sha256(path)[:16]
+    critic = RewardCritic(model, RewardCard(architecture=settings.architecture, data_hash=data_hash), "reward")
+    heldout = [row for row in verdicts if row.split == "heldout"]
+    figures = measure(critic, heldout)
+    low, high = wilson(round(figures["agreement"] * figures["n"]), int(figures["n"]))
+    critic.card = critic.card.model_copy(
+        update={
+            "temperature": figures["temperature"],
+            "agreement": figures["agreement"],
+            "low": low,
+            "high": high,
+            "n": int(figures["n"]),
+            "figures": figures,
+        }
+    )
+    return critic
+
+
+def _fit(model: RewardModel, groups: Sequence[Group], free: FreeComparisons | None, settings: CriticTraining) -> None:
+    parameters = list(model.trained().values())
+    optimiser = torch.optim.AdamW(parameters, settings.lr, weight_decay=settings.weight_decay)
+    per_epoch = math.ceil(len(groups) / settings.batch)
+    total = per_epoch * settings.epochs
+    rng = random.Random(settings.seed)
+    step = 0
+    model.train()
+    with bar("Train critic", total, "steps") as advance:
+        for _ in range(settings.epochs):
+            order = rng.sample(range(len(groups)), len(groups))
+            for start in range(0, len(groups), settings.batch):
+                chosen = [groups[i] for i in order[start : start + settings.batch]]
+                loss = group_loss(model, [free.extend(g, rng) if free else g for g in chosen], settings.grade_weight)
+                if not math.isfinite(float(loss.detach())):
+                    raise TrainingError(f"Critic step {step + 1}: loss {float(loss)}.", "Lower the learning rate.")
+                optimiser.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
+                for group in optimiser.param_groups:
+                    group["lr"] = settings.lr * _schedule(step, total, settings.warmup)
+                optimiser.step()
+                step += 1
+                advance(1, f"loss {float(loss.detach()):.3f}")
+    model.eval()
+
+
+def _schedule(step: int, total: int, warmup: float) -> float:
+    warm = max(1, round(warmup * total))
+    return (step + 1) / warm if step < warm else (total - step) / max(1, total - warm)
+
+
+def group_loss(model: RewardModel, groups: Sequence[Group], grade_weight: float) -> Tensor:
+    """Bradley-Terry plus ordinal loss of one step, summed over comparisons and averaged over literals."""
+    scores = model(model.rows([g.literal for g in groups], [g.texts for g in groups]))
+    cuts = model.cuts
+    total = scores.sum() * 0
+    for row, group in enumerate(groups):
+        if group.pairs:
+            i, j, target, weight = (torch.tensor(column) for column in zip(*group.pairs, strict=True))
+            total = total + bce(scores[row, i] - scores[row, j], target.float(), weight=weight.float(), reduction="sum")
+        if group.graded and grade_weight:
+            index, grade, weight = (torch.tensor(column) for column in zip(*group.graded, strict=True))
+            # P(grade >= g) for g = 1, 2, 3; a mean grade between two whole ones is a soft target.
+            target = (grade.float()[:, None] - torch.arange(3)).clamp(0, 1)
+            logits = scores[row, index][:, None] - cuts
+            total = total + grade_weight * (bce(logits, target, reduction="none").sum(-1) * weight / 3).sum()
+    return total / len(groups)
+
+
+def measure(critic: RewardCritic, rows: Sequence[VerdictRow]) -> dict[str, float]:
+    """Figures of ``critic`` on verdicts with a winner (ties left out), each a share unless said otherwise.
+
+    ``agreement`` of ``n``; ``agreement_clear`` where the verdict's strength is at least 2; ``agreement_graded`` where
+    the grades differ; ``length_bias``: the verdict prefers the shorter and the critic the longer; ``ece``: expected
+    calibration error at ``temperature``, which is fitted on these rows and so is optimistic; ``grade_exact``: broken /
+    plain / funny as the verdict says, over attempts.
+    """
+    decided = [row for row in rows if row.verdict != "tie"]
+    scores = critic.scores([r.literal for r in decided for _ in "ab"], [t for r in decided for t in (r.a, r.b)])
+    margins = [scores[2 * i] - scores[2 * i + 1] for i in range(len(decided))]
+    signed = [m if row.verdict == "a" else -m for m, row in zip(margins, decided, strict=True)]
+    right = [s > 0 for s in signed]
+    temperature = _temperature(signed)
+    longer = [_prefers_shorter(row) and not ok for row, ok in zip(decided, right, strict=True)]
+    clear = [ok for ok, row in zip(right, decided, strict=True) if row.strength >= 2]
+    graded = [
+        ok
+        for ok, row in zip(right, decided, strict=True)
+        if row.quality_a is not None and row.quality_b is not None and row.quality_a != row.quality_b
+    ]
+    figures = {
+        "n": float(len(decided)),
+        "agreement": fmean(right),
+        "n_clear": float(len(clear)),
+        "agreement_clear": fmean(clear) if clear else 0.0,
+        "n_graded": float(len(graded)),
+        "agreement_graded": fmean(graded) if graded else 0.0,
+        "length_bias": fmean(longer),
+        "picks_longer": fmean(
+            (m > 0) == (word_count(r.a) > word_count(r.b)) for m, r in zip(margins, decided, strict=True)
+        ),
+        "temperature": temperature,
+        "ece": _ece([sigmoid(s / temperature) for s in signed]),
+        "grade_exact": _grade_exact(critic, rows),
+    }
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def _prefers_shorter(row: VerdictRow) -> bool:
+    chosen, other = (row.a, row.b) if row.verdict == "a" else (row.b, row.a)
+    return word_count(chosen) < word_count(other)
+
+
+def _temperature(signed: Sequence[float]) -> float:
+    """The temperature of least log-loss on margins signed towards the winner, found on a fine grid of 0.2 .. 10."""
+    grid = [0.2 * 1.02**i for i in range(198)]
+    return min(grid, key=lambda t: sum(math.log1p(math.exp(-max(-700.0, s / t))) for s in signed))
+
+
+def _ece(winner: Sequence[float], bins: int = 10) -> float:
+    """Expected calibration error: over bins of the favourite's probability, mean |accuracy - confidence|."""
+    total = 0.0
+    for b in range(bins):
+        low = 0.5 + 0.5 * b / bins
+        high = low + 0.5 / bins
+        inside = [p for p in winner if low <= max(p, 1 - p) < high or (b == bins - 1 and max(p, 1 - p) == high)]
+        if inside:
+            total += abs(sum(p > 0.5 for p in inside) - sum(max(p, 1 - p) for p in inside))
+    return total / len(winner) if winner else 0.0
+
+
+def _grade_exact(critic: RewardCritic, rows: Sequence[VerdictRow]) -> float:
+    truth: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        for text, grade in ((row.a, row.quality_a), (row.b, row.quality_b)):
+            if grade is not None:
+                truth.setdefault((row.literal, text), []).append(grade)
+    if not truth:
+        return 0.0
+    scores = critic.scores([literal for literal, _ in truth], [text for _, text in truth])
+    cuts = critic.model.cuts.tolist()
+    hits = 0
+    for score, given in zip(scores, truth.values(), strict=True):
+        shares = (
+            1 - sigmoid(score - cuts[0]),
+            sigmoid(score - cuts[0]) - sigmoid(score - cuts[1]),
+            sigmoid(score - cuts[1]),
+        )
+        hits += shares.index(max(shares)) == min(2, round(fmean(given)))
+    return hits / len(truth)
