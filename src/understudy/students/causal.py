@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from understudy.batches import LogProbs, RankedBatch
@@ -52,7 +54,11 @@ class CausalPolicy(nn.Module):
         """Last hidden states, before the output layer."""
         network = self.network.get_base_model() if hasattr(self.network, "get_base_model") else self.network
         decoder = getattr(network, network.base_model_prefix)
-        return decoder(input_ids=ids, attention_mask=visible, position_ids=positions, use_cache=False).last_hidden_state
+        # On CPU the plain attention kernel is the faster one at our lengths, backwards above all.
+        with sdpa_kernel(SDPBackend.MATH) if ids.device.type == "cpu" else nullcontext():
+            return decoder(
+                input_ids=ids, attention_mask=visible, position_ids=positions, use_cache=False
+            ).last_hidden_state
 
     def _cap(self, logits: Tensor) -> Tensor:
         cap = getattr(self.network.config, "final_logit_softcapping", None)
@@ -166,15 +172,18 @@ class CausalStudent:
     def _snapshot(self) -> Any:
         """The weights merged into one network in the precision of generation, kept until they change."""
         if self._engine is None:
-            network = copy.deepcopy(self.network)
-            if isinstance(self.settings.tuning, LoRA):
-                network = network.merge_and_unload()
-            dtype = torch.bfloat16 if self.settings.precision == "bf16" else torch.float32
             from transformers import GenerationConfig
 
-            network.generation_config = GenerationConfig()
-            self._engine = network.to(dtype).eval()
+            self._engine = self.merged().eval()
+            self._engine.generation_config = GenerationConfig()
         return self._engine
+
+    def merged(self) -> Any:
+        """A copy of the network with the adapters merged in, in the precision of generation."""
+        network = copy.deepcopy(self.network)
+        if isinstance(self.settings.tuning, LoRA):
+            network = network.merge_and_unload()
+        return network.to(torch.bfloat16 if self.settings.precision == "bf16" else torch.float32)
 
     def save(self, folder: Path) -> None:
         """Write the trained weights in float32 (adapter alone, or all) to ``folder``."""
@@ -242,8 +251,12 @@ def add_lora(network: Any, lora: LoRA, first_layer: int = 0, layers: int | None 
         linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
         targets = [n for n in linear if (found := _LAYER.search(n)) and first_layer <= int(found[1]) < layers]
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
-    wrapped = get_peft_model(network, config, autocast_adapter_dtype=True)
+    wrapped: Any = get_peft_model(network, config, autocast_adapter_dtype=True)
     wrapped.config.use_cache = True
+    module: Any
+    for module in wrapped.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            module.cast_input_dtype_enabled = False  # autocast casts the small factors; casting the inputs costs more
     return wrapped
 
 
