@@ -40,7 +40,7 @@ class CriticTraining(Settings):
     verdicts: str = "bundled:verdicts.jsonl"
     teacher: RecordedTeacher | None = RecordedTeacher()
     architecture: RewardArchitecture = RewardArchitecture()
-    epochs: int = Field(3, ge=1)
+    epochs: int = Field(2, ge=1)
     batch: int = Field(6, ge=1)
     lr: float = Field(6e-4, gt=0)
     warmup: float = Field(0.1, ge=0, lt=1)

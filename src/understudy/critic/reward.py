@@ -44,7 +44,7 @@ class RewardArchitecture(Settings):
     revision: str | None = None
     layers: int = Field(24, ge=1)
     first_layer: int = Field(8, ge=0)
-    lora: LoRA = LoRA(rank=8, alpha=16, dropout=0.1)
+    lora: LoRA = LoRA(rank=8, alpha=16, dropout=0.05)
     prompt: str = "Plain: {literal}\nFunny:"
     context: int = Field(512, ge=16)
 

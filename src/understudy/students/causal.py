@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -251,7 +252,9 @@ def add_lora(network: Any, lora: LoRA, first_layer: int = 0, layers: int | None 
         linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
         targets = [n for n in linear if (found := _LAYER.search(n)) and first_layer <= int(found[1]) < layers]
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
-    wrapped: Any = get_peft_model(network, config, autocast_adapter_dtype=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft still asks transformers by an older name
+        wrapped: Any = get_peft_model(network, config, autocast_adapter_dtype=True)
     wrapped.config.use_cache = True
     module: Any
     for module in wrapped.modules():
