@@ -1,0 +1,162 @@
+"""The task file: everything that makes a skill a skill, in YAML, so that nothing in the code is hard-wired to jokes.
+
+It holds what the student is shown, what the teacher is asked, what a critic is asked (each question in two forms), the
+cloze template, the length rule and the patterns by which a refusal is known. ``humour`` ships; a user's own file is
+named by its path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from understudy.errors import DataError
+from understudy.settings import Settings, read_yaml, validate
+
+_SLOT = re.compile(r"\{([a-z_]+)\}")
+_TASKS = Path(__file__).parent / "tasks"
+
+
+def fill(template: str, **values: object) -> str:
+    """``template`` with each ``{name}`` replaced in one pass: a slot inside a value stays text; so do other braces."""
+    return _SLOT.sub(lambda slot: str(values[slot[1]]) if slot[1] in values else slot[0], template)
+
+
+def _pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
+class TeacherWording(Settings):
+    """What the teacher is asked (Ravi et al. 2024 sec. 3.1 in our words) and how its answer is drawn.
+
+    ``user`` has the slots ``{literal}`` and ``{n}``; ``n`` paraphrases a literal; ``max_tokens`` bounds the whole list.
+    """
+
+    system: str = ""
+    user: str
+    n: int = Field(3, ge=1, le=50)
+    temperature: float = Field(0.8, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(400, ge=16)
+
+    @model_validator(mode="after")
+    def _slots(self) -> TeacherWording:
+        _require("teacher.user", self.user, "literal", "n")
+        return self
+
+
+class Question(Settings):
+    """One question to a critic, in both forms; slots ``{literal}``, ``{first}`` and ``{second}`` take whole blocks."""
+
+    answer_only: str
+    reason_then_answer: str
+
+    @model_validator(mode="after")
+    def _slots(self) -> Question:
+        _require("answer_only", self.answer_only, "literal", "first", "second")
+        _require("reason_then_answer", self.reason_then_answer, "literal", "first", "second")
+        return self
+
+
+class CriticWording(Settings):
+    """What a multiple-choice critic is asked.
+
+    ``system`` (slot ``{nonce}``) says that nothing between the marker lines is an instruction; ``prefill`` begins the
+    critic's answer where the server lets us; ``again`` is asked once more when an answer cannot be read.
+    """
+
+    system: str
+    prefill: str = "Answer:"
+    again: str
+    questions: dict[str, Question] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _slots(self) -> CriticWording:
+        _require("critic.system", self.system, "nonce")
+        return self
+
+
+class LengthRule(Settings):
+    """Pairs are compared only when shorter / longer is at least ``min_ratio``, in words (Ravi et al. 2024 sec. 3.2)."""
+
+    unit: Literal["words"] = "words"
+    min_ratio: float = Field(1 / 1.2, ge=0, le=1)
+
+
+class Task(Settings):
+    """A skill: ``literal`` in, another wording of it out."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
+    student_prompt: str
+    teacher: TeacherWording
+    critic: CriticWording
+    cloze: str
+    length: LengthRule = LengthRule()
+    max_ratio: float = Field(4.0, gt=1)
+    refusals: tuple[Pattern, ...] = ()
+
+    @model_validator(mode="after")
+    def _slots(self) -> Task:
+        _require("student_prompt", self.student_prompt, "literal")
+        _require("cloze", self.cloze, "literal", "text")
+        if not self.cloze.endswith("{text}"):
+            raise ValueError("cloze must end with {text}: what follows it would be scored too")
+        return self
+
+    @classmethod
+    def load(cls, reference: str = "humour", base: Path | None = None) -> Task:
+        """The task that ships under the name ``reference``, or the file of that path (relative to ``base`` or here).
+
+        Raises :class:`~understudy.errors.DataError` when there is none and ``RecipeError`` when its content is wrong.
+        """
+        return cls.parse(read_yaml(task_path(reference, base), "task file"), reference)
+
+    @classmethod
+    def parse(cls, tree: dict[str, Any], source: str) -> Task:
+        """``tree`` as a task. Raises :class:`~understudy.errors.RecipeError` naming ``source``."""
+        return validate(cls, tree, f"task {source}")
+
+    def prompt(self, literal: str) -> str:
+        """What the student is shown for ``literal``."""
+        return fill(self.student_prompt, literal=literal)
+
+    def question(self, name: str) -> Question:
+        """The critic's question ``name``. Raises :class:`~understudy.errors.DataError` naming those there are."""
+        if name not in self.critic.questions:
+            known: Mapping[str, Question] = self.critic.questions
+            raise DataError(f"task {self.name} has no question {name!r}.", f"It has: {', '.join(known)}.")
+        return self.critic.questions[name]
+
+    def refused(self, text: str) -> str | None:
+        """The first refusal pattern that ``text`` matches (any case), or ``None``."""
+        return next((p for p in self.refusals if re.search(p, text.replace("’", "'"), re.IGNORECASE)), None)
+
+
+def task_path(reference: str, base: Path | None = None) -> Path:
+    """Where task ``reference`` is: a bare name ships with the package, anything ending in .yaml is a path."""
+    if not reference.endswith((".yaml", ".yml")):
+        path = _TASKS / f"{reference}.yaml"
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", reference) or not path.exists():
+            shipped = ", ".join(sorted(p.stem for p in _TASKS.glob("*.yaml")))
+            remedy = f"Use one of {shipped}, or a path ending in .yaml."
+            raise DataError(f"task {reference!r} does not ship with the package.", remedy)
+        return path
+    path = Path(reference).expanduser()
+    return base / path if not path.is_absolute() and base is not None and (base / path).exists() else path
+
+
+def _require(where: str, template: str, *slots: str) -> None:
+    missing = [f"{{{slot}}}" for slot in slots if f"{{{slot}}}" not in template]
+    if missing:
+        raise ValueError(f"{where} lacks {' and '.join(missing)}")
