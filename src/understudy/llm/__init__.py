@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from understudy.errors import TeacherError
 from understudy.records import Record, Sampling
@@ -126,6 +126,24 @@ class LanguageModel(Protocol):
 
     def score(self, text: str) -> float | None:
         """Summed log-probability of ``text`` in nats, or ``None`` where the model cannot tell."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Log-probability of a text in nats, summed over its ``tokens`` scored tokens."""
+
+    nats: float
+    tokens: int
+
+
+@runtime_checkable
+class Scorer(Protocol):
+    """A model that tells how likely a text is."""
+
+    name: str
+
+    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score]:
+        """For each ``(before, text)``, the score of ``text`` where it follows ``before`` (which may be empty)."""
 
 
 class Door(LanguageModel, Protocol):

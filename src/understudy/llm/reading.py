@@ -28,8 +28,8 @@ def read_choice(answer: Completion, options: Sequence[str]) -> Choice:
     for token in answer.tokens:
         here = label_mass(token, options)
         mass = [total + weight * p for total, p in zip(mass, here, strict=True)]
-        if any(here) or bare(token.text):
-            floor = weight * least(token)
+        floor = weight * least(token)
+        if bare(token.text):
             break
         weight *= math.exp(token.logprob)
     return choice_from(mass, floor, answer)
