@@ -294,6 +294,7 @@ class LengthScorer:
     """One nat a character, a token a word: longer words are less likely."""
 
     name = "letters"
+    capabilities = Capabilities(score=True)
 
     def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score]:
         return [Score(-float(len(text)), len(text.split())) for _, text in texts]

@@ -15,7 +15,7 @@ from pydantic import Field
 
 from understudy.critic import Comparison
 from understudy.errors import CriticError
-from understudy.llm import LanguageModel, Score, Scorer
+from understudy.llm import LanguageModel, Score, Scorer, capabilities
 from understudy.llm.calls import Calls
 from understudy.llm.doors import AnyModel
 from understudy.records import Judgment, Verdict
@@ -52,7 +52,7 @@ class ClozeCritic:
 
     def __init__(self, model: LanguageModel, task: Task, reader: ClozeReader | None = None) -> None:
         """Raises :class:`CriticError` when ``model`` cannot score text."""
-        if not isinstance(model, Scorer):
+        if not isinstance(model, Scorer) or not capabilities(model).score:
             raise CriticError(f"{model.name} cannot score a text, which a cloze critic needs.", "Use a local model.")
         self.model: Scorer = model
         self.task, self.reader = task, reader or ClozeReader()

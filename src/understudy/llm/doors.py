@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field
 
 from understudy.llm.chat import Anthropic, Chat
+from understudy.llm.local import Local
 from understudy.llm.recorded import Recorded
 
-AnyModel = Annotated[Chat | Anthropic | Recorded, Field(discriminator="kind")]
+AnyModel = Annotated[Chat | Anthropic | Local | Recorded, Field(discriminator="kind")]

@@ -13,6 +13,7 @@ from understudy.llm import (
     Failure,
     Message,
     Request,
+    Score,
     answer_or_raise,
     choice_of,
     completion_of,
@@ -81,12 +82,18 @@ class RecordedModel:
         return answer
 
     def score(self, text: str) -> float | None:
-        """The recorded log-probability. Raises :class:`TeacherError` when there is none."""
-        line = self._lines.get(line_key("score", text))
-        if line is None:
-            raise TeacherError(f"{self._source} holds no score of {text[:40]!r}.", "Record again with the live model.")
-        value: float | None = line["reply"]
-        return value
+        """The recorded log-probability, ``None`` where the recorded model could not tell."""
+        return self.score_many([("", text)])[0].nats if self.capabilities.score else None
+
+    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score]:
+        """Recorded scores. Raises :class:`TeacherError` for a text that was not recorded."""
+        found = []
+        for pair in texts:
+            line = self._lines.get(line_key("score", list(pair)))
+            if line is None:
+                raise TeacherError(f"{self._source} holds no score of {pair[1][:40]!r}.", "Record with the live model.")
+            found.append(Score(*line["reply"]))
+        return found
 
     def _find(self, kind: str, request: Request, read: Any) -> Any:
         key = line_key(kind, request.content())

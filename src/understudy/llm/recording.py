@@ -1,7 +1,7 @@
 """The recording format: one JSON line an answer, so that a colleague can run again without the model.
 
-``{"kind": "completion" | "choice", "model": …, "request": …, "reply": …}``; lines of kind ``score`` hold a text and
-its log-probability, those of kind ``capabilities`` what the model's door could do when that mattered.
+``{"kind": "completion" | "choice", "model": …, "request": …, "reply": …}``; lines of kind ``score`` hold a text,
+what stood before it and its log-probability, those of kind ``capabilities`` what the model's door could do.
 """
 
 from __future__ import annotations
@@ -11,7 +11,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from understudy.llm import Capabilities, Choice, Completion, Door, Failure, Message, Request, answer_or_raise, reply_of
+from understudy.llm import (
+    Capabilities,
+    Choice,
+    Completion,
+    Door,
+    Failure,
+    Message,
+    Request,
+    Score,
+    answer_or_raise,
+    reply_of,
+)
 from understudy.llm.calls import Calls
 from understudy.paths import inside
 from understudy.records import Sampling, content_hash
@@ -76,9 +87,13 @@ class Recorder:
 
     def score(self, text: str) -> float | None:
         """As the door behind it."""
-        value = self._model.score(text)
-        self._write([("score", text, value)])
-        return value
+        return self.score_many([("", text)])[0].nats if self.capabilities.score else None
+
+    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score]:
+        """As the door behind it, which must be able to score."""
+        scores: list[Score] = self._model.score_many(texts)  # type: ignore[attr-defined]
+        self._write([("score", list(t), [s.nats, s.tokens]) for t, s in zip(texts, scores, strict=True)])
+        return scores
 
     def _write_answers(self, kind: str, requests: Sequence[Request], answers: Sequence[Any]) -> None:
         pairs = zip(requests, answers, strict=True)
