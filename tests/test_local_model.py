@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from tests.test_critics import comparison
@@ -35,6 +35,7 @@ def tokenizer(template: str | None = TEMPLATE) -> PreTrainedTokenizerFast:
     letters = {chr(i): i - 31 for i in range(32, 127)}
     vocabulary = {"<s>": 0, **letters, "\n": 96, "</s>": 97, "?": letters["?"]}
     core = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
+    core.decoder = decoders.Fuse()
     core.pre_tokenizer = pre_tokenizers.Split("", "isolated")
     made = PreTrainedTokenizerFast(tokenizer_object=core, bos_token="<s>", eos_token="</s>", unk_token="?")
     made.chat_template = template

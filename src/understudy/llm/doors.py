@@ -7,7 +7,9 @@ from typing import Annotated
 from pydantic import Field
 
 from understudy.llm.chat import Anthropic, Chat
+from understudy.llm.gguf import Gguf
 from understudy.llm.local import Local
 from understudy.llm.recorded import Recorded
+from understudy.llm.vllm import Vllm
 
-AnyModel = Annotated[Chat | Anthropic | Local | Recorded, Field(discriminator="kind")]
+AnyModel = Annotated[Chat | Anthropic | Local | Gguf | Vllm | Recorded, Field(discriminator="kind")]
