@@ -107,6 +107,8 @@ class FaultyServer:
             status, text = 401, json.dumps({"error": {"message": f"Incorrect key: {head}"}})
         elif fault == "echo400":
             status, text = 400, json.dumps({"error": {"message": f"bad request with {head}"}})
+        elif fault == "quota":
+            status, text = 429, json.dumps({"error": {"code": "insufficient_quota", "message": "pay first"}})
         elif fault and fault.isdigit():
             status, text = int(fault), json.dumps({"error": {"message": f"fault {fault}"}})
             more = f"Retry-After: {self.retry_after}\r\n" if fault == "429" else ""

@@ -10,15 +10,31 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field
 
 from understudy.lists import Listed, parse_list
 from understudy.llm import Completion, Failure, LanguageModel, Message, Request, complete_many
+from understudy.llm.calls import Calls
+from understudy.llm.doors import AnyModel
 from understudy.records import Example, Record, Response, Sampling
+from understudy.settings import Settings
 from understudy.task import Task, fill
 from understudy.text import degenerate, is_copy, normalise
+
+
+class ModelTeacher(Settings):
+    """A large model as the teacher. ``n``: paraphrases a literal, the task's number where unset."""
+
+    kind: Literal["model"] = "model"
+    model: AnyModel
+    n: int | None = Field(None, ge=1, le=50)
+    seed: int = 0
+
+    def open(self, calls: Calls, task: Task) -> Teacher:
+        """The teacher, asking through ``calls``."""
+        return Teacher(self.model.open(calls), task, self.n, self.seed)
 
 
 class Drop(Record):
@@ -68,6 +84,22 @@ class Taught:
     responses: tuple[Response, ...]
     drops: tuple[Drop, ...]
     counts: Yield
+
+
+class Teacher:
+    """An opened teacher: ``counts`` adds up what became of all examples so far."""
+
+    def __init__(self, model: LanguageModel, task: Task, n: int | None = None, seed: int = 0) -> None:
+        """``model`` is any language model."""
+        self.model, self.task, self.n, self.seed = model, task, n, seed
+        self.name = f"teacher:{model.name}"
+        self.counts = Yield()
+
+    def teach(self, examples: Sequence[Example]) -> Taught:
+        """Paraphrases of ``examples``; see :func:`teach`."""
+        taught = teach(self.model, self.task, examples, n=self.n, seed=self.seed)
+        self.counts += taught.counts
+        return taught
 
 
 def teach(

@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator
 
-from understudy.errors import RecipeError, TeacherError
-from understudy.llm import Capabilities, Choice, Completion, Failure, Message, Request, answer_or_raise
+from understudy.errors import TeacherError
+from understudy.llm import Capabilities, Completion, Failure, Request
 from understudy.llm.anthropic import MessagesWire
 from understudy.llm.calls import Asked, Calls, as_completion
 from understudy.llm.callstore import Failed, Stored
+from understudy.llm.chatdoor import ChatDoor
 from understudy.llm.engine import Engine, Job, run_async
 from understudy.llm.openai_api import ChatWire
 from understudy.llm.probe import probe
-from understudy.llm.reading import read_choice
 from understudy.llm.recording import recorded
 from understudy.llm.retry import Lane, Retry
-from understudy.llm.spend import check_priced
-from understudy.records import Sampling
 from understudy.settings import Settings, secret
 
 OPENAI = "https://api.openai.com/v1"
 ANTHROPIC = "https://api.anthropic.com/v1"
-CHOICE_TOKENS = 4  # a label may stand behind a blank or a quote
 _KEYS = {"api.openai.com": "OPENAI_API_KEY", "api.anthropic.com": "ANTHROPIC_API_KEY"}
 
 
@@ -56,7 +53,7 @@ class Chat(Settings):
     @field_validator("base_url")
     @classmethod
     def _addresses(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        return _checked(value)
+        return checked_urls(value)
 
     def identity(self) -> dict[str, Any]:
         """What of these settings changes an answer."""
@@ -65,8 +62,8 @@ class Chat(Settings):
     def open(self, calls: Calls) -> Any:
         """The door, asking through ``calls``."""
         field = self.max_tokens_field or ("max_completion_tokens" if self.urls[0] == OPENAI else "max_tokens")
-        wire = ChatWire(self.model, _key(self), field, self.extra, self.omit)
-        return recorded(HttpModel(self, wire, calls), self.record, calls)
+        wire = ChatWire(self.model, key_for(self.model, self.key_env, self.urls[0]), field, self.extra, self.omit)
+        return recorded(_Pool(self, wire, calls).door(), self.record, calls)
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -92,7 +89,7 @@ class Anthropic(Settings):
     @field_validator("base_url")
     @classmethod
     def _addresses(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        return _checked(value)
+        return checked_urls(value)
 
     def identity(self) -> dict[str, Any]:
         """What of these settings changes an answer."""
@@ -100,8 +97,8 @@ class Anthropic(Settings):
 
     def open(self, calls: Calls) -> Any:
         """The door, asking through ``calls``."""
-        wire = MessagesWire(self.model, _key(self), self.extra, self.omit)
-        return recorded(HttpModel(self, wire, calls), self.record, calls)
+        wire = MessagesWire(self.model, key_for(self.model, self.key_env, self.urls[0]), self.extra, self.omit)
+        return recorded(_Pool(self, wire, calls).door(), self.record, calls)
 
     @property
     def urls(self) -> tuple[str, ...]:
@@ -109,99 +106,49 @@ class Anthropic(Settings):
         return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
 
 
-class HttpModel:
-    """The door to a model behind HTTP (see the ``Door`` protocol)."""
+class _Pool:
+    """The servers of one door: sends jobs, and keeps what it learnt about their limits from batch to batch."""
 
     def __init__(self, settings: Chat | Anthropic, wire: ChatWire | MessagesWire, calls: Calls) -> None:
-        """``wire`` speaks the server's API; everything is asked through ``calls``."""
-        check_priced(calls.budget, calls.prices, settings.model)
-        self.name = settings.model
-        self.settings = settings
-        self._wire = wire
-        self._calls = calls
-        self._lanes: list[Lane] = []
-        self._known = settings.capabilities
+        self.settings, self.wire, self.calls = settings, wire, calls
+        self.lanes = [Lane(url.rstrip("/"), settings.concurrency, settings.retry) for url in settings.urls]
+        self.known = settings.capabilities
 
-    @property
-    def capabilities(self) -> Capabilities:
-        """What the server can do: stated, found by an earlier probe of this run, or probed now."""
-        if self._known is None:
-            self._known = probe(self._calls.store, self.settings.identity(), self._ask_freely)
-        return self._known
+    def door(self) -> ChatDoor:
+        """The door to these servers."""
+        return ChatDoor(self.settings.model, self.settings.identity(), self.calls, self.send, self.able)
 
-    def complete_many(self, requests: Sequence[Request]) -> list[Completion | Failure]:
-        """One reply a request, in order."""
-        begun = any(request.messages[-1].role == "assistant" for request in requests)
-        return self._ask(requests, self.capabilities.prefill if begun else "none")
+    def able(self) -> Capabilities:
+        """What the servers can do: stated, found by an earlier probe of this run, or probed now."""
+        if self.known is None:
+            self.known = probe(self.calls.store, self.settings.identity(), self._ask_freely)
+        return self.known
 
-    def choose_many(self, requests: Sequence[Request]) -> list[Choice | Failure]:
-        """One choice a request: from log-probabilities where the server gives them, else its text alone."""
-        able = self.capabilities
-        asked = [_to_read(request, able) for request in requests]
-        answers = self._ask(asked, able.prefill)
-        return [
-            answer if isinstance(answer, Failure) else read_choice(answer, request.options)
-            for answer, request in zip(answers, requests, strict=True)
-        ]
-
-    def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """The reply to one conversation. Raises :class:`TeacherError` when there is none."""
-        answer: Completion = answer_or_raise(self.complete_many([Request(tuple(messages), sampling)])[0], self.name)
-        return answer
-
-    def choose(self, messages: Sequence[Message], options: Sequence[str], sampling: Sampling) -> Choice:
-        """The choice in one conversation. Raises :class:`TeacherError` when there is none."""
-        request = Request(tuple(messages), sampling, tuple(options))
-        answer: Choice = answer_or_raise(self.choose_many([request])[0], self.name)
-        return answer
-
-    def score(self, text: str) -> float | None:
-        """``None``: chat servers do not score a text as it stands."""
-        return None
-
-    def _ask(self, requests: Sequence[Request], way: str) -> list[Completion | Failure]:
-        def ask(missing: list[Asked]) -> dict[str, Stored | Failed]:
-            return self._send([self._job(key, request, way) for key, request in missing])
-
-        for request in requests:
-            if request.sampling.beams > 1:
-                raise RecipeError(f"{self.name} is a server and has no beam search.", "Set beams: 1 and a temperature.")
-        return [as_completion(row) for row in self._calls.collect(self.settings.identity(), requests, ask)]
+    def send(self, missing: list[Asked], way: str) -> Mapping[str, Stored | Failed]:
+        """Ask what is missing, all at once."""
+        settings, calls = self.settings, self.calls
+        for lane in self.lanes:
+            lane.in_flight, lane.failures, lane.rests, lane.quiet_until = 0, 0, 0, 0.0
+        engine = Engine(
+            calls.store, self.wire, self.lanes, settings.retry, settings.concurrency, calls.budget,
+            lambda tokens_in, tokens_out: calls.cost(settings.model, tokens_in, tokens_out),
+        )  # fmt: skip
+        return run_async(engine.run([self._job(key, request, way) for key, request in missing]))
 
     def _ask_freely(self, request: Request, way: str) -> Completion | Failure:
         """One probe: other ways to continue a begun answer are other questions."""
         identity = self.settings.identity() | {"probe": way}
-        rows = self._calls.collect(
-            identity, [request], lambda missing: self._send([self._job(k, r, way) for k, r in missing])
-        )
-        return as_completion(rows[0])
+        return as_completion(self.calls.collect(identity, [request], lambda missing: self.send(missing, way))[0])
 
     def _job(self, key: str, request: Request, way: str) -> Job:
-        # A byte is at most a token, so this bounds what an attempt can cost before the server says what it did.
-        most = sum(len(message.content.encode("utf-8", "replace")) + 8 for message in request.messages)
-        bound = self._calls.cost(self.name, most, request.sampling.max_tokens)
-        return Job(key, self.name, request.content(), self._wire.body(request, way), bound)
-
-    def _send(self, jobs: Sequence[Job]) -> dict[str, Stored | Failed]:
-        settings, calls = self.settings, self._calls
-        if not self._lanes:  # what was learnt about a server's limits is kept from batch to batch
-            self._lanes = [Lane(url.rstrip("/"), settings.concurrency, settings.retry) for url in settings.urls]
-        for lane in self._lanes:
-            lane.in_flight, lane.failures, lane.rests, lane.quiet_until = 0, 0, 0, 0.0
-        engine = Engine(
-            calls.store, self._wire, self._lanes, settings.retry, settings.concurrency, calls.budget,
-            lambda tokens_in, tokens_out: calls.cost(self.name, tokens_in, tokens_out),
-        )  # fmt: skip
-        return run_async(engine.run(jobs))
+        bound = bound_of(self.calls, self.settings.model, request)
+        return Job(key, self.settings.model, request.content(), self.wire.body(request, way), bound)
 
 
-def _to_read(request: Request, able: Capabilities) -> Request:
-    """A choice as the completion it is read from; log-probabilities that move with temperature are read at 1."""
-    sampling = request.sampling
-    if able.logprobs:
-        temperature = sampling.temperature if able.raw_logprobs else 1.0
-        sampling = sampling.model_copy(update={"max_tokens": CHOICE_TOKENS, "temperature": temperature, "top_p": 1.0})
-    return Request(request.messages, sampling, logprobs=able.logprobs)
+def bound_of(calls: Calls, model: str, request: Request) -> float | None:
+    """The most ``request`` can cost, ``None`` where unknown: a byte is at most a token."""
+    most = sum(len(message.content.encode("utf-8", "replace")) + 8 for message in request.messages)
+    return calls.cost(model, most, request.sampling.max_tokens)
 
 
 def _identity(settings: Chat | Anthropic) -> dict[str, Any]:
@@ -215,7 +162,8 @@ def _identity(settings: Chat | Anthropic) -> dict[str, Any]:
     }
 
 
-def _checked(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+def checked_urls(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """``value`` if all of it are http addresses without a key in them; raises ``ValueError`` naming what is not."""
     urls = (value,) if isinstance(value, str) else value
     if not urls:
         raise ValueError("needs at least one address")
@@ -228,11 +176,15 @@ def _checked(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
     return value
 
 
-def _key(settings: Chat | Anthropic) -> str | None:
-    name = settings.key_env or _KEYS.get(urlsplit(settings.urls[0]).hostname or "")
+def key_for(model: str, key_env: str | None, url: str) -> str | None:
+    """The key in ``key_env``, or in the variable that belongs to a known provider's address; local servers need none.
+
+    Raises :class:`TeacherError` when a key is needed and its variable is not set.
+    """
+    name = key_env or _KEYS.get(urlsplit(url).hostname or "")
     if name is None:
         return None
     key = secret(name)
     if key is None:
-        raise TeacherError(f"{settings.model} needs a key, but {name} is not set.", f"Set it: export {name}=…")
+        raise TeacherError(f"{model} needs a key, but {name} is not set.", f"Set it: export {name}=…")
     return key

@@ -33,7 +33,9 @@ FOLDER = "recordings"
 
 def recorded(model: Door, name: str | None, calls: Calls) -> Any:
     """``model`` as it is, or with every answer also written to the run's recording ``name``."""
-    return model if name is None else Recorder(model, inside(calls.folder / FOLDER, name, "the recording"))
+    if name is None:
+        return model
+    return Recorder(model, inside(inside(calls.folder, FOLDER, "the folder"), name, "the recording"))
 
 
 def line_key(kind: str, asked: Any) -> str:

@@ -57,12 +57,16 @@ def judge_error(error: Exception) -> Outcome:
     return Outcome(reason=f"connection lost ({type(error).__name__})", maybe_paid=True)
 
 
-def judge_response(response: httpx2.Response, wire: _Wire) -> Outcome:
-    """What ``response`` means; a 200 that cannot be read is a fault to be retried, never an answer."""
+def judge_response(response: httpx2.Response, wire: _Wire, *, as_text: bool = False) -> Outcome:
+    """What ``response`` means; a 200 that cannot be read is a fault to be retried, never an answer.
+
+    ``as_text``: the response is a file, not JSON; it is given to ``wire`` as ``{"text": …}``.
+    """
     status = response.status_code
     if status == 200:
         try:
-            return Outcome(wire.read(json.loads(response.content)), status=status)
+            content = {"text": response.content.decode()} if as_text else json.loads(response.content)
+            return Outcome(wire.read(content), status=status)
         except UnicodeDecodeError:
             reason = "a reply that is not UTF-8"
         except json.JSONDecodeError:
