@@ -136,7 +136,9 @@ class CausalStudent:
         Sampling uses the whole nucleus (top_k off, which transformers would silently set to 50) and torch's seed.
         Raises :class:`DataError` for a prompt that leaves no room in the context.
         """
-        from transformers import GenerationConfig
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        from understudy.students.nucleus import Nucleus
 
         ids = [self.prompt_ids(prompt) for prompt in prompts]
         if (longest := max(map(len, ids))) + sampling.max_tokens > self.settings.context:
@@ -146,23 +148,24 @@ class CausalStudent:
             )
         tokens, mask = (side.flip(1).to(self.device) for side in _pad([row[::-1] for row in ids]))
         drawn = sampling.temperature > 0
-        options: dict[str, Any] = {
-            "do_sample": True,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": 0,
-        }
+        nucleus = [Nucleus(sampling.temperature, sampling.top_p)] if drawn else []
         config = GenerationConfig(
             max_new_tokens=sampling.max_tokens,
             num_beams=sampling.beams,
             num_return_sequences=k,
             eos_token_id=self.tokenizer.eos_token_id,
             pad_token_id=self.tokenizer.eos_token_id,
-            **(options if drawn else {"do_sample": False}),
+            do_sample=drawn,
+            top_k=0,
         )
         with torch.inference_mode(), quiet():
             torch.manual_seed(sampling.seed)
-            out = self._snapshot().generate(input_ids=tokens, attention_mask=mask.long(), generation_config=config)
+            out = self._snapshot().generate(
+                input_ids=tokens,
+                attention_mask=mask.long(),
+                generation_config=config,
+                logits_processor=LogitsProcessorList(nucleus),
+            )
         return [[self._read(out[i * k + j, tokens.shape[1] :]) for j in range(k)] for i in range(len(prompts))]
 
     def _read(self, ids: Tensor) -> Generated:
@@ -177,6 +180,9 @@ class CausalStudent:
 
             self._engine = self.merged().eval()
             self._engine.generation_config = GenerationConfig()
+            # Behind the prompt only the last position is read, a strided view; for that torch copies the whole output
+            # matrix once a row (5 GB for 96 rows). A contiguous input takes the plain product.
+            self._engine.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))
         return self._engine
 
     def merged(self) -> Any:
