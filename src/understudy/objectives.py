@@ -36,7 +36,9 @@ def nll(policy: LogProbs, keep: Bool[Tensor, "batch k"], smoothing: float = 0.0)
     loss = -policy.mean()
     if smoothing:
         if policy.uniform is None:
-            raise TrainingError("Label smoothing needs the vocabulary's mean log-probability.", "Ask the student for it.")
+            raise TrainingError(
+                "Label smoothing needs the vocabulary's mean log-probability.", "Ask the student for it."
+            )
         loss = (1 - smoothing) * loss - smoothing * policy.uniform / policy.tokens.clamp(min=1)
     return _row_mean(loss, keep & (policy.tokens > 0))
 
@@ -167,7 +169,9 @@ class BRIO(Settings):
         """The ranking term alone, unweighted."""
         score = policy.mean(self.alpha)
         compared = (rank != ANCHOR) & (policy.tokens > 0)
-        gap = (rank[:, None, :] - rank[:, :, None]).where(compared[:, None, :] & compared[:, :, None], torch.zeros((), dtype=rank.dtype, device=rank.device))
+        gap = (rank[:, None, :] - rank[:, :, None]).where(
+            compared[:, None, :] & compared[:, :, None], torch.zeros((), dtype=rank.dtype, device=rank.device)
+        )
         pair = gap > 0  # [batch better worse]
         hinge = relu(score[:, None, :] - score[:, :, None] + self._margin(gap.clamp(min=1)).to(score.dtype))
         hinge = torch.where(pair, hinge, 0.0)
@@ -183,7 +187,9 @@ class BRIO(Settings):
         if self.margin == "constant":
             return gap * self.constant
         if self.mean_length is None:
-            raise TrainingError("BRIO's margin needs mean_length (lambda).", "Set it, or let training measure it on its data.")
+            raise TrainingError(
+                "BRIO's margin needs mean_length (lambda).", "Set it, or let training measure it on its data."
+            )
         if self.margin == "linear":
             return gap * (math.log(2) / self.mean_length)
         return torch.log(2.0 * gap) / self.mean_length
@@ -199,7 +205,9 @@ def _anchor_nll(policy: LogProbs, rank: Int[Tensor, "batch k"], smoothing: float
 
 def _need_columns(policy: LogProbs, least: int, name: str) -> None:
     if policy.total.shape[1] < least:
-        raise TrainingError(f"{name} compares {least} responses, but got rows of {policy.total.shape[1]}.", "Sample k >= 2.")
+        raise TrainingError(
+            f"{name} compares {least} responses, but got rows of {policy.total.shape[1]}.", "Sample k >= 2."
+        )
 
 
 Objective = Annotated[MLE | DPO | SimPO | BRIO, Field(discriminator="kind")]

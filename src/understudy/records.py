@@ -80,13 +80,17 @@ class Sampling(Record):
 
 
 class Response(Record):
-    """A paraphrase of an example. ``author`` is ``teacher:…``, ``student:<checkpoint>``, ``rule:…`` or ``human``."""
+    """A paraphrase of an example. ``author`` is ``teacher:…``, ``student:<checkpoint>``, ``rule:…`` or ``human``.
+
+    ``dropped`` is the reason why it is kept on record but not used (duplicate, empty, repeats …); "" means usable.
+    """
 
     example_id: str
     text: str
     author: str
     sampling: Sampling | None = None
     call_id: str | None = None
+    dropped: str = ""
 
 
 class Pair(Record):
@@ -128,6 +132,15 @@ class Grade(Record):
     broken: float | None = None
     plain: float | None = None
     funny: float | None = None
+
+
+class SequenceScore(Record):
+    """Summed log-probability in nats of one response under one checkpoint, with the tokens scored (end included)."""
+
+    response_id: str
+    checkpoint_id: str
+    total: float
+    tokens: int
 
 
 class Ranking(Record):
@@ -183,6 +196,27 @@ class WinRate(Record):
     def n(self) -> int:
         """Inputs with a verdict."""
         return self.wins + self.ties + self.losses
+
+
+class Quality(Record):
+    """What a system's outputs look like on one split, beside any win rate.
+
+    Shares are of n outputs; ``length_ratio`` is mean words of output over literal; ``distinct_2``
+    is over all outputs; ``broken``/``plain``/``funny`` are mean grade probabilities of the critic where it grades.
+    """
+
+    system: str
+    split: str
+    n: int
+    copy_rate: float
+    empty: float
+    truncated: float
+    words: float
+    length_ratio: float
+    distinct_2: float
+    broken: float | None = None
+    plain: float | None = None
+    funny: float | None = None
 
 
 class Call(Record):

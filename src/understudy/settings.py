@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from understudy.errors import DataError, RecipeError
 from understudy.records import content_hash
@@ -24,6 +24,19 @@ class Settings(BaseModel):
     """Base of every settings object: frozen, no unknown keys, hashable by content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_of_the_default(cls, tree: Any) -> Any:
+        """A group given without ``kind`` is of the kind that stands as default: ``objective: {beta: 0.2}`` is DPO."""
+        if not isinstance(tree, dict):
+            return tree
+        filled = dict(tree)
+        for name, info in cls.model_fields.items():
+            kind = getattr(info.get_default(call_default_factory=True), "kind", None)
+            if kind is not None and isinstance(given := filled.get(name), dict) and "kind" not in given:
+                filled[name] = {"kind": kind, **given}
+        return filled
 
     @property
     def hash(self) -> str:
@@ -48,7 +61,9 @@ def read_text(path: Path, what: str) -> str:
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except FileNotFoundError:
-        raise DataError(f"{what} {path} does not exist.", "Check the path (relative paths start where you are).") from None
+        raise DataError(
+            f"{what} {path} does not exist.", "Check the path (relative paths start where you are)."
+        ) from None
     except IsADirectoryError:
         raise DataError(f"{what} {path} is a folder, not a file.", "Name a file.") from None
     except PermissionError:
@@ -75,7 +90,9 @@ def read_yaml(path: Path, what: str) -> dict[str, Any]:
         problem = getattr(error, "problem", None) or "not valid YAML"
         raise RecipeError(f"{what} {path} is not YAML{where}: {problem}.", "Mend that line.") from None
     if not isinstance(loaded, dict):
-        raise RecipeError(f"{what} {path} holds a {type(loaded).__name__}, not a mapping of settings.", "Write 'key: value' lines.")
+        raise RecipeError(
+            f"{what} {path} holds a {type(loaded).__name__}, not a mapping of settings.", "Write 'key: value' lines."
+        )
     return loaded
 
 
@@ -91,7 +108,9 @@ def override(tree: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
         for key in keys[:-1]:
             node = node[_index(node, key, path)] if isinstance(node, list) else node.setdefault(key, {})
             if not isinstance(node, dict | list):
-                raise RecipeError(f"--set {path}: {key!r} is a single value, not a group of settings.", "Check the path.")
+                raise RecipeError(
+                    f"--set {path}: {key!r} is a single value, not a group of settings.", "Check the path."
+                )
         last: Any = _index(node, keys[-1], path) if isinstance(node, list) else keys[-1]
         try:
             node[last] = yaml.safe_load(value)
@@ -124,11 +143,11 @@ def validate(kind: type[S], tree: dict[str, Any], what: str) -> S:
 
 def _explain(kind: type[BaseModel], issue: Any) -> str:
     location = [str(part) for part in issue["loc"]]
-    path, got = ".".join(location), issue.get("input")
+    path, got = ".".join(_without_tags(kind, location)), issue.get("input")
     if issue["type"] == "extra_forbidden":
         known = _keys_at(kind, location[:-1])
-        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]!r}?" if near else f"valid keys are {', '.join(known)}"
+        near = difflib.get_close_matches(location[-1], known, n=1, cutoff=0.6)
+        hint = f"the nearest valid one is {near[0]!r}" if near else f"valid keys are {', '.join(known)}"
         return f"unknown key {path!r}, {hint}"
     if issue["type"] == "missing":
         return f"{path!r} is missing"
@@ -139,6 +158,17 @@ def _explain(kind: type[BaseModel], issue: Any) -> str:
     if issue["type"] == "value_error":
         return f"{path}: {message}" if path else message
     return f"{path!r}: {message[0].lower()}{message[1:]}, got {got!r}"
+
+
+def _without_tags(kind: Any, location: Sequence[str]) -> list[str]:
+    """``location`` as the user wrote it: pydantic puts a discriminator's value (``dpo``) into the path of its fields."""
+    return [
+        part for i, part in enumerate(location) if i in (0, len(location) - 1) or not _is_tag(kind, location[:i], part)
+    ]
+
+
+def _is_tag(kind: Any, above: Sequence[str], part: str) -> bool:
+    return part not in _keys_at(kind, above) and not part.isdigit()
 
 
 def _keys_at(kind: Any, location: Sequence[str]) -> list[str]:

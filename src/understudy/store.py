@@ -70,6 +70,10 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class StageReached(Exception):  # noqa: N818 - a signal, not an error
+    """The stage that ``until`` names is finished: the run stops here, as asked."""
+
+
 @dataclass
 class RunFolder:
     """An open run folder. Use :meth:`open`, which takes the lock and checks the manifest."""
@@ -77,6 +81,9 @@ class RunFolder:
     path: Path
     shared: Path | None = None
     stages: list[StageTime] = field(default_factory=list)
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    dropped: dict[str, list[str]] = field(default_factory=dict)
+    until: str | None = None
     on_stage: Callable[[str, bool], None] | None = None
     _lock: Any = None
 
@@ -102,14 +109,16 @@ class RunFolder:
 
     def _take_lock(self) -> None:
         with disk_errors(self.path):
-            self._lock = open(self.path / "lock", "a+", encoding="utf-8")
+            self._lock = open(self.path / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - held while the run is open
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             self._lock.seek(0)
             holder = self._lock.read().strip() or "unknown"
             self._lock.close()
-            raise RunError(f"{self.path} is in use by process {holder}.", "Wait for it, or choose another --run folder.") from None
+            raise RunError(
+                f"{self.path} is in use by process {holder}.", "Wait for it, or choose another --run folder."
+            ) from None
         self._lock.truncate(0)
         self._lock.write(str(os.getpid()))
         self._lock.flush()
@@ -126,7 +135,9 @@ class RunFolder:
             return
         others = [entry.name for entry in self.path.iterdir() if entry.name not in ("lock", "manifest.json.tmp")]
         if others:
-            raise RunError(f"{self.path} is not a run folder: it holds {sorted(others)[0]!r}.", "Name a new or empty folder.")
+            raise RunError(
+                f"{self.path} is not a run folder: it holds {sorted(others)[0]!r}.", "Name a new or empty folder."
+            )
         manifest_text = {"name": identity.get("name"), "identity": key, "recipe": identity}
         write_atomic(manifest, json.dumps(manifest_text, indent=2, ensure_ascii=False))
 
@@ -145,7 +156,7 @@ class RunFolder:
         started = time.monotonic()
         if (folder / "done.json").exists():
             found = _read_sealed(folder, kind)
-            self._note(name, time.monotonic() - started, skipped=True)
+            self._done(name, found, started, skipped=True)
             return found
         self._announce(name)
         with disk_errors(folder):
@@ -161,10 +172,12 @@ class RunFolder:
                     os.fsync(file.fileno())
                     chunk += 1
             _seal(folder, ["rows.jsonl"], {"rows": len(rows)})
-        self._note(name, time.monotonic() - started, skipped=False)
+        self._done(name, rows, started, skipped=False)
         return rows
 
-    def built(self, name: str, key: Sequence[Any], build: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+    def built(
+        self, name: str, key: Sequence[Any], build: Callable[[Path], dict[str, Any]]
+    ) -> tuple[Path, dict[str, Any]]:
         """The folder of a built arrow and the facts ``build`` returned; ``build`` fills a folder that may hold its own
         resumable state from an interrupted run."""
         folder = self.arrows / f"{name}-{content_hash(name, *key)}"
@@ -184,14 +197,25 @@ class RunFolder:
         self._note(name, time.monotonic() - started, skipped=False)
         return folder, facts
 
+    def log(self, name: str, facts: dict[str, Any]) -> None:
+        """Keep the facts of a built arrow for the summary."""
+        self.facts[name] = facts
+
     def _announce(self, name: str) -> None:
         if self.on_stage:
             self.on_stage(name, False)
+
+    def _done(self, name: str, rows: Sequence[Record], started: float, *, skipped: bool) -> None:
+        if reasons := [reason for row in rows if (reason := getattr(row, "dropped", ""))]:
+            self.dropped[name] = reasons
+        self._note(name, time.monotonic() - started, skipped=skipped)
 
     def _note(self, name: str, seconds: float, *, skipped: bool) -> None:
         self.stages.append(StageTime(name, round(seconds, 3), skipped))
         if skipped and self.on_stage:
             self.on_stage(name, True)
+        if self.until is not None and name.split("-")[0] == self.until:
+            raise StageReached(name)
 
 
 def _cut_torn_chunk(path: Path) -> tuple[list[str], int]:
@@ -228,7 +252,11 @@ def _plain(value: Any) -> Any:
 def _check_seal(folder: Path) -> dict[str, Any]:
     try:
         seal = json.loads((folder / "done.json").read_text(encoding="utf-8"))
-        damaged = [name for name, sha in seal["files"].items() if not (folder / name).exists() or file_sha256(folder / name) != sha]
+        damaged = [
+            name
+            for name, sha in seal["files"].items()
+            if not (folder / name).exists() or file_sha256(folder / name) != sha
+        ]
     except (ValueError, KeyError, TypeError):
         damaged = ["done.json"]
         seal = {}

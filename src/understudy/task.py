@@ -10,11 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field, model_validator
 
 from understudy.errors import DataError
+from understudy.pairs import LengthRule
 from understudy.settings import Settings, read_yaml, validate
 
 _SLOT = re.compile(r"\{([a-z_]+)\}")
@@ -87,18 +88,15 @@ class CriticWording(Settings):
         return self
 
 
-class LengthRule(Settings):
-    """Pairs are compared only when shorter / longer is at least ``min_ratio``, in words (Ravi et al. 2024 sec. 3.2)."""
-
-    unit: Literal["words"] = "words"
-    min_ratio: float = Field(1 / 1.2, ge=0, le=1)
-
-
 class Task(Settings):
-    """A skill: ``literal`` in, another wording of it out."""
+    """A skill: ``literal`` in, another wording of it out.
+
+    ``student_prompt`` is what a trained student sees; ``zero_shot`` is what an untrained chat model is asked instead.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
     student_prompt: str
+    zero_shot: str
     teacher: TeacherWording
     critic: CriticWording
     cloze: str
@@ -109,6 +107,7 @@ class Task(Settings):
     @model_validator(mode="after")
     def _slots(self) -> Task:
         _require("student_prompt", self.student_prompt, "literal")
+        _require("zero_shot", self.zero_shot, "literal")
         _require("cloze", self.cloze, "literal", "text")
         if not self.cloze.endswith("{text}"):
             raise ValueError("cloze must end with {text}: what follows it would be scored too")

@@ -63,6 +63,9 @@ class Student(Protocol):
 
     module: nn.Module
 
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that training changes, by name."""
+
     def collate(self, rows: Sequence[Prompted]) -> RankedBatch:
         """Token ids of ``rows``, padded."""
 

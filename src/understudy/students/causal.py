@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import copy
+import re
+import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,7 @@ import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from understudy.batches import LogProbs, RankedBatch
@@ -20,6 +24,7 @@ from understudy.students import Generated, LoRA, Prompted, StudentSettings
 from understudy.students.packing import pack
 from understudy.students.weights import load, quiet
 
+_LAYER = re.compile(r"\b(?:layers?|h)\.(\d+)\.")
 WEIGHTS_FILE = "student.safetensors"
 
 
@@ -50,7 +55,11 @@ class CausalPolicy(nn.Module):
         """Last hidden states, before the output layer."""
         network = self.network.get_base_model() if hasattr(self.network, "get_base_model") else self.network
         decoder = getattr(network, network.base_model_prefix)
-        return decoder(input_ids=ids, attention_mask=visible, position_ids=positions, use_cache=False).last_hidden_state
+        # On CPU the plain attention kernel is the faster one at our lengths, backwards above all.
+        with sdpa_kernel(SDPBackend.MATH) if ids.device.type == "cpu" else nullcontext():
+            return decoder(
+                input_ids=ids, attention_mask=visible, position_ids=positions, use_cache=False
+            ).last_hidden_state
 
     def _cap(self, logits: Tensor) -> Tensor:
         cap = getattr(self.network.config, "final_logit_softcapping", None)
@@ -71,7 +80,8 @@ class CausalStudent:
         if isinstance(settings.tuning, LoRA):
             network = add_lora(network, settings.tuning)
         autocast = settings.precision == "bf16"
-        self.module: CausalPolicy = CausalPolicy(network, autocast)
+        self.network = network
+        self.module: nn.Module = CausalPolicy(network, autocast)
         self._engine: Any = None
 
     @classmethod
@@ -101,32 +111,19 @@ class CausalStudent:
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that training may change, by name; asking for them drops the generation snapshot."""
         self._engine = None
-        return {name: p for name, p in self.module.network.named_parameters() if p.requires_grad}
+        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
 
     def collate(self, rows: Sequence[Prompted]) -> RankedBatch:
         """Token ids, right-padded; a response is a space, its text and the end token."""
-        prompts = [self.prompt_ids(row.prompt) for row in rows]
-        k = max(len(row.responses) for row in rows)
-        responses = [[self.response_ids(text) for text in row.responses] + [[]] * (k - len(row.responses)) for row in rows]
-        for prompt, row in zip(prompts, responses, strict=True):
-            if len(prompt) + max(map(len, row)) > self.settings.context:
-                raise DataError(
-                    f"A literal and its response take {len(prompt) + max(map(len, row))} tokens; the context is {self.settings.context}.",
-                    "Shorten it or raise student.context.",
-                )
-        ranks = [(list(row.ranks) or list(range(len(row.responses)))) + [0] * (k - len(row.responses)) for row in rows]
-        prompt, prompt_mask = _pad(prompts)
-        flat, mask = _pad([ids for row in responses for ids in row])
-        shape = (len(rows), k, flat.shape[1])
-        return RankedBatch(prompt, prompt_mask, flat.view(shape), mask.view(shape), torch.tensor(ranks))
+        return collate(self.tokenizer, rows, self.settings.context)
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Token ids of a prompt, with the tokenizer's own start token where it has one."""
-        return list(self.tokenizer(prompt).input_ids)
+        return prompt_ids(self.tokenizer, prompt)
 
     def response_ids(self, text: str) -> list[int]:
         """Token ids of a response, end token included."""
-        return [*self.tokenizer(" " + text, add_special_tokens=False).input_ids, self.tokenizer.eos_token_id]
+        return response_ids(self.tokenizer, text)
 
     def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
         """Log-probabilities under the current weights (see ``CausalPolicy``)."""
@@ -144,12 +141,17 @@ class CausalStudent:
         ids = [self.prompt_ids(prompt) for prompt in prompts]
         if (longest := max(map(len, ids))) + sampling.max_tokens > self.settings.context:
             raise DataError(
-                f"A literal takes {longest} tokens with its prompt and leaves no room for {sampling.max_tokens} more in {self.settings.context}.",
+                f"A prompt of {longest} tokens leaves no room for {sampling.max_tokens} more in a context of {self.settings.context}.",
                 "Shorten it or raise student.context.",
             )
         tokens, mask = (side.flip(1).to(self.device) for side in _pad([row[::-1] for row in ids]))
         drawn = sampling.temperature > 0
-        options: dict[str, Any] = {"do_sample": True, "temperature": sampling.temperature, "top_p": sampling.top_p, "top_k": 0}
+        options: dict[str, Any] = {
+            "do_sample": True,
+            "temperature": sampling.temperature,
+            "top_p": sampling.top_p,
+            "top_k": 0,
+        }
         config = GenerationConfig(
             max_new_tokens=sampling.max_tokens,
             num_beams=sampling.beams,
@@ -171,20 +173,25 @@ class CausalStudent:
     def _snapshot(self) -> Any:
         """The weights merged into one network in the precision of generation, kept until they change."""
         if self._engine is None:
-            network = copy.deepcopy(self.module.network)
-            if isinstance(self.settings.tuning, LoRA):
-                network = network.merge_and_unload()
-            dtype = torch.bfloat16 if self.settings.precision == "bf16" else torch.float32
             from transformers import GenerationConfig
 
-            network.generation_config = GenerationConfig()
-            self._engine = network.to(dtype).eval()
+            self._engine = self.merged().eval()
+            self._engine.generation_config = GenerationConfig()
         return self._engine
+
+    def merged(self) -> Any:
+        """A copy of the network with the adapters merged in, in the precision of generation."""
+        network = copy.deepcopy(self.network)
+        if isinstance(self.settings.tuning, LoRA):
+            network = network.merge_and_unload()
+        return network.to(torch.bfloat16 if self.settings.precision == "bf16" else torch.float32)
 
     def save(self, folder: Path) -> None:
         """Write the trained weights in float32 (adapter alone, or all) to ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
-        save_file({name: p.detach().float().cpu().contiguous() for name, p in self._saved().items()}, folder / WEIGHTS_FILE)
+        save_file(
+            {name: p.detach().float().cpu().contiguous() for name, p in self._saved().items()}, folder / WEIGHTS_FILE
+        )
 
     def load(self, folder: Path) -> None:
         """Read trained weights from ``folder``. Raises :class:`WeightsError` when they are of another shape."""
@@ -193,26 +200,66 @@ class CausalStudent:
             raise WeightsError(f"{path} does not exist.", "Name a checkpoint folder of a run.")
         stored, mine = load_file(path), self._saved()
         if stored.keys() != mine.keys() or any(stored[n].shape != p.shape for n, p in mine.items()):
-            raise WeightsError(f"{path} is of another student than the settings say.", "Check student.weights and student.tuning.")
+            raise WeightsError(
+                f"{path} is of another student than the settings say.", "Check student.weights and student.tuning."
+            )
         with torch.no_grad():
             for name, parameter in mine.items():
                 parameter.copy_(stored[name])
         self._engine = None
 
     def _saved(self) -> dict[str, Tensor]:
-        return {name: p for name, p in self.module.network.named_parameters() if p.requires_grad}
+        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
 
 
-def add_lora(network: Any, lora: LoRA) -> Any:
-    """``network`` with fresh float32 adapters on all its linear layers; everything else is frozen.
+def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
+    """Token ids of a prompt, with the tokenizer's own start token where it has one."""
+    return list(tokenizer(prompt).input_ids)
+
+
+def response_ids(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a response: a space, the text, the end token."""
+    return [*tokenizer(" " + text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
+
+
+def collate(tokenizer: Any, rows: Sequence[Prompted], context: int) -> RankedBatch:
+    """``rows`` as right-padded ids. Raises :class:`DataError` where a prompt and a response outgrow ``context``."""
+    prompts = [prompt_ids(tokenizer, row.prompt) for row in rows]
+    k = max(len(row.responses) for row in rows)
+    responses = [[response_ids(tokenizer, text) for text in row.responses] for row in rows]
+    longest = max(len(p) + max(map(len, r)) for p, r in zip(prompts, responses, strict=True))
+    if longest > context:
+        raise DataError(
+            f"A literal and its response take {longest} tokens; the context is {context}.",
+            "Shorten the literal or raise student.context.",
+        )
+    ranks = [(list(row.ranks) or list(range(len(row.responses)))) + [0] * (k - len(row.responses)) for row in rows]
+    prompt, prompt_mask = _pad(prompts)
+    flat, mask = _pad([ids for row in responses for ids in row + [[]] * (k - len(row))])
+    shape = (len(rows), k, flat.shape[1])
+    return RankedBatch(prompt, prompt_mask, flat.view(shape), mask.view(shape), torch.tensor(ranks))
+
+
+def add_lora(network: Any, lora: LoRA, first_layer: int = 0, layers: int | None = None) -> Any:
+    """``network`` with fresh float32 adapters on its linear layers (from ``first_layer`` on); the rest is frozen.
 
     The adapters' first factors are drawn from torch's seed, so seed before.
     """
     from peft import LoraConfig, get_peft_model
 
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear")
-    wrapped = get_peft_model(network, config, autocast_adapter_dtype=True)
+    targets: str | list[str] = "all-linear"
+    if layers is not None:
+        linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+        targets = [n for n in linear if (found := _LAYER.search(n)) and first_layer <= int(found[1]) < layers]
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft still asks transformers by an older name
+        wrapped: Any = get_peft_model(network, config, autocast_adapter_dtype=True)
     wrapped.config.use_cache = True
+    module: Any
+    for module in wrapped.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            module.cast_input_dtype_enabled = False  # autocast casts the small factors; casting the inputs costs more
     return wrapped
 
 

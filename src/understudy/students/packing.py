@@ -18,14 +18,15 @@ from understudy.batches import RankedBatch
 
 @dataclass(frozen=True)
 class Packed:
-    """A packed batch. The last four say, for each scored token: which packed row and position predicts it, its id, and
-    which response it belongs to (row * k + column)."""
+    """A packed batch. The last five say, for each scored token: its packed row, the position that predicts it, the
+    position where it stands, its id, and which response it belongs to (row * k + column)."""
 
     ids: Int[Tensor, "batch packed"]
     positions: Int[Tensor, "batch packed"]
     visible: Bool[Tensor, "batch 1 packed packed"]
     row: Int[Tensor, " scored"]
     predictor: Int[Tensor, " scored"]
+    place: Int[Tensor, " scored"]
     target: Int[Tensor, " scored"]
     slot: Int[Tensor, " scored"]
 
@@ -40,7 +41,7 @@ def pack(batch: RankedBatch) -> Packed:
     ids = torch.zeros(rows, width, dtype=torch.long, device=device)
     positions = torch.zeros_like(ids)
     segment = torch.full_like(ids, -1)  # -1 padding, 0 prompt, c + 1 response c
-    scored: list[tuple[Tensor, Tensor, Tensor, Tensor]] = []
+    scored: list[tuple[Tensor, ...]] = []
     for r in range(rows):
         p = int(prompt_length[r])
         ids[r, :p] = batch.prompt[r, batch.prompt_mask[r]]
@@ -55,13 +56,14 @@ def pack(batch: RankedBatch) -> Packed:
             ids[r, here] = batch.response[r, c, batch.mask[r, c]]
             positions[r, here] = torch.arange(p, p + n, device=device)
             segment[r, here] = c + 1
-            predictor = torch.arange(start - 1, start + n - 1, device=device)
+            place = torch.arange(start, start + n, device=device)
+            predictor = place - 1
             predictor[0] = p - 1
-            scored.append((torch.full((n,), r, device=device), predictor, ids[r, here], torch.full((n,), r * k + c, device=device)))
+            row, slot = torch.full_like(place, r), torch.full_like(place, r * k + c)
+            scored.append((row, predictor, place, ids[r, here], slot))
             start += n
     earlier = torch.ones(width, width, dtype=torch.bool, device=device).tril()
     same = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])
     visible = earlier & same & (segment[:, None, :] >= 0)
     visible |= torch.eye(width, dtype=torch.bool, device=device)  # padding sees itself: no row of the softmax is empty
-    row, predictor, target, slot = (torch.cat(parts) for parts in zip(*scored, strict=True))
-    return Packed(ids, positions, visible[:, None], row, predictor, target, slot)
+    return Packed(ids, positions, visible[:, None], *(torch.cat(parts) for parts in zip(*scored, strict=True)))

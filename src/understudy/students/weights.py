@@ -82,7 +82,7 @@ def _convert(gguf: Path, folder: Path) -> None:
         partial = Path(tempfile.mkdtemp(prefix=folder.name, dir=folder.parent))
     try:
         with quiet(), disk_errors(folder):
-            model = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
+            model: Any = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
             tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
             # The tensors are dequantised by now; without these marks transformers would refuse to save them.
             del model.config.quantization_config
@@ -104,7 +104,9 @@ def load(kind: Any, weights: str, revision: str | None, **options: Any) -> Any:
     """``kind.from_pretrained`` for ``weights``. Raises :class:`WeightsError` in one line when it cannot be had."""
     try:
         with quiet():
-            return kind.from_pretrained(folder_of(weights), revision=revision or "main", trust_remote_code=False, **options)
+            return kind.from_pretrained(
+                folder_of(weights), revision=revision or "main", trust_remote_code=False, **options
+            )
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
         raise WeightsError(

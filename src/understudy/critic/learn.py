@@ -1,0 +1,277 @@
+"""Training a distilled critic on verdicts, and measuring it on verdicts it has not seen."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+
+import numpy as np
+import torch
+from pydantic import Field
+from scipy.optimize import minimize
+from torch import Tensor
+from torch.nn.functional import binary_cross_entropy_with_logits as bce
+
+from understudy.critic.features import fit_features, fit_logistic
+from understudy.critic.reward import Calibration, RewardArchitecture, RewardCard, RewardCritic, RewardModel, sigmoid
+from understudy.critic.verdicts import FreeComparisons, Group, VerdictRow, grouped, read_verdicts
+from understudy.errors import TrainingError
+from understudy.llm.corpus import RecordedTeacher
+from understudy.progress import bar
+from understudy.resources import resolve
+from understudy.settings import Settings
+from understudy.statistics import wilson
+from understudy.store import file_sha256
+from understudy.text import word_count
+
+
+class CriticTraining(Settings):
+    """How a distilled critic is trained.
+
+    The loss is Bradley-Terry on pairs plus ``grade_weight`` times an ordinal loss on grades. ``unjudged_weight``: pairs
+    whose grades differ but that were never judged side by side. ``free_share``/``free_weight``: see ``FreeComparisons``.
+    ``features``: mix plain features in. ``calibration_share`` of the literals is kept out of the fit to set mix and
+    cut points on. ``batch`` literals a step.
+    """
+
+    verdicts: str = "bundled:verdicts.jsonl"
+    teacher: RecordedTeacher | None = RecordedTeacher()
+    architecture: RewardArchitecture = RewardArchitecture()
+    epochs: int = Field(2, ge=1)
+    batch: int = Field(6, ge=1)
+    lr: float = Field(6e-4, gt=0)
+    warmup: float = Field(0.1, ge=0, lt=1)
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0)
+    grade_weight: float = Field(1.5, ge=0)
+    unjudged_weight: float = Field(0.5, ge=0)
+    free_share: float = Field(0.4, ge=0, le=1)
+    free_weight: float = Field(0.2, ge=0)
+    features: bool = True
+    calibration_share: float = Field(0.12, gt=0, lt=0.5)
+    seed: int = Field(0, ge=0)
+
+
+def train_critic(settings: CriticTraining, base: Path | None = None) -> RewardCritic:
+    """Train on the verdicts' ``train`` split, calibrate on a share of its literals kept out, measure on ``heldout``.
+
+    The card carries the figures.
+    """
+    path = resolve(settings.verdicts, "Verdicts", base)
+    verdicts = read_verdicts(path)
+    fit, calibration = _parted(grouped([r for r in verdicts if r.split == "train"], settings.unjudged_weight), settings)
+    free = None
+    if settings.teacher is not None and settings.free_share:
+        free = FreeComparisons(settings.teacher.open(base).answers, settings.free_share, settings.free_weight)
+    torch.manual_seed(settings.seed)
+    model = RewardModel(settings.architecture)
+    _fit(model, fit, free, settings)
+    data_hash = file_sha256(path)[:16]
+    critic = RewardCritic(model, RewardCard(architecture=settings.architecture, data_hash=data_hash), "reward")
+    critic.card = calibrated(critic, fit, calibration, free, settings)
+    critic.card = _with_figures(critic, [row for row in verdicts if row.split == "heldout"])
+    return critic
+
+
+def _parted(groups: Sequence[Group], settings: CriticTraining) -> tuple[list[Group], list[Group]]:
+    """Groups to fit on and groups to calibrate on, drawn by the seed."""
+    shuffled = random.Random(settings.seed).sample(list(groups), len(groups))
+    kept = round(settings.calibration_share * len(groups))
+    return shuffled[kept:], shuffled[:kept]
+
+
+def calibrated(
+    critic: RewardCritic,
+    fit: Sequence[Group],
+    calibration: Sequence[Group],
+    free: FreeComparisons | None,
+    settings: CriticTraining,
+) -> RewardCard:
+    """The card with feature weights (fitted on ``fit``), and mix, slope and cut points (on ``calibration``)."""
+    features = None
+    if settings.features:
+        rng = random.Random(settings.seed + 1)
+        literals, texts, pairs, _ = _flat([free.extend(g, rng) if free else g for g in fit])
+        features = fit_features(critic.read_features(literals, texts), pairs)
+    card = critic.card.model_copy(update={"features": features})
+    literals, texts, pairs, graded = _flat(calibration)
+    head = np.array(critic.head_scores(literals, texts))
+    plain = features.score(critic.read_features(literals, texts)) if features else np.zeros(len(texts))
+    x = np.stack([head, plain], 1)
+    i, j, target, weight = (np.array(column) for column in zip(*pairs, strict=True))
+    mix = fit_logistic(x[i.astype(int)] - x[j.astype(int)], target, weight, ridge=1.0)
+    how = _grade_scale(x @ mix, graded, Calibration(mix=(float(mix[0]), float(mix[1]))))
+    return card.model_copy(update={"calibration": how})
+
+
+def _grade_scale(scores: np.ndarray, graded: Sequence[tuple[int, float, float]], start: Calibration) -> Calibration:
+    """Slope and cut points of least ordinal log-loss on calibration grades; the cuts stay in order."""
+    if not graded:
+        return start
+    index, grade, _ = (np.array(column) for column in zip(*graded, strict=True))
+    s, target = scores[index.astype(int)], np.clip(grade[:, None] - np.arange(3), 0, 1)
+
+    def cuts(p: np.ndarray) -> np.ndarray:
+        return np.cumsum([p[1], np.exp(p[2]), np.exp(p[3])])
+
+    def loss(p: np.ndarray) -> float:
+        logit = np.exp(p[0]) * s[:, None] - cuts(p)
+        return float((np.logaddexp(0, logit) - target * logit).mean() + 1e-3 * (p @ p))
+
+    best = minimize(loss, np.array([0.0, 0.0, 0.3, 0.3]), method="L-BFGS-B").x
+    c1, c2, c3 = (round(float(c), 6) for c in cuts(best))
+    return start.model_copy(update={"slope": round(float(np.exp(best[0])), 6), "cuts": (c1, c2, c3)})
+
+
+Flat = tuple[list[str], list[str], list[tuple[int, int, float, float]], list[tuple[int, float, float]]]
+
+
+def _flat(groups: Sequence[Group]) -> Flat:
+    """Literals and texts of all groups in one list, with pairs and grades renumbered to it."""
+    literals: list[str] = []
+    texts: list[str] = []
+    pairs: list[tuple[int, int, float, float]] = []
+    graded: list[tuple[int, float, float]] = []
+    for group in groups:
+        start = len(texts)
+        literals += [group.literal] * len(group.texts)
+        texts += group.texts
+        pairs += [(start + i, start + j, target, weight) for i, j, target, weight in group.pairs]
+        graded += [(start + i, grade, weight) for i, grade, weight in group.graded]
+    return literals, texts, pairs, graded
+
+
+def _with_figures(critic: RewardCritic, heldout: Sequence[VerdictRow]) -> RewardCard:
+    figures = measure(critic, heldout)
+    n = int(figures["n"])
+    low, high = wilson(round(figures["agreement"] * n), n)
+    found = {
+        "agreement": figures["agreement"],
+        "low": round(low, 4),
+        "high": round(high, 4),
+        "n": n,
+        "figures": figures,
+    }
+    return critic.card.model_copy(update=found)
+
+
+def _fit(model: RewardModel, groups: Sequence[Group], free: FreeComparisons | None, settings: CriticTraining) -> None:
+    parameters = list(model.trained().values())
+    optimiser = torch.optim.AdamW(parameters, settings.lr, weight_decay=settings.weight_decay)
+    per_epoch = math.ceil(len(groups) / settings.batch)
+    total = per_epoch * settings.epochs
+    rng = random.Random(settings.seed)
+    step = 0
+    model.train()
+    with bar("Train critic", total, "steps") as advance:
+        for _ in range(settings.epochs):
+            order = rng.sample(range(len(groups)), len(groups))
+            for start in range(0, len(groups), settings.batch):
+                chosen = [groups[i] for i in order[start : start + settings.batch]]
+                loss = group_loss(model, [free.extend(g, rng) if free else g for g in chosen], settings.grade_weight)
+                if not math.isfinite(float(loss.detach())):
+                    raise TrainingError(f"Critic step {step + 1}: loss {float(loss)}.", "Lower the learning rate.")
+                optimiser.zero_grad()
+                loss.backward()
+                torch.nn.utils.clip_grad_norm_(parameters, settings.clip)
+                for group in optimiser.param_groups:
+                    group["lr"] = settings.lr * _schedule(step, total, settings.warmup)
+                optimiser.step()
+                step += 1
+                advance(1, f"loss {float(loss.detach()):.3f}")
+    model.eval()
+
+
+def _schedule(step: int, total: int, warmup: float) -> float:
+    warm = max(1, round(warmup * total))
+    return (step + 1) / warm if step < warm else (total - step) / max(1, total - warm)
+
+
+def group_loss(model: RewardModel, groups: Sequence[Group], grade_weight: float) -> Tensor:
+    """Bradley-Terry plus ordinal loss of one step, summed over comparisons and averaged over literals."""
+    scores = model(model.rows([g.literal for g in groups], [g.texts for g in groups]))
+    cuts = model.cuts
+    total = scores.sum() * 0
+    for row, group in enumerate(groups):
+        if group.pairs:
+            i, j, target, weight = (torch.tensor(column) for column in zip(*group.pairs, strict=True))
+            total = total + bce(scores[row, i] - scores[row, j], target.float(), weight=weight.float(), reduction="sum")
+        if group.graded and grade_weight:
+            index, grade, weight = (torch.tensor(column) for column in zip(*group.graded, strict=True))
+            # P(grade >= g) for g = 1, 2, 3; a mean grade between two whole ones is a soft target.
+            target = (grade.float()[:, None] - torch.arange(3)).clamp(0, 1)
+            logits = scores[row, index][:, None] - cuts
+            total = total + grade_weight * (bce(logits, target, reduction="none").sum(-1) * weight / 3).sum()
+    return total / len(groups)
+
+
+def measure(critic: RewardCritic, rows: Sequence[VerdictRow]) -> dict[str, float]:
+    """Figures of ``critic`` on verdicts with a winner (ties left out), each a share unless said otherwise.
+
+    ``agreement`` of ``n``; ``agreement_clear`` where the verdict's strength is at least 2; ``agreement_graded`` where
+    the grades differ; ``length_bias``: the verdict prefers the shorter and the critic the longer; ``ece``: expected
+    calibration error; ``grade_exact``: broken / plain / funny as the verdict says, over attempts.
+    """
+    decided = [row for row in rows if row.verdict != "tie"]
+    scores = critic.scores([r.literal for r in decided for _ in "ab"], [t for r in decided for t in (r.a, r.b)])
+    margins = [scores[2 * i] - scores[2 * i + 1] for i in range(len(decided))]
+    signed = [m if row.verdict == "a" else -m for m, row in zip(margins, decided, strict=True)]
+    right = [s > 0 for s in signed]
+    longer = [_prefers_shorter(row) and not ok for row, ok in zip(decided, right, strict=True)]
+    clear = [ok for ok, row in zip(right, decided, strict=True) if row.strength >= 2]
+    graded = [
+        ok
+        for ok, row in zip(right, decided, strict=True)
+        if row.quality_a is not None and row.quality_b is not None and row.quality_a != row.quality_b
+    ]
+    figures = {
+        "n": float(len(decided)),
+        "agreement": fmean(right),
+        "n_clear": float(len(clear)),
+        "agreement_clear": fmean(clear) if clear else 0.0,
+        "n_graded": float(len(graded)),
+        "agreement_graded": fmean(graded) if graded else 0.0,
+        "length_bias": fmean(longer),
+        "picks_longer": fmean(
+            (m > 0) == (word_count(r.a) > word_count(r.b)) for m, r in zip(margins, decided, strict=True)
+        ),
+        "ece": _ece([sigmoid(s) for s in signed]),
+        "grade_exact": _grade_exact(critic, rows),
+    }
+    return {name: round(value, 4) for name, value in figures.items()}
+
+
+def _prefers_shorter(row: VerdictRow) -> bool:
+    chosen, other = (row.a, row.b) if row.verdict == "a" else (row.b, row.a)
+    return word_count(chosen) < word_count(other)
+
+
+def _ece(winner: Sequence[float], bins: int = 10) -> float:
+    """Expected calibration error: over bins of the favourite's probability, mean |accuracy - confidence|."""
+    total = 0.0
+    for b in range(bins):
+        low = 0.5 + 0.5 * b / bins
+        high = low + 0.5 / bins
+        inside = [p for p in winner if low <= max(p, 1 - p) < high or (b == bins - 1 and max(p, 1 - p) == high)]
+        if inside:
+            total += abs(sum(p > 0.5 for p in inside) - sum(max(p, 1 - p) for p in inside))
+    return total / len(winner) if winner else 0.0
+
+
+def _grade_exact(critic: RewardCritic, rows: Sequence[VerdictRow]) -> float:
+    truth: dict[tuple[str, str], list[int]] = {}
+    for row in rows:
+        for text, grade in ((row.a, row.quality_a), (row.b, row.quality_b)):
+            if grade is not None:
+                truth.setdefault((row.literal, text), []).append(grade)
+    if not truth:
+        return 0.0
+    scores = critic.scores([literal for literal, _ in truth], [text for _, text in truth])
+    hits = 0
+    for score, given in zip(scores, truth.values(), strict=True):
+        shares = critic.grade_shares(score)
+        hits += shares.index(max(shares)) == min(2, round(fmean(given)))
+    return hits / len(truth)

@@ -1,0 +1,276 @@
+"""The distilled critic: a scalar head with LoRA on small weights, which reads a literal and one response at a time.
+
+Each response is scored alone, so position bias is zero by construction; P(A better than B) = s(s_A - s_B)
+(Bradley and Terry 1952). The same scalar carries absolute grades through ordered cut points c1 < c2 < c3:
+P(grade >= g) = s(score - c_g), with grades 0 broken, 1 plain, 2 mildly and 3 really funny. Plain features of the text
+are mixed in, and mix and cut points are calibrated on literals kept out of the fit.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.functional import dropout, linear, softplus
+
+from understudy.batches import RankedBatch
+from understudy.critic import Comparison
+from understudy.critic.features import FeatureReader, FeatureWeights
+from understudy.errors import CriticError
+from understudy.records import Grade, Judgment, Response
+from understudy.resources import resolve
+from understudy.settings import Settings
+from understudy.students import LoRA, Prompted
+from understudy.students.causal import add_lora, collate
+from understudy.students.packing import pack
+from understudy.students.weights import load
+
+MODEL_FILE, CARD_FILE = "critic.safetensors", "critic.json"
+
+
+class RewardArchitecture(Settings):
+    """Shape of a distilled critic. It reads the first ``layers`` layers of ``weights`` and tunes those from
+    ``first_layer`` on; the head sees the response's last hidden state beside the mean over its tokens."""
+
+    weights: str = "embedded"
+    revision: str | None = None
+    layers: int = Field(24, ge=1)
+    first_layer: int = Field(8, ge=0)
+    lora: LoRA = LoRA(rank=8, alpha=16, dropout=0.05)
+    prompt: str = "Plain: {literal}\nFunny:"
+    context: int = Field(512, ge=16)
+
+
+class Calibration(Settings):
+    """How scores become probabilities, fitted on literals that neither the adapters nor the features were fitted on.
+
+    Preference: score = ``mix[0]`` * head + ``mix[1]`` * features, P(A beats B) = s(score_A - score_B).
+    Grades: P(grade >= g) = s(``slope`` * score - ``cuts[g - 1]``).
+    """
+
+    mix: tuple[float, float] = (1.0, 0.0)
+    slope: float = 1.0
+    cuts: tuple[float, float, float] = (0.0, 1.5, 3.0)
+
+
+class RewardCard(Settings):
+    """What is known of a trained critic. Shares are of held-out verdicts with a winner; ``figures`` are everything
+    that training printed."""
+
+    architecture: RewardArchitecture
+    features: FeatureWeights | None = None
+    calibration: Calibration = Calibration()
+    agreement: float | None = None
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    data_hash: str = ""
+    figures: dict[str, float] = Field(default_factory=dict)
+
+
+class RewardSettings(Settings):
+    """A distilled critic by its folder; ``bundled:critic`` ships. ``floor``: agreement it must have shown on held-out
+    verdicts before it is trusted. ``copies_lose``: the rule of :mod:`understudy.critic.guard` stands before it."""
+
+    kind: Literal["reward"] = "reward"
+    path: str = "bundled:critic"
+    floor: float = Field(0.6, ge=0, le=1)
+    copies_lose: bool = True
+
+    def open(self, base: Path | None = None) -> RewardCritic:
+        """Load it. Raises :class:`CriticError` when its measured agreement is below the floor."""
+        critic = RewardCritic.load(resolve(self.path, "Critic", base))
+        agreement = critic.card.agreement
+        if agreement is None or agreement < self.floor:
+            measured = "unknown" if agreement is None else f"{agreement:.1%} of {critic.card.n} held-out verdicts"
+            raise CriticError(
+                f"Critic {self.path} agrees with {measured}; the floor is {self.floor:.0%}.",
+                "Train a better one (understudy train-critic) or lower critic.floor knowingly.",
+            )
+        return critic
+
+
+class RewardModel(nn.Module):
+    """Backbone with adapters, a linear head and three cut points."""
+
+    def __init__(self, architecture: RewardArchitecture) -> None:
+        """Load the backbone in bf16 and add fresh adapters (drawn from torch's seed)."""
+        super().__init__()
+        from transformers import AutoModel, AutoTokenizer
+
+        backbone = load(
+            AutoModel,
+            architecture.weights,
+            architecture.revision,
+            dtype=torch.bfloat16,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+        )
+        depth = min(architecture.layers, backbone.config.num_hidden_layers)
+        backbone.layers = backbone.layers[:depth]
+        self.architecture = architecture
+        self.tokenizer = load(AutoTokenizer, architecture.weights, architecture.revision)
+        self.backbone: Any = add_lora(backbone, architecture.lora, architecture.first_layer, depth)
+        width = backbone.config.hidden_size
+        self.head = nn.Parameter(torch.randn(1, 2 * width) * 0.005)
+        self.first_cut = nn.Parameter(torch.tensor(-0.3))
+        self.steps = nn.Parameter(torch.tensor([1.5, 2.0]))
+
+    @property
+    def cuts(self) -> Float[Tensor, " 3"]:
+        """c1 < c2 < c3: the steps between them are positive by construction."""
+        return torch.cumsum(torch.cat([self.first_cut[None], softplus(self.steps)]), 0)
+
+    def rows(self, literals: Sequence[str], texts: Sequence[Sequence[str]]) -> RankedBatch:
+        """Each literal with its responses as a batch."""
+        prompts = (self.architecture.prompt.replace("{literal}", literal) for literal in literals)
+        return collate(
+            self.tokenizer,
+            [Prompted(prompt, tuple(own)) for prompt, own in zip(prompts, texts, strict=True)],
+            self.architecture.context,
+        )
+
+    def forward(self, batch: RankedBatch) -> Float[Tensor, "batch k"]:
+        """Scores in nats of preference; those of absent columns mean nothing."""
+        rows, k, _ = batch.response.shape
+        packed = pack(batch)
+        with torch.autocast(packed.ids.device.type, torch.bfloat16):
+            hidden = self.backbone(
+                input_ids=packed.ids, attention_mask=packed.visible, position_ids=packed.positions, use_cache=False
+            ).last_hidden_state.float()
+        own = hidden[packed.row, packed.place]  # [scored width]
+        count = torch.bincount(packed.slot, minlength=rows * k).clamp(min=1)[:, None]
+        mean = torch.zeros(rows * k, own.shape[1]).index_add(0, packed.slot, own) / count
+        ends = torch.zeros(rows * k, dtype=torch.long).scatter_reduce(0, packed.slot, packed.place, "amax")
+        last = hidden[torch.arange(rows * k) // k, ends]
+        features = torch.cat([last, mean], -1)
+        return linear(dropout(features, self.architecture.lora.dropout, self.training), self.head).view(rows, k)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Everything that is not the frozen backbone."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
+
+
+class RewardCritic:
+    """A trained distilled critic: it judges pairs and grades single responses."""
+
+    positional = False
+
+    def __init__(self, model: RewardModel, card: RewardCard, name: str) -> None:
+        """``name`` is how judgments sign."""
+        self.model = model.eval()
+        self.card = card
+        self.name = name
+        self._reader: FeatureReader | None = None
+
+    @classmethod
+    def load(cls, folder: Path) -> RewardCritic:
+        """Read what :meth:`save` wrote. Raises :class:`CriticError` when it is not there or does not fit."""
+        try:
+            card = RewardCard.model_validate_json((folder / CARD_FILE).read_text(encoding="utf-8"))
+            stored = load_file(folder / MODEL_FILE)
+        except (OSError, ValueError) as error:
+            reason = " ".join(str(error).split())[:120]
+            raise CriticError(
+                f"{folder} holds no distilled critic: {reason}.", "Train one with understudy train-critic."
+            ) from None
+        model = RewardModel(card.architecture)
+        mine = model.trained()
+        if stored.keys() != mine.keys():
+            raise CriticError(f"{folder / MODEL_FILE} does not fit its card.", "Train the critic again.")
+        with torch.no_grad():
+            for name, parameter in mine.items():
+                parameter.copy_(stored[name])
+        return cls(model, card, f"reward:{card.data_hash[:8] or folder.name}")
+
+    def save(self, folder: Path) -> None:
+        """Write adapters and head in bf16, and the card."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: p.detach().to(torch.bfloat16).contiguous() for name, p in self.model.trained().items()}
+        save_file(tensors, folder / MODEL_FILE)
+        (folder / CARD_FILE).write_text(
+            json.dumps(self.card.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8"
+        )
+
+    def scores(self, literals: Sequence[str], texts: Sequence[str]) -> list[float]:
+        """One score a text, in calibrated nats of preference."""
+        mix = self.card.calibration.mix
+        head = self.head_scores(literals, texts)
+        if self.card.features is None:
+            return [mix[0] * score for score in head]
+        plain = self.card.features.score(self.read_features(literals, texts)).tolist()
+        return [mix[0] * a + mix[1] * b for a, b in zip(head, plain, strict=True)]
+
+    def read_features(self, literals: Sequence[str], texts: Sequence[str]) -> Any:
+        """The plain features of each text (see :mod:`understudy.critic.features`)."""
+        if self._reader is None:
+            self._reader = FeatureReader(self.card.architecture.weights, self.card.architecture.revision)
+        return self._reader.read(literals, texts)
+
+    @torch.inference_mode()
+    def head_scores(
+        self, literals: Sequence[str], texts: Sequence[str], rows: int = 16, columns: int = 6
+    ) -> list[float]:
+        """The head's score of each text. Texts of the same literal share its prompt, ``columns`` at a time."""
+        groups: dict[str, list[int]] = {}
+        for index, literal in enumerate(literals):
+            groups.setdefault(literal, []).append(index)
+        packs = [
+            (literal, own[i : i + columns]) for literal, own in groups.items() for i in range(0, len(own), columns)
+        ]
+        packs.sort(key=lambda pack: (sum(len(texts[i]) for i in pack[1]), pack[1]))
+        result = [0.0] * len(texts)
+        for start in range(0, len(packs), rows):
+            part = packs[start : start + rows]
+            found = self.model(self.model.rows([p[0] for p in part], [[texts[i] for i in p[1]] for p in part]))
+            for row, (_, own) in enumerate(part):
+                for column, index in enumerate(own):
+                    result[index] = float(found[row, column])
+        return result
+
+    def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
+        """One judgment a pair."""
+        literals = [c.literal for c in comparisons for _ in range(2)]
+        scores = self.scores(literals, [text for c in comparisons for text in (c.a, c.b)])
+        judgments = []
+        for i, comparison in enumerate(comparisons):
+            p = sigmoid(scores[2 * i] - scores[2 * i + 1])
+            verdict: Literal["A", "B", "tie"] = "tie" if p == 0.5 else "A" if p > 0.5 else "B"
+            judgments.append(Judgment(pair_id=comparison.pair.id, judge=self.name, p_a=round(p, 6), verdict=verdict))
+        return judgments
+
+    def grade(self, literals: Sequence[str], responses: Sequence[Response]) -> list[Grade]:
+        """Score and grade probabilities of each response."""
+        grades = []
+        for response, score in zip(responses, self.scores(literals, [r.text for r in responses]), strict=True):
+            broken, plain, funny = (round(p, 6) for p in self.grade_shares(score))
+            grades.append(
+                Grade(
+                    response_id=response.id,
+                    judge=self.name,
+                    score=round(score, 6),
+                    broken=broken,
+                    plain=plain,
+                    funny=funny,
+                )
+            )
+        return grades
+
+    def grade_shares(self, score: float) -> tuple[float, float, float]:
+        """Probabilities of broken, plain and funny at ``score``; they add up to 1."""
+        how = self.card.calibration
+        at_least_plain, at_least_funny = (sigmoid(how.slope * score - cut) for cut in how.cuts[:2])
+        return 1 - at_least_plain, at_least_plain - at_least_funny, at_least_funny
+
+
+def sigmoid(x: float) -> float:
+    """Logistic function, safe for any float."""
+    return 1 / (1 + math.exp(-x)) if x >= 0 else math.exp(x) / (1 + math.exp(x))

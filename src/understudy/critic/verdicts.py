@@ -1,0 +1,174 @@
+"""Verdicts of an expensive critic as training material: what it said, and comparisons that come free with the corpus."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import fmean
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from understudy.errors import DataError
+from understudy.examples import read_rows
+from understudy.text import is_copy, normalise
+
+Origin = Literal["attempt", "teacher", "copy", "spoilt", "stray"]
+STRENGTH_WEIGHT = {1: 0.6, 2: 1.0, 3: 1.4}
+_TARGET = {"a": 1.0, "b": 0.0, "tie": 0.5}
+
+
+class VerdictRow(BaseModel):
+    """One verdict of a file: which of two attempts is better, how clearly (1-3), and their absolute grades (0-3)."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    literal: str
+    a: str
+    b: str
+    verdict: Literal["a", "b", "tie"]
+    strength: int = Field(2, ge=1, le=3)
+    quality_a: int | None = Field(None, ge=0, le=3)
+    quality_b: int | None = Field(None, ge=0, le=3)
+    split: Literal["train", "heldout"] = "train"
+
+
+def read_verdicts(path: Path) -> list[VerdictRow]:
+    """The rows of a verdict file. Raises :class:`DataError` naming the first bad line."""
+    rows = []
+    for row in read_rows(path):
+        try:
+            rows.append(VerdictRow.model_validate(row.fields))
+        except ValidationError as error:
+            issue = error.errors(include_url=False)[0]
+            where = ".".join(map(str, issue["loc"]))
+            raise DataError(
+                f"{path} line {row.line}: {where}: {issue['msg']}.", "See the card of the bundled verdicts."
+            ) from None
+    if not any(row.split == "heldout" for row in rows):
+        raise DataError(
+            f"{path} has no row with split 'heldout'.", "Keep a share of the verdicts to measure agreement on."
+        )
+    return rows
+
+
+@dataclass
+class Group:
+    """All texts of one literal with what is known of them.
+
+    ``pairs``: (i, j, target, weight), target being P(i beats j). ``graded``: (i, grade, weight).
+    """
+
+    literal: str
+    texts: list[str] = field(default_factory=list)
+    origins: list[Origin] = field(default_factory=list)
+    pairs: list[tuple[int, int, float, float]] = field(default_factory=list)
+    graded: list[tuple[int, float, float]] = field(default_factory=list)
+
+    def add(self, text: str, origin: Origin) -> int:
+        """The index of ``text``, which is added if it is new."""
+        if text in self.texts:
+            return self.texts.index(text)
+        self.texts.append(text)
+        self.origins.append(origin)
+        return len(self.texts) - 1
+
+
+def grouped(verdicts: Sequence[VerdictRow], unjudged_weight: float) -> list[Group]:
+    """One group a literal: judged pairs weighted by strength, pairs a whole grade apart by ``unjudged_weight``, and
+    the mean grade of every attempt."""
+    groups: dict[str, Group] = {}
+    grades: dict[tuple[str, int], list[int]] = {}
+    for row in verdicts:
+        group = groups.setdefault(normalise(row.literal), Group(normalise(row.literal)))
+        i, j = group.add(row.a, "attempt"), group.add(row.b, "attempt")
+        group.pairs.append((i, j, _TARGET[row.verdict], STRENGTH_WEIGHT[row.strength]))
+        for index, grade in ((i, row.quality_a), (j, row.quality_b)):
+            if grade is not None:
+                grades.setdefault((group.literal, index), []).append(grade)
+    for (literal, index), given in grades.items():
+        groups[literal].graded.append((index, fmean(given), 1.0))
+    for group in groups.values():
+        judged = {frozenset(pair[:2]) for pair in group.pairs}
+        known = {index: grade for index, grade, _ in group.graded}
+        for i, better in known.items():
+            for j, worse in known.items():
+                if better - worse >= 1 and frozenset((i, j)) not in judged:
+                    group.pairs.append((i, j, 1.0, unjudged_weight))
+    return list(groups.values())
+
+
+class FreeComparisons:
+    """Comparisons that cost no call: the teacher beats attempts, attempts that are true beat copies, spoilt and stray
+    texts. They are drawn anew each epoch for a ``share`` of the literals and weigh ``weight``."""
+
+    def __init__(self, teacher: Mapping[str, Sequence[str]], share: float, weight: float) -> None:
+        """``teacher``: paraphrases by literal."""
+        self.teacher = {normalise(literal): list(texts) for literal, texts in teacher.items()}
+        self.share, self.weight = share, weight
+        self.vocabulary = [word for texts in self.teacher.values() for text in texts for word in text.split()]
+
+    def extend(self, group: Group, rng: random.Random) -> Group:
+        """A copy of ``group`` with free texts and comparisons, or the group itself."""
+        own = self.teacher.get(group.literal)
+        if not own or rng.random() >= self.share:
+            return group
+        extended = Group(group.literal, [*group.texts], [*group.origins], [*group.pairs], [*group.graded])
+        if rng.random() < 0.5:
+            self._teacher_wins(extended, rng.choice(own))
+        self._loser(extended, *self._bad(group.literal, own, rng))
+        return extended
+
+    def _teacher_wins(self, group: Group, text: str) -> None:
+        best = group.add(text, "teacher")
+        group.pairs += [(best, i, 1.0, self.weight) for i, o in enumerate(group.origins) if o == "attempt"]
+        group.graded.append((best, 3.0, self.weight))
+
+    def _loser(self, group: Group, text: str, origin: Origin) -> None:
+        good = {i for i, grade, _ in group.graded if grade >= 1 and not is_copy(group.texts[i], group.literal)}
+        worst = group.add(text, origin)
+        weight = self.weight * (1.5 if origin == "copy" else 1.0)
+        group.pairs += [(i, worst, 1.0, weight) for i in sorted(good) if i != worst]
+        group.graded.append((worst, 0.0, self.weight))
+
+    def _bad(self, literal: str, own: Sequence[str], rng: random.Random) -> tuple[str, Origin]:
+        kind = rng.random()
+        if kind < 0.45:
+            return literal, "copy"
+        if kind < 0.65:
+            return self._near_copy(literal, rng), "copy"
+        if kind < 0.85:
+            return self._spoil(rng.choice(own), rng), "spoilt"
+        others = [other for other in self.teacher if other != literal]
+        return rng.choice(self.teacher[rng.choice(others)]), "stray"
+
+    def _near_copy(self, literal: str, rng: random.Random) -> str:
+        tokens = literal.split()
+        place = rng.randrange(len(tokens))
+        tokens[place : place + 1] = [] if rng.random() < 0.5 and len(tokens) > 1 else [rng.choice(self.vocabulary)]
+        return " ".join(tokens)
+
+    def _spoil(self, text: str, rng: random.Random) -> str:
+        tokens = text.split()
+        if len(tokens) < 4 or (kind := rng.randrange(3)) == 0:
+            return " ".join(tokens[: max(2, int(len(tokens) * rng.uniform(0.3, 0.7)))])
+        for _ in range(max(2, len(tokens) // 5)):
+            i = rng.randrange(len(tokens) - 1)
+            if kind == 1:
+                tokens[i], tokens[i + 1] = tokens[i + 1], tokens[i]
+            else:
+                tokens[i] = rng.choice(self.vocabulary)
+        return " ".join(tokens)
+
+
+def facts(rows: Sequence[VerdictRow]) -> dict[str, Any]:
+    """How many verdicts and literals stand on each side."""
+    return {
+        split: {
+            "verdicts": sum(r.split == split for r in rows),
+            "literals": len({r.literal for r in rows if r.split == split}),
+        }
+        for split in ("train", "heldout")
+    }

@@ -1,0 +1,175 @@
+"""Which comparisons to buy, and the order they imply. Pure: no model is called here."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from understudy.records import Example, Judgment, Pair, Ranking, Response, content_hash
+from understudy.settings import Settings
+from understudy.text import is_copy, length_ratio, n_dist, words
+
+Scores = Mapping[str, float]
+
+
+class LengthRule(Settings):
+    """Keep pairs whose shorter text has at least ``minimum`` of the longer one's words.
+
+    Ravi et al. (2024, sec. 3.2) keep ratios within 0.8..1.2, which depends on which text is named first (0.82 passes,
+    1/0.82 does not); 1/1.2 on shorter over longer is the symmetric, stricter reading.
+    """
+
+    minimum: float = Field(1 / 1.2, ge=0, le=1)
+
+    def passes(self, a: str, b: str) -> bool:
+        """True where the two texts are of like length."""
+        return length_ratio(a, b) >= self.minimum
+
+
+class Diverse(Settings):
+    """The most distant pair by N-DIST over words (Ravi et al. 2024 sec. 3.2: "largest n-gram edit distance").
+
+    ``length_rule``: ``before`` choosing the pair, or ``after``, as the paper words it, which loses an input whose most
+    distant pair is unequal in length.
+    """
+
+    kind: Literal["diverse"] = "diverse"
+    n: int = Field(2, ge=1, le=5)
+    length_rule: Literal["before", "after"] = "before"
+    needs_scores: ClassVar[bool] = False
+
+    def __call__(
+        self, responses: Sequence[Response], scores: Scores | None, length: LengthRule, seed: int
+    ) -> list[tuple[str, str]]:
+        """At most one (a_id, b_id); ties in distance go to the earlier pair."""
+        pairs = list(combinations(responses, 2))
+        if self.length_rule == "before":
+            pairs = [(a, b) for a, b in pairs if length.passes(a.text, b.text)]
+        if not pairs:
+            return []
+        a, b = max(pairs, key=lambda pair: n_dist(words(pair[0].text), words(pair[1].text), self.n))
+        return [(a.id, b.id)] if length.passes(a.text, b.text) else []
+
+
+class Random(Settings):
+    """A pair drawn at random among those within the length rule: the control for every cleverer selector."""
+
+    kind: Literal["random"] = "random"
+    needs_scores: ClassVar[bool] = False
+
+    def __call__(
+        self, responses: Sequence[Response], scores: Scores | None, length: LengthRule, seed: int
+    ) -> list[tuple[str, str]]:
+        """At most one (a_id, b_id), the same for the same seed and responses."""
+        pairs = [(a.id, b.id) for a, b in combinations(responses, 2) if length.passes(a.text, b.text)]
+        return [random.Random(content_hash(seed, pairs)).choice(pairs)] if pairs else []
+
+
+class BestWorst(Settings):
+    """The critic's best of the k against its worst, within the length rule: the widest margin k samples can buy.
+
+    ``pairs`` > 1 adds the best against the next worse ones.
+    """
+
+    kind: Literal["best_worst"] = "best_worst"
+    pairs: int = Field(1, ge=1)
+    needs_scores: ClassVar[bool] = True
+
+    def __call__(
+        self, responses: Sequence[Response], scores: Scores | None, length: LengthRule, seed: int
+    ) -> list[tuple[str, str]]:
+        """Up to ``pairs`` (best, worse) ids, the widest margin first."""
+        if scores is None:
+            raise ValueError("best_worst needs a critic that scores each candidate alone")
+        margins = [
+            (scores[a.id] - scores[b.id], a.id, b.id)
+            for a in responses
+            for b in responses
+            if scores[a.id] > scores[b.id] and length.passes(a.text, b.text)
+        ]
+        if not margins:
+            return []
+        winner = max(margins, key=lambda m: (scores[m[1]], m[0]))[1]
+        return [(a, b) for _, a, b in sorted(margins, reverse=True) if a == winner][: self.pairs]
+
+
+Selector = Annotated[Diverse | Random | BestWorst, Field(discriminator="kind")]
+
+
+def select(
+    selector: Diverse | Random | BestWorst,
+    examples: Iterable[Example],
+    responses: Mapping[str, Sequence[Response]],
+    scores: Scores | None,
+    length: LengthRule,
+    *,
+    round: int,
+    seed: int,
+) -> list[Pair]:
+    """The pairs that ``selector`` picks among each example's usable responses (``responses`` is by example id)."""
+    picked = []
+    for example in examples:
+        usable = [r for r in responses.get(example.id, ()) if not r.dropped]
+        for a, b in selector(usable, scores, length, seed):
+            picked.append(Pair(example_id=example.id, a_id=a, b_id=b, selector=selector.kind, round=round))
+    return picked
+
+
+class RankRule(Settings):
+    """When judgments order a pair. ``tie`` and below ``strength`` the pair stays on record and out of training.
+
+    ``strength``: the mean probability of the winner over the showings must reach this; two showings that name
+    different winners are a tie.
+    """
+
+    tie: float = Field(0.05, ge=0, lt=0.5)
+    strength: float = Field(0.6, ge=0.5, lt=1)
+
+
+def rank(pair: Pair, judgments: Sequence[Judgment], rule: RankRule) -> Ranking | None:
+    """The order that ``judgments`` of ``pair`` imply, or ``None`` for a tie, a weak margin or no readable verdict."""
+    read = [j for j in judgments if j.verdict != "unparsed"]
+    if not read:
+        return None
+    p = sum(_p_a(j) for j in read) / len(read)
+    verdicts = {j.verdict for j in read if j.verdict != "tie"}
+    agreement = None if len(read) < 2 else len(verdicts) == 1
+    strength = max(p, 1 - p)
+    if len(verdicts) != 1 or abs(p - 0.5) <= rule.tie or strength < rule.strength:
+        return None
+    order = (pair.a_id, pair.b_id) if p > 0.5 else (pair.b_id, pair.a_id)
+    return Ranking(
+        example_id=pair.example_id,
+        best_first=order,
+        strength=strength,
+        agreement=agreement,
+        judgment_ids=tuple(j.id for j in judgments),
+    )
+
+
+def _p_a(judgment: Judgment) -> float:
+    if judgment.p_a is not None:
+        return judgment.p_a
+    return {"A": 1.0, "B": 0.0}.get(judgment.verdict, 0.5)
+
+
+def copy_losers(
+    rankings: Sequence[Ranking], examples: Mapping[str, Example], texts: Mapping[str, Response], share: float, seed: int
+) -> tuple[list[Ranking], list[Response]]:
+    """Extra rankings in which the chosen response beats the literal itself, for ``share`` of ``rankings``.
+
+    A verbatim copy is coherent and true, so a critic that rewards those first teaches copying; here it is told apart
+    for certain and without a call. Winners that are near-copies themselves are passed over.
+    """
+    honest = [r for r in rankings if not is_copy(texts[r.best_first[0]].text, examples[r.example_id].text)]
+    drawn = random.Random(content_hash("copies", seed)).sample(honest, round(share * len(honest)))
+    extra, literals = [], []
+    for ranking in drawn:
+        copy = Response(example_id=ranking.example_id, text=examples[ranking.example_id].text, author="rule:copy")
+        literals.append(copy)
+        extra.append(Ranking(example_id=ranking.example_id, best_first=(ranking.best_first[0], copy.id), strength=1.0))
+    return extra, literals

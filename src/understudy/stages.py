@@ -1,0 +1,341 @@
+"""The arrows of the flow, one method each: what it reads, under which key its result is kept, and what it calls.
+
+``distil`` says in which order; this module says how. Models are loaded when an arrow first needs them, so that a
+finished run is read back without loading any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from understudy.critic import Comparison, Critic
+from understudy.critic.guard import Guarded
+from understudy.critic.reward import RewardCard, RewardCritic
+from understudy.errors import TrainingError
+from understudy.objectives import MLE
+from understudy.pairs import copy_losers, rank, select
+from understudy.progress import bar
+from understudy.recipe import Recipe
+from understudy.records import (
+    Checkpoint,
+    Example,
+    Grade,
+    Judgment,
+    Pair,
+    Ranking,
+    Record,
+    Response,
+    SequenceScore,
+    content_hash,
+    ids_hash,
+)
+from understudy.resources import resolve
+from understudy.sample import DecodeSettings, SampleSettings, sampled
+from understudy.store import Chunks, RunFolder, file_sha256
+from understudy.students import Prompted
+from understudy.students.causal import WEIGHTS_FILE, CausalStudent
+from understudy.task import Task
+from understudy.train import Reference, TrainSettings, score_rows, total_steps, train
+
+
+@dataclass
+class Stages:
+    """One run's arrows over its folder."""
+
+    recipe: Recipe
+    run: RunFolder
+    base: Path
+    _students: dict[str, CausalStudent] = field(default_factory=dict)
+    _loaded: str = ""
+
+    @cached_property
+    def task(self) -> Task:
+        """The task file."""
+        return Task.load(self.recipe.task, self.base)
+
+    @cached_property
+    def critic(self) -> RewardCritic:
+        """The critic, loaded once."""
+        return self.recipe.critic.open(self.base)
+
+    @cached_property
+    def critic_key(self) -> list[str]:
+        """What identifies the critic's readings: its settings and its weights."""
+        folder = resolve(self.recipe.critic.path, "Critic", self.base)
+        return [self.recipe.critic.hash, *(file_sha256(p) for p in sorted(folder.glob("critic.*")))]
+
+    @property
+    def critic_card(self) -> RewardCard:
+        """The critic's measured figures."""
+        return self.critic.card
+
+    # --- phase 1 -----------------------------------------------------------------------------------------------------
+
+    def teach(self, examples: Sequence[Example]) -> dict[str, list[Response]]:
+        """Example -> the teacher's responses, by example id."""
+        settings = self.recipe.teacher
+
+        def work(start: int) -> Iterator[list[Response]]:
+            recording = settings.open(self.base)
+            author = f"teacher:{settings.name}"
+            for example in examples[start:]:
+                texts = recording.require(example.text)
+                yield [Response(example_id=example.id, text=text, author=author) for text in texts]
+
+        path = resolve(settings.path, "Recorded teacher", self.base)
+        return by_example(self.run.rows("teach", Response, [settings, _sha(path), ids_hash(examples)], work))
+
+    def imitate(self, examples: Sequence[Example], taught: Mapping[str, Sequence[Response]]) -> Checkpoint:
+        """MLE on all paraphrases of a literal at once -> checkpoint 0."""
+        rows = [self._prompted(e, taught[e.id]) for e in examples if e.split == "train"]
+        held = [self._prompted(e, taught[e.id]) for e in examples if e.split == "valid"]
+        how = self.recipe.imitation
+        return self._trained("imitate", None, rows, how.objective, how.train, round=0, validation=held)
+
+    # --- phase 2 -----------------------------------------------------------------------------------------------------
+
+    def sample(
+        self, name: str, student: Checkpoint, examples: Sequence[Example], how: SampleSettings | DecodeSettings
+    ) -> dict[str, list[Response]]:
+        """Examples -> k attempts (or one decoded answer) each, by example id."""
+        chunks = sampled(
+            lambda: self.student(student),
+            f"student:{student.id}",
+            self.task.prompt,
+            examples,
+            how,
+            self.recipe.seed,
+            name,
+        )
+        key = [student.id, how, self.recipe.seed, self.task.student_prompt, ids_hash(examples)]
+        return by_example(self.run.rows(name, Response, key, chunks))
+
+    def zero_shot(self, name: str, examples: Sequence[Example], how: DecodeSettings) -> dict[str, list[Response]]:
+        """The untrained weights' answers to the task's zero-shot request."""
+        from understudy.task import fill
+
+        def prompt(literal: str) -> str:
+            text = fill(self.task.zero_shot, literal=literal)
+            tokenizer = self._fresh().tokenizer
+            if not tokenizer.chat_template:
+                return text + "\n"
+            turns = [{"role": "user", "content": text}]
+            return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+
+        settings = self.recipe.student
+        chunks = sampled(self._fresh, "student:base", prompt, examples, how, self.recipe.seed, name)
+        key = [settings.weights, settings.revision, settings.precision, how, self.task.zero_shot, ids_hash(examples)]
+        return by_example(self.run.rows(name, Response, key, chunks))
+
+    def grade(self, name: str, examples: Mapping[str, Example], responses: Sequence[Response]) -> dict[str, Grade]:
+        """The critic's absolute reading of each response, by response id."""
+        parts = [responses[i : i + 96] for i in range(0, len(responses), 96)]
+
+        def work(start: int) -> Iterator[list[Grade]]:
+            with bar(name, len(responses), "texts", done=96 * start) as step:
+                for part in parts[start:]:
+                    yield self.critic.grade([examples[r.example_id].text for r in part], part)
+                    step(len(part))
+
+        rows = self.run.rows(name, Grade, [self.critic_key, ids_hash(responses), ids_hash(examples.values())], work)
+        return {grade.response_id: grade for grade in rows}
+
+    def select(
+        self,
+        round: int,
+        examples: Sequence[Example],
+        attempts: Mapping[str, Sequence[Response]],
+        grades: Mapping[str, Grade],
+    ) -> list[Pair]:
+        """Which pairs to judge."""
+        scores = {response_id: grade.score for response_id, grade in grades.items()} or None
+        recipe, length = self.recipe, self.task.length
+
+        def work(start: int) -> Iterator[list[Pair]]:
+            yield select(recipe.select, examples, attempts, scores, length, round=round, seed=recipe.seed)
+
+        sampled_ids = ids_hash(r for own in attempts.values() for r in own)
+        key = [recipe.select, length, round, recipe.seed, sampled_ids, ids_hash(grades.values())]
+        return self.run.rows(f"select-{round}", Pair, key, _once(work))
+
+    def judge(self, name: str, compared: Sequence[Comparison]) -> list[Judgment]:
+        """Pairs -> judgments."""
+        parts = [compared[i : i + 64] for i in range(0, len(compared), 64)]
+
+        def work(start: int) -> Iterator[list[Judgment]]:
+            critic: Critic = Guarded(self.critic) if self.recipe.critic.copies_lose else self.critic
+            with bar(name, len(compared), "pairs", done=64 * start) as step:
+                for part in parts[start:]:
+                    yield critic.judge(part)
+                    step(len(part))
+
+        key = [self.critic_key, [[c.pair.id, c.literal, c.a, c.b] for c in compared]]
+        return self.run.rows(name, Judgment, key, work)
+
+    def rank(self, round: int, pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> list[Ranking]:
+        """Judgments -> rankings; ties and weak margins stay on record as judgments only."""
+        of_pair: dict[str, list[Judgment]] = {}
+        for judgment in judgments:
+            of_pair.setdefault(judgment.pair_id, []).append(judgment)
+
+        def work(start: int) -> Iterator[list[Ranking]]:
+            yield [r for pair in pairs if (r := rank(pair, of_pair.get(pair.id, []), self.recipe.rank)) is not None]
+
+        key = [self.recipe.rank, ids_hash(pairs), ids_hash(judgments)]
+        return self.run.rows(f"rank-{round}", Ranking, key, _once(work))
+
+    def learn(
+        self,
+        round: int,
+        parent: Checkpoint,
+        examples: Mapping[str, Example],
+        responses: Mapping[str, Response],
+        rankings: Sequence[Ranking],
+    ) -> Checkpoint:
+        """Preference training from ``parent``, whose log-probabilities are the reference, computed once and stored."""
+        how = self.recipe.learn
+        if not rankings:
+            raise TrainingError(
+                f"Round {round} has no pair with a usable verdict to learn from.",
+                "Sample more literals (feedback), lower rank.strength, or train the imitation student longer.",
+            )
+        extra, literals = copy_losers(rankings, examples, responses, how.copy_share, self.recipe.seed + round)
+        texts = {**responses, **{r.id: r for r in literals}}
+        used = [*rankings, *extra]
+        ordered = [[texts[i] for i in ranking.best_first] for ranking in used]
+        rows = [self._prompted(examples[r.example_id], own) for r, own in zip(used, ordered, strict=True)]
+        reference = self._reference(round, parent, rows, ordered) if how.objective.needs_reference else None
+        return self._trained(f"learn-{round}", parent, rows, how.objective, how.train, round=round, reference=reference)
+
+    def _reference(
+        self, round: int, parent: Checkpoint, rows: Sequence[Prompted], ordered: Sequence[Sequence[Response]]
+    ) -> Reference:
+        def work(start: int) -> Iterator[list[SequenceScore]]:
+            with bar(f"reference-{round}", len(rows), "pairs") as step:
+                scored = score_rows(self.student(parent), rows, self.recipe.learn.train.micro_batch, step)
+            yield [
+                SequenceScore(response_id=r.id, checkpoint_id=parent.id, total=float(total), tokens=int(tokens))
+                for own, totals, counts in zip(ordered, scored.total, scored.tokens, strict=True)
+                for r, total, tokens in zip(own, totals, counts, strict=False)
+            ]
+
+        key = [
+            parent.id,
+            self.task.student_prompt,
+            [row.prompt for row in rows],
+            [[r.id for r in own] for own in ordered],
+        ]
+        found = iter(self.run.rows(f"reference-{round}", SequenceScore, key, _once(work)))
+        width = max(map(len, ordered), default=0)
+        total, tokens = torch.zeros(len(rows), width), torch.zeros(len(rows), width)
+        for i, own in enumerate(ordered):
+            for j in range(len(own)):
+                score = next(found)
+                total[i, j], tokens[i, j] = score.total, score.tokens
+        return Reference(total, tokens)
+
+    # --- students ----------------------------------------------------------------------------------------------------
+
+    def student(self, checkpoint: Checkpoint | None) -> CausalStudent:
+        """The student with the weights of ``checkpoint`` (``None``: those it starts from)."""
+        if "trained" not in self._students:
+            self._students["trained"] = self._fresh_student()
+        student, wanted = self._students["trained"], checkpoint.id if checkpoint else "start"
+        if self._loaded != wanted:
+            if checkpoint is not None:
+                student.load(self.run.arrows / checkpoint.path)
+            elif self._loaded:
+                student = self._students["trained"] = self._fresh_student()
+            if checkpoint is None and self.recipe.student.adapter:
+                student.load(resolve(self.recipe.student.adapter, "Adapter", self.base))
+            self._loaded = wanted
+        return student
+
+    def _fresh_student(self) -> CausalStudent:
+        torch.manual_seed(self.recipe.seed)  # new adapters are drawn from it
+        return CausalStudent.open(self.recipe.student)
+
+    def _fresh(self) -> CausalStudent:
+        if "base" not in self._students:
+            self._students["base"] = self._fresh_student()
+        return self._students["base"]
+
+    def forget_base(self) -> None:
+        """Free the untrained weights."""
+        self._students.pop("base", None)
+
+    def _prompted(self, example: Example, responses: Sequence[Response]) -> Prompted:
+        return Prompted(self.task.prompt(example.text), tuple(r.text for r in responses))
+
+    def _trained(
+        self,
+        name: str,
+        parent: Checkpoint | None,
+        rows: Sequence[Prompted],
+        objective: Any,
+        settings: TrainSettings,
+        *,
+        round: int,
+        validation: Sequence[Prompted] = (),
+        reference: Reference | None = None,
+    ) -> Checkpoint:
+        recipe = self.recipe
+        settings_hash = content_hash(recipe.student, objective, settings, recipe.seed)
+        data_hash = content_hash([[row.prompt, row.responses] for row in [*rows, *validation]])
+
+        def build(folder: Path) -> dict[str, Any]:
+            student = self.student(parent)
+            self._loaded = ""  # from here on its weights are nobody's
+            with bar(name, total_steps(len(rows), settings), "steps") as step:
+                log = train(
+                    student, rows, objective, settings, folder, seed=recipe.seed + round,
+                    reference=reference, validation=validation, step_done=step,
+                )  # fmt: skip
+            student.save(folder)
+            return {
+                "rows": len(rows),
+                "losses": [round_to(entry["loss"]) for entry in log.steps],
+                "validation": [round_to(value) for value in log.validation],
+            }
+
+        key = [settings_hash, data_hash, parent.id if parent else None]
+        folder, facts = self.run.built(name, key, build)
+        self.run.log(name, facts)
+        return Checkpoint(
+            path=folder.name,
+            student=recipe.student.weights,
+            objective="mle" if isinstance(objective, MLE) else str(objective.kind),
+            round=round,
+            parent_id=parent.id if parent else None,
+            settings_hash=settings_hash,
+            data_hash=data_hash,
+            weights_hash=file_sha256(folder / WEIGHTS_FILE)[:16],
+        )
+
+
+def by_example(responses: Sequence[Response]) -> dict[str, list[Response]]:
+    """Responses by example id, in order."""
+    found: dict[str, list[Response]] = {}
+    for response in responses:
+        found.setdefault(response.example_id, []).append(response)
+    return found
+
+
+def round_to(value: float, digits: int = 5) -> float:
+    """``value`` with so many digits behind the point: enough for a curve."""
+    return round(value, digits)
+
+
+def _sha(path: Path) -> str:
+    return file_sha256(path) if path.is_file() else ""
+
+
+def _once(work: Callable[[int], Iterator[Sequence[Record]]]) -> Chunks:
+    """An arrow of a single chunk: nothing to do where it was written."""
+    return lambda start: work(start) if start == 0 else iter(())

@@ -1,0 +1,224 @@
+"""Evaluation of a run's students and the summary that reports and tools read (``summary.json``)."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from understudy import __version__
+from understudy.evaluate import Difference, System, comparisons, contests, difference, item_scores, quality, win_rate
+from understudy.records import Checkpoint, Example, Grade, Quality, Ranking, Response, WinRate
+from understudy.stages import Stages
+from understudy.store import write_atomic
+
+
+class Sample(BaseModel):
+    """One evaluation input with every system's answer and its grade, for the report's side-by-side view."""
+
+    model_config = ConfigDict(frozen=True)
+
+    literal: str
+    answers: dict[str, str]
+    funny: dict[str, float]
+    feedback_over_imitation: float | None = None
+
+
+class Summary(BaseModel):
+    """What a run found. Rates carry their intervals; nothing here is computed twice elsewhere."""
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    recipe: dict[str, Any]
+    versions: dict[str, str]
+    win_rates: list[WinRate]
+    differences: list[Difference]
+    quality: list[Quality]
+    stages: list[dict[str, Any]]
+    critic: dict[str, Any]
+    checkpoints: dict[str, dict[str, Any]]
+    training: dict[str, dict[str, Any]]
+    counts: dict[str, Any]
+    warnings: list[str]
+    samples: list[Sample]
+
+
+@dataclass
+class Evaluation:
+    """Everything that was measured on the evaluation splits."""
+
+    win_rates: list[WinRate]
+    differences: list[Difference]
+    quality: list[Quality]
+    samples: list[Sample]
+
+
+def evaluate(
+    stages: Stages,
+    examples: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+    students: Mapping[str, Checkpoint],
+) -> Evaluation:
+    """Every student against the teacher, the untrained weights and, after feedback, the imitation student."""
+    result = Evaluation([], [], [], [])
+    for split in stages.recipe.evaluate.splits:
+        chosen = [e for e in examples if e.split == split]
+        if chosen:
+            _evaluate_split(stages, split, chosen, taught, students, result)
+    return result
+
+
+def _evaluate_split(
+    stages: Stages,
+    split: str,
+    examples: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+    students: Mapping[str, Checkpoint],
+    result: Evaluation,
+) -> None:
+    how, by_id = stages.recipe.evaluate, {e.id: e for e in examples}
+    systems = _systems(stages, split, examples, taught, students)
+    answers = {r.id: r for system in systems.values() for r in system.values()}
+    grades = stages.grade(f"grade-{split}", by_id, list(answers.values()))
+    opponents = [name for name in ("teacher", "base") if name in systems]
+    later = [name for name in systems if name not in (*opponents, "imitation")]
+    meetings = contests(systems, opponents, later)
+    compared = {names: comparisons(*names, systems, examples) for names in meetings}
+    judgments = stages.judge(f"judge-{split}", list(chain.from_iterable(compared.values())))
+    scores = {names: item_scores(own, judgments) for names, own in compared.items()}
+    for names in meetings:
+        result.win_rates.append(win_rate(names, stages.critic.name, split, compared[names], scores[names], how.tie))
+    for name in later:
+        for opponent in opponents:
+            mine, theirs = scores[name, opponent], scores["imitation", opponent]
+            result.differences.append(difference((name, "imitation"), opponent, split, mine, theirs, how.resamples))
+    result.quality += [quality(name, split, system, examples, grades) for name, system in systems.items()]
+    head = scores.get(("feedback", "imitation"), {})
+    result.samples += [_sample(e, systems, grades, head.get(e.id)) for e in examples]
+
+
+def _systems(
+    stages: Stages,
+    split: str,
+    examples: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+    students: Mapping[str, Checkpoint],
+) -> dict[str, System]:
+    """Each system's one answer an example: decoded students, best-of-N by the critic, teacher, untrained weights."""
+    recipe, how, by_id = stages.recipe, stages.recipe.evaluate, {e.id: e for e in examples}
+    systems: dict[str, System] = {}
+    for name, checkpoint in students.items():
+        systems[name] = _first(stages.sample(f"decode-{name}-{split}", checkpoint, examples, how.decode))
+    if how.best_of:
+        for name in [n for n in ("imitation", "feedback") if n in students]:
+            drawn = stages.sample(
+                f"best-of-{name}-{split}",
+                students[name],
+                examples,
+                recipe.candidates.model_copy(update={"k": how.best_of}),
+            )
+            usable = [r for own in drawn.values() for r in own if not r.dropped]
+            systems[f"{name}-best-of-{how.best_of}"] = _best(
+                usable, stages.grade(f"grade-best-{name}-{split}", by_id, usable)
+            )
+    if how.base:
+        systems["base"] = _first(stages.zero_shot(f"decode-base-{split}", examples, how.decode))
+        stages.forget_base()
+    systems["teacher"] = _first({e.id: taught[e.id] for e in examples if e.id in taught})
+    return systems
+
+
+def _first(responses: Mapping[str, Sequence[Response]]) -> System:
+    return {example_id: own[0] for example_id, own in responses.items() if own}
+
+
+def _best(responses: Sequence[Response], grades: Mapping[str, Grade]) -> System:
+    best: dict[str, Response] = {}
+    for response in responses:
+        held = best.get(response.example_id)
+        if held is None or grades[response.id].score > grades[held.id].score:
+            best[response.example_id] = response
+    return best
+
+
+def _sample(example: Example, systems: Mapping[str, System], grades: Mapping[str, Grade], head: float | None) -> Sample:
+    answers = {name: system[example.id] for name, system in systems.items() if example.id in system}
+    funny = {name: g.funny for name, r in answers.items() if (g := grades.get(r.id)) and g.funny is not None}
+    texts = {name: response.text for name, response in answers.items()}
+    return Sample(literal=example.text, answers=texts, funny=funny, feedback_over_imitation=head)
+
+
+def summarise(
+    stages: Stages, students: Mapping[str, Checkpoint], rankings: Sequence[Sequence[Ranking]], evaluation: Evaluation
+) -> Summary:
+    """Gather the run's findings and write them to ``summary.json``."""
+    import torch
+    import transformers
+
+    run, card = stages.run, stages.critic_card
+    summary = Summary(
+        name=stages.recipe.name,
+        recipe=stages.recipe.model_dump(mode="json"),
+        versions={
+            "understudy": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        win_rates=evaluation.win_rates,
+        differences=evaluation.differences,
+        quality=evaluation.quality,
+        stages=[{"name": s.name, "seconds": s.seconds, "skipped": s.skipped} for s in run.stages],
+        critic={
+            "name": stages.critic.name,
+            "agreement": card.agreement,
+            "low": card.low,
+            "high": card.high,
+            "n": card.n,
+            **{k: v for k, v in card.figures.items() if k not in ("n", "agreement")},
+        },
+        checkpoints={name: {"id": c.id, **c.model_dump(mode="json")} for name, c in students.items()},
+        training=run.facts,
+        counts=_counts(stages, rankings),
+        warnings=_warnings(evaluation),
+        samples=evaluation.samples,
+    )
+    write_atomic(run.path / "summary.json", summary.model_dump_json(indent=1))
+    return summary
+
+
+def _counts(stages: Stages, rankings: Sequence[Sequence[Ranking]]) -> dict[str, Any]:
+    return {
+        "rankings": [len(ranked) for ranked in rankings],
+        "dropped": {name: dict(Counter(reasons)) for name, reasons in stages.run.dropped.items()},
+        "strength": [round(sum(r.strength for r in ranked) / len(ranked), 4) for ranked in rankings if ranked],
+    }
+
+
+def _warnings(evaluation: Evaluation) -> list[str]:
+    """What a reader must know before believing a number."""
+    found = ["The critic that trained the student is the only judge here: an outside judge is needed for a claim."]
+    by_name = {(q.system, q.split): q for q in evaluation.quality}
+    for (name, split), q in by_name.items():
+        base = by_name.get(("imitation", split))
+        if base is None or not base.words or name in ("imitation", "teacher", "base"):
+            continue
+        if q.copy_rate > base.copy_rate + 0.05:
+            found.append(
+                f"{name} copies the literal more often than imitation on {split}: {q.copy_rate:.0%} against {base.copy_rate:.0%}."
+            )
+        if q.length_ratio > 1.25 * base.length_ratio:
+            found.append(
+                f"{name} writes {q.length_ratio / base.length_ratio:.2f} times as long as imitation on {split}."
+            )
+        if q.distinct_2 < 0.75 * base.distinct_2:
+            found.append(
+                f"{name} is less varied than imitation on {split}: distinct-2 {q.distinct_2:.2f} against {base.distinct_2:.2f}."
+            )
+    return found
