@@ -30,7 +30,7 @@ FLOORS = {
         "export",
         "estimate",
     ),
-    ROOF: ("recipe", "stages", "summary", "distil", "report", "experiment", "cli"),
+    ROOF: ("recipe", "planning", "stages", "summary", "distil", "report", "experiment", "cli"),
 }
 
 

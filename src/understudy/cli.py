@@ -174,6 +174,22 @@ def train_critic(
         print(f"{name} {value:g}")
 
 
+@app.command()
+def estimate(recipe: str, assign: Set = None) -> None:
+    """What RECIPE would ask of models that may cost money: calls, tokens, cost and time, before anything is spent."""
+    from understudy.examples import load_examples
+    from understudy.planning import plan
+    from understudy.recipe import load_recipe
+    from understudy.task import Task
+
+    loaded, base = load_recipe(recipe, assign or ())
+    found = plan(loaded, Task.load(loaded.task, base), load_examples(loaded.data, base))
+    if not found:
+        print("Nothing is asked of a model that could cost money: teacher and critic are recorded or local.")
+    for each in found:
+        print(each.table())
+
+
 @app.command("measure-critic")
 def measure_critic(
     folder: Annotated[str, typer.Argument(help="A trained critic: a folder, or bundled:critic.")] = "bundled:critic",

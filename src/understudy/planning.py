@@ -1,0 +1,56 @@
+"""How much of a recipe would be put to models that may cost money: what ``understudy estimate`` prices."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from understudy.critic.distilled import Distilled
+from understudy.critic.mcp import MCP, Reader
+from understudy.critic.panel import Panel
+from understudy.estimate import Estimate, Work, estimate
+from understudy.recipe import Recipe
+from understudy.records import Example
+from understudy.settings import Settings
+from understudy.task import Task
+from understudy.teacher import ModelTeacher
+
+
+def plan(recipe: Recipe, task: Task, examples: Sequence[Example]) -> list[Estimate]:
+    """One estimate for the teacher and one for each multiple-choice critic; empty where nothing is asked of a model.
+
+    Evaluation is counted as the recipe's systems meet: every student against every opponent and the imitation student.
+    """
+    literals = [example.text for example in examples]
+    found = []
+    if isinstance(recipe.teacher, ModelTeacher):
+        work = Work(literals=len(examples), n=recipe.teacher.n, pairs=0, teacher=model_name(recipe.teacher.model))
+        found.append(estimate(task, work, recipe.prices, literals))
+    for critic, budget in _critics(recipe):
+        pairs = _pairs(recipe, examples) if budget is None else budget
+        reader = Reader.model_validate({name: getattr(critic, name) for name in Reader.model_fields})
+        work = Work(literals=0, pairs=pairs, reader=reader, critic=model_name(critic.model))
+        found.append(estimate(task, work, recipe.prices, literals))
+    return found
+
+
+def _critics(recipe: Recipe) -> list[tuple[MCP, int | None]]:
+    critic: Settings = recipe.critic
+    budget = critic.budget if isinstance(critic, Distilled) else None
+    critic = critic.source if isinstance(critic, Distilled) else critic
+    members = critic.critics if isinstance(critic, Panel) else (critic,)
+    return [(member, budget) for member in members if isinstance(member, MCP)]
+
+
+def _pairs(recipe: Recipe, examples: Sequence[Example]) -> int:
+    """Pairs of all rounds and of the evaluation."""
+    train = sum(example.split == "train" for example in examples)
+    sampled = train if recipe.feedback is None else min(train, recipe.feedback)
+    students = 1 + recipe.rounds
+    opponents = 1 + recipe.evaluate.base
+    tested = sum(example.split in recipe.evaluate.splits for example in examples)
+    return recipe.rounds * sampled + tested * (students * opponents + recipe.rounds)
+
+
+def model_name(model: Settings) -> str:
+    """The name under which a model's price stands in the recipe."""
+    return str(getattr(model, "model", None) or getattr(model, "name", None) or model.__class__.__name__.lower())
