@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from understudy import __version__
+from understudy import __version__, cli_evidence
 from understudy.errors import DataError, RecipeError, RunError, UnderstudyError
 from understudy.progress import console
 
@@ -172,6 +172,9 @@ def train_critic(
     print(f"agreement {card.agreement:.1%} ({card.low:.1%} to {card.high:.1%}) of {card.n} held-out verdicts")
     for name, value in card.figures.items():
         print(f"{name} {value:g}")
+
+
+cli_evidence.register(app)
 
 
 def main() -> None:

@@ -1,0 +1,59 @@
+"""Commands of evidence: audit a critic, compare systems, let people rate, report, try a student out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from understudy.errors import CriticError
+
+Critics = Annotated[
+    list[str],
+    typer.Option("--critic", help="reward, reward:FOLDER, recorded:FILE, rule:longer, or a .yaml; repeatable."),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command()(audit)
+
+
+def audit(
+    labels: Annotated[Path, typer.Option(help="JSONL of human verdicts, or the ratings folder of a run.")],
+    critic: Critics = ["reward"],  # noqa: B006 - typer reads the default, nobody changes it
+    split: Annotated[str | None, typer.Option(help="Only rows of this split.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many pairs, drawn at random.")] = None,
+    floor: Annotated[float, typer.Option(min=0, max=1, help="Agreement a critic must show.")] = 0.6,
+    require: Annotated[bool, typer.Option(help="Exit 9 unless every critic is a go.")] = False,
+    output: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+) -> None:
+    """Measure critics against people: agreement, position and length bias, calibration, go or no-go."""
+    from understudy.audit import audit_critic, decision_line, lines, table
+    from understudy.critic.opening import open_critic
+    from understudy.labels import read_labels, sampled_pairs
+    from understudy.store import write_atomic
+
+    pairs = sampled_pairs(read_labels(labels, split), limit, seed)
+    passports = [audit_critic(open_critic(name), pairs, floor) for name in critic]
+    for passport in passports:
+        print("\n".join(lines(passport)), end="\n\n")
+    show(table(passports))
+    if output:
+        write_atomic(output, json.dumps([p.to_json() for p in passports], indent=1, ensure_ascii=False))
+    failed = [p for p in passports if p.decision != "go"]
+    if require and failed:
+        raise CriticError(
+            f"{failed[0].critic}: {decision_line(failed[0])}", "Use a better critic, or lower --floor knowingly."
+        )
+
+
+def show(table: Table) -> None:
+    """Print ``table``, wide enough for its columns where no terminal says otherwise."""
+    (Console() if sys.stdout.isatty() else Console(width=140)).print(table)
