@@ -134,7 +134,7 @@ class CausalStudent:
         ids = [self.prompt_ids(prompt) for prompt in prompts]
         if (longest := max(map(len, ids))) + sampling.max_tokens > self.settings.context:
             raise DataError(
-                f"A literal takes {longest} tokens with its prompt; {sampling.max_tokens} more do not fit into {self.settings.context}.",
+                f"A prompt of {longest} tokens leaves no room for {sampling.max_tokens} more in a context of {self.settings.context}.",
                 "Shorten it or raise student.context.",
             )
         tokens, mask = (side.flip(1).to(self.device) for side in _pad([row[::-1] for row in ids]))
