@@ -22,6 +22,7 @@ Critics = Annotated[
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     app.command()(audit)
+    app.command()(compare)
 
 
 def audit(
@@ -54,6 +55,39 @@ def audit(
         )
 
 
+def compare(
+    systems: Annotated[
+        list[str], typer.Argument(help="RUN, RUN:STUDENT, FILE.jsonl, teacher or student; the last is the baseline.")
+    ],
+    judge: Annotated[list[str], typer.Option("--judge", help="A critic, as in audit; repeatable.")] = ["reward"],  # noqa: B006
+    data: Annotated[Path | None, typer.Option(help="Literals that students answer anew.")] = None,
+    tie: Annotated[float, typer.Option(min=0, max=0.49, help="Half-width of the tie band.")] = 0.05,
+    guard: Annotated[bool, typer.Option(help="Copies and broken texts lose, whatever the judge says.")] = True,
+    meaning: Annotated[str | None, typer.Option(help="A sentence encoder: folder or hub name.")] = None,
+    output: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
+) -> None:
+    """Compare systems: win rates in four readings with intervals and tests, length control, quality of the outputs."""
+    from understudy.compare import compare as run
+    from understudy.compare import definitions, tables
+    from understudy.critic.opening import open_critic
+    from understudy.examples import read_rows
+    from understudy.meaning import Meaning
+    from understudy.store import write_atomic
+    from understudy.systems import distinct, open_system
+
+    rows = list(read_rows(data)) if data else None
+    found = distinct([open_system(reference, rows) for reference in systems])
+    encoder = Meaning(meaning) if meaning else Meaning.installed()
+    outcome = run(found, [open_critic(name) for name in judge], tie=tie, guard=guard, meaning=encoder)
+    for table in tables(outcome):
+        show(table)
+    print("\n".join(definitions()))
+    for warning in outcome.warnings:
+        print(f"Note: {warning}")
+    if output:
+        write_atomic(output, outcome.model_dump_json(indent=1))
+
+
 def show(table: Table) -> None:
     """Print ``table``, wide enough for its columns where no terminal says otherwise."""
-    (Console() if sys.stdout.isatty() else Console(width=140)).print(table)
+    (Console() if sys.stdout.isatty() else Console(width=170)).print(table)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import Protocol
 
 from pydantic import Field
 
 from understudy.critic import Comparison
+from understudy.diversity import self_bleu
 from understudy.records import Example, Grade, Judgment, Pair, Quality, Response, WinRate
 from understudy.sample import DecodeSettings
 from understudy.settings import Settings
 from understudy.statistics import paired_bootstrap, wilson
-from understudy.text import distinct_n, is_copy, word_count
+from understudy.text import distinct_n, is_copy, repetition, word_count
 
 
 class EvaluateSettings(Settings):
@@ -47,6 +49,13 @@ System = Mapping[str, Response]
 """A system's one answer by example id."""
 Scores = Mapping[str, float | None]
 """s by example id (see :func:`item_scores`)."""
+
+
+class Similarity(Protocol):
+    """How alike in meaning texts and literals are (see ``understudy.meaning.Meaning``)."""
+
+    def similarity(self, texts: Sequence[str], literals: Sequence[str]) -> list[float]:
+        """Cosine of each text with its literal."""
 
 
 def contests(systems: Mapping[str, System], opponents: Sequence[str], feedback: Sequence[str]) -> list[tuple[str, str]]:
@@ -141,8 +150,18 @@ def difference(
     )
 
 
-def quality(name: str, split: str, system: System, examples: Sequence[Example], grades: Mapping[str, Grade]) -> Quality:
-    """What the outputs look like: copies, empties, length, diversity, and mean grade probabilities where there are any."""
+def quality(
+    name: str,
+    split: str,
+    system: System,
+    examples: Sequence[Example],
+    grades: Mapping[str, Grade],
+    meaning: Similarity | None = None,
+) -> Quality:
+    """What the outputs look like: copies, empties, length, diversity, and mean grade probabilities where there are any.
+
+    ``meaning`` measures how much of each literal's meaning its output keeps, where an encoder is at hand.
+    """
     answered = [(e, system[e.id]) for e in examples if e.id in system]
     texts = [response.text for _, response in answered]
     n = len(texts)
@@ -167,4 +186,7 @@ def quality(name: str, split: str, system: System, examples: Sequence[Example], 
         broken=mean_grade("broken"),
         plain=mean_grade("plain"),
         funny=mean_grade("funny"),
+        repetition=fmean(map(repetition, texts)) if texts else None,
+        self_bleu=self_bleu(texts),
+        meaning=fmean(meaning.similarity(texts, [e.text for e, _ in answered])) if meaning and texts else None,
     )

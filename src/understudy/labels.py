@@ -54,7 +54,8 @@ def read_labels(path: Path, split: str | None = None) -> list[LabelledPair]:
 
     A row has ``literal`` (or null), ``a``, ``b`` and one of: ``votes`` ({question: {annotator: verdict}});
     ``votes_a`` and ``votes_b`` (and ``votes_tie``), anonymous counts; or a single ``verdict`` with ``question`` and
-    ``annotator`` if known. An unnamed question is ``overall``, or ``humour`` where there is no literal. Rows of one pair, either way round, are joined. ``split`` keeps rows of that split only.
+    ``annotator`` if known. An unnamed question is ``overall``, or ``humour`` where there is no literal. Rows of one
+    pair, either way round, are joined. ``split`` keeps rows of that split only.
     Raises :class:`DataError` naming the first bad line, or when nothing is left.
     """
     if path.is_dir():

@@ -5,21 +5,26 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from understudy import __version__
+from understudy.contest import Contest, Duel, adjusted, contest, duel
 from understudy.evaluate import Difference, System, comparisons, contests, difference, item_scores, quality, win_rate
+from understudy.meaning import Meaning
 from understudy.records import Checkpoint, Example, Grade, Quality, Ranking, Response, WinRate
 from understudy.stages import Stages
 from understudy.store import write_atomic
 
 
 class Sample(BaseModel):
-    """One evaluation input with every system's answer and its grade, for the report's side-by-side view."""
+    """One evaluation input with every system's answer and its grade, for the report's side-by-side view.
+
+    ``ids`` are the answers' response ids by system; ``cut`` names systems whose answer hit the token limit.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -27,6 +32,10 @@ class Sample(BaseModel):
     answers: dict[str, str]
     funny: dict[str, float]
     feedback_over_imitation: float | None = None
+    split: str = "test"
+    example_id: str = ""
+    ids: dict[str, str] = {}
+    cut: list[str] = []
 
 
 class Summary(BaseModel):
@@ -47,6 +56,8 @@ class Summary(BaseModel):
     counts: dict[str, Any]
     warnings: list[str]
     samples: list[Sample]
+    contests: list[Contest] = []
+    duels: list[Duel] = []
 
 
 @dataclass
@@ -57,6 +68,8 @@ class Evaluation:
     differences: list[Difference]
     quality: list[Quality]
     samples: list[Sample]
+    contests: list[Contest] = field(default_factory=list)
+    duels: list[Duel] = field(default_factory=list)
 
 
 def evaluate(
@@ -71,6 +84,7 @@ def evaluate(
         chosen = [e for e in examples if e.split == split]
         if chosen:
             _evaluate_split(stages, split, chosen, taught, students, result)
+    result.contests, result.duels = adjusted(result.contests), adjusted(result.duels)
     return result
 
 
@@ -92,13 +106,22 @@ def _evaluate_split(
     compared = {names: comparisons(*names, systems, examples) for names in meetings}
     judgments = stages.judge(f"judge-{split}", list(chain.from_iterable(compared.values())))
     scores = {names: item_scores(own, judgments) for names, own in compared.items()}
+    judge = stages.critic.name
     for names in meetings:
-        result.win_rates.append(win_rate(names, stages.critic.name, split, compared[names], scores[names], how.tie))
+        if compared[names]:
+            found = contest(
+                names, judge, split, compared[names], judgments, tie=how.tie, resamples=min(how.resamples, 2000)
+            )
+            result.contests.append(found)
+            rate = win_rate(names, judge, split, compared[names], scores[names], how.tie)
+            result.win_rates.append(rate.model_copy(update={"length_controlled": found.length_controlled.value}))
     for name in later:
         for opponent in opponents:
             mine, theirs = scores[name, opponent], scores["imitation", opponent]
             result.differences.append(difference((name, "imitation"), opponent, split, mine, theirs, how.resamples))
-    result.quality += [quality(name, split, system, examples, grades) for name, system in systems.items()]
+            result.duels.append(duel((name, "imitation"), opponent, judge, split, mine, theirs, tie=how.tie))
+    encoder = Meaning.installed()
+    result.quality += [quality(name, split, system, examples, grades, encoder) for name, system in systems.items()]
     head = scores.get(("feedback", "imitation"), {})
     result.samples += [_sample(e, systems, grades, head.get(e.id)) for e in examples]
 
@@ -151,7 +174,16 @@ def _sample(example: Example, systems: Mapping[str, System], grades: Mapping[str
     answers = {name: system[example.id] for name, system in systems.items() if example.id in system}
     funny = {name: g.funny for name, r in answers.items() if (g := grades.get(r.id)) and g.funny is not None}
     texts = {name: response.text for name, response in answers.items()}
-    return Sample(literal=example.text, answers=texts, funny=funny, feedback_over_imitation=head)
+    return Sample(
+        literal=example.text,
+        answers=texts,
+        funny=funny,
+        feedback_over_imitation=head,
+        split=example.split,
+        example_id=example.id,
+        ids={name: response.id for name, response in answers.items()},
+        cut=[name for name, response in answers.items() if response.dropped == "truncated"],
+    )
 
 
 def summarise(
@@ -188,6 +220,8 @@ def summarise(
         counts=_counts(stages, rankings),
         warnings=_warnings(evaluation),
         samples=evaluation.samples,
+        contests=evaluation.contests,
+        duels=evaluation.duels,
     )
     write_atomic(run.path / "summary.json", summary.model_dump_json(indent=1))
     return summary
