@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from understudy.errors import CriticError
+from understudy.errors import CriticError, RecipeError
 
 Critics = Annotated[
     list[str],
@@ -23,6 +23,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
     app.command()(audit)
     app.command()(compare)
+    app.command()(rate)
 
 
 def audit(
@@ -86,6 +87,96 @@ def compare(
         print(f"Note: {warning}")
     if output:
         write_atomic(output, outcome.model_dump_json(indent=1))
+
+
+def rate(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    system: Annotated[
+        list[str] | None, typer.Option("--system", help="What to rate, repeatable; the last is the baseline.")
+    ] = None,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="At most this many inputs.")] = None,
+    checks: Annotated[int, typer.Option(min=0, help="Attention checks to strew in.")] = 0,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; a token is asked for beyond this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8400,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the raters' orders; keep it for one study.")] = 0,
+    target: Annotated[
+        Path | None, typer.Option("--export", help="Write the votes to .csv or .json (Label Studio).")
+    ] = None,
+    source: Annotated[Path | None, typer.Option("--import", help="Add the votes of such a file.")] = None,
+    results: Annotated[bool, typer.Option(help="Print what people said so far.")] = False,
+) -> None:
+    """Let people rate a run's outputs blind, in a browser on this machine or in the house."""
+    from understudy.ratings import Ratings, items_of_run
+    from understudy.ratings_files import export_ratings, import_ratings
+    from understudy.systems import read_summary
+
+    folder = run / "ratings"
+    if target or results:
+        ratings = Ratings.read(folder)
+        if target:
+            print(f"{export_ratings(ratings, target)} votes written to {target}")
+        if results:
+            _print_ratings(ratings)
+        return
+    summary = read_summary(run)
+    systems = list(system) if system else _rated_by_default(list(summary["checkpoints"]))
+    if len(systems) < 2:
+        raise RecipeError("rate needs two systems.", "For example: --system feedback --system teacher.")
+    ratings = Ratings.open(folder, items_of_run(summary["samples"], systems, n, checks))
+    try:
+        if source:
+            print(f"{import_ratings(ratings, source)} votes added from {source}")
+            return
+        _serve_ratings(ratings, host, port, seed)
+    finally:
+        ratings.close()
+
+
+def _serve_ratings(ratings: Any, host: str, port: int, seed: int) -> None:
+    from understudy.web.gate import new_token, run_server
+    from understudy.web.rate import rating_app
+
+    token = new_token(host)
+    print(
+        f"{len(ratings.items)} pairs to rate: http://{host}:{port}/" + (f"?token={token}" if token else ""), flush=True
+    )
+    print("Every answer is stored at once. Stop with Ctrl-C.", flush=True)
+    run_server(rating_app(ratings, token, seed), host, port)
+
+
+def _rated_by_default(students: list[str]) -> list[str]:
+    """The last student against the first, or against the teacher where there is only one."""
+    return [students[-1], students[0] if len(students) > 1 else "teacher"]
+
+
+def _print_ratings(ratings: Any) -> None:
+    from understudy.compare import percent
+
+    table = Table(title="What people said, x 100 [95 %]", title_justify="left")
+    for head in (
+        "system",
+        "against",
+        "question",
+        "raters",
+        "pairs",
+        "win/tie/loss",
+        "can't tell",
+        "WTR",
+        "score",
+        "alpha",
+    ):
+        table.add_column(head, justify="left" if head in ("system", "against", "question") else "right")
+    for r in ratings.results():
+        counts = f"{r.wins}/{r.ties}/{r.losses}"
+        rest = (percent(r.rate), percent(r.score), "–" if r.alpha.value is None else f"{r.alpha.value:.2f}")
+        table.add_row(
+            r.candidate, r.baseline, r.question, str(r.raters), str(r.pairs), counts, str(r.cannot_tell), *rest
+        )
+    show(table)
+    for judge, (passed, asked) in ratings.checks().items():
+        print(f"{judge} passed {passed} of {asked} attention checks")
 
 
 def show(table: Table) -> None:
