@@ -24,6 +24,7 @@ def register(app: typer.Typer) -> None:
     app.command()(audit)
     app.command()(compare)
     app.command()(rate)
+    app.command()(report)
 
 
 def audit(
@@ -177,6 +178,23 @@ def _print_ratings(ratings: Any) -> None:
     show(table)
     for judge, (passed, asked) in ratings.checks().items():
         print(f"{judge} passed {passed} of {asked} attention checks")
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs; several are compared.")],
+    output: Annotated[Path | None, typer.Option("--output", help="Where to write the page.")] = None,
+) -> None:
+    """Write the page of a run anew (with people's votes so far), or one page that compares several runs."""
+    from understudy.report import load_summary, report_run, write_comparison
+
+    if len(runs) == 1:
+        print(report_run(runs[0], output))
+        return
+    names = [run.resolve().name for run in runs]
+    shown = names if len(set(names)) == len(names) else [str(run) for run in runs]
+    target = output or Path("comparison.html")
+    write_comparison(list(zip(shown, map(load_summary, runs), strict=True)), target)
+    print(target)
 
 
 def show(table: Table) -> None:

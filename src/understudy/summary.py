@@ -70,6 +70,7 @@ class Evaluation:
     samples: list[Sample]
     contests: list[Contest] = field(default_factory=list)
     duels: list[Duel] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 def evaluate(
@@ -80,6 +81,11 @@ def evaluate(
 ) -> Evaluation:
     """Every student against the teacher, the untrained weights and, after feedback, the imitation student."""
     result = Evaluation([], [], [], [])
+    result.data = {
+        "literals": dict(Counter(e.split for e in examples)),
+        "teacher": sum(map(len, taught.values())),
+        "untaught": sum(not taught.get(e.id) for e in examples),
+    }
     for split in stages.recipe.evaluate.splits:
         chosen = [e for e in examples if e.split == split]
         if chosen:
@@ -217,7 +223,7 @@ def summarise(
         },
         checkpoints={name: {"id": c.id, **c.model_dump(mode="json")} for name, c in students.items()},
         training=run.facts,
-        counts=_counts(stages, rankings),
+        counts={**_counts(stages, rankings), **evaluation.data},
         warnings=_warnings(evaluation),
         samples=evaluation.samples,
         contests=evaluation.contests,
