@@ -25,6 +25,7 @@ def register(app: typer.Typer) -> None:
     app.command()(compare)
     app.command()(rate)
     app.command()(report)
+    app.command()(serve)
 
 
 def audit(
@@ -195,6 +196,57 @@ def report(
     target = output or Path("comparison.html")
     write_comparison(list(zip(shown, map(load_summary, runs), strict=True)), target)
     print(target)
+
+
+def serve(
+    run: Annotated[
+        Path | None, typer.Argument(help="The folder of a finished run; the shipped student if left out.")
+    ] = None,
+    student: Annotated[str | None, typer.Option(help="Which student of the run (default: the last).")] = None,
+    critic: Annotated[
+        str | None, typer.Option(help="A critic that grades on the page: reward or reward:FOLDER.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; a token is asked for beyond this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8500,
+    rows: Annotated[int, typer.Option(min=1, max=256, help="Most prompts in one batch.")] = 16,
+    waiting: Annotated[int, typer.Option(min=1, help="Most requests in the queue; more are told to wait.")] = 64,
+) -> None:
+    """Serve a student to OpenAI clients (chat completions, models) and on a small page."""
+    from understudy.web.gate import new_token, run_server
+    from understudy.web.serve import Served, serving_app
+    from understudy.write import Writer
+
+    grader = _grader(critic)
+    writer = Writer.shipped() if run is None else Writer.of_run(run, student)
+    name = "student" if run is None else f"{run.resolve().name}:{student or 'student'}"
+    token = new_token(host)
+    served = Served(writer.student, writer.task, name, grader, _taught(run), rows, waiting)
+    print(f"{name}: page http://{host}:{port}/" + (f"?token={token}" if token else ""))
+    print(f"API base http://{host}:{port}/v1, key {token or 'any'}. Stop with Ctrl-C.", flush=True)
+    run_server(serving_app(served, token), host, port)
+
+
+def _grader(reference: str | None) -> Any:
+    from understudy.critic import Grader
+    from understudy.critic.opening import open_critic
+
+    found = open_critic(reference) if reference else None
+    if found is not None and not isinstance(found, Grader):
+        raise CriticError(f"{reference} compares pairs but cannot grade one text.", "Use reward or reward:FOLDER.")
+    return found
+
+
+def _taught(run: Path | None) -> dict[str, list[str]]:
+    """The teacher's recorded answers: the run's evaluation inputs, or the corpus that ships."""
+    from understudy.llm.corpus import RecordedTeacher
+    from understudy.systems import key, read_summary
+
+    if run is None:
+        return RecordedTeacher().open().answers
+    samples = read_summary(run)["samples"]
+    return {key(s["literal"]): [s["answers"]["teacher"]] for s in samples if "teacher" in s["answers"]}
 
 
 def show(table: Table) -> None:
