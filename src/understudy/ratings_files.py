@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from understudy.errors import DataError
 from understudy.ratings import CANNOT_TELL, Ratings
-from understudy.records import Judgment, Verdict
+from understudy.records import Judgment, Verdict, content_hash
 from understudy.settings import read_text
 from understudy.store import write_atomic
 
@@ -22,13 +23,21 @@ _VERDICTS: dict[str, Verdict] = {
 
 
 def export_ratings(ratings: Ratings, path: Path) -> int:
-    """Write every standing vote to ``path`` (.csv or .json) and return how many there are."""
+    """Write every standing vote to ``path`` and return how many there are.
+
+    ``.csv`` and ``.json`` (Label Studio) come back through :func:`import_ratings`; ``.jsonl`` holds the majority's
+    verdicts in the format that trains a distilled critic.
+    """
     if path.suffix == ".csv":
         write_atomic(path, _csv(ratings))
     elif path.suffix == ".json":
         write_atomic(path, json.dumps(_tasks(ratings), indent=1, ensure_ascii=False))
+    elif path.suffix == ".jsonl":
+        write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in verdict_rows(ratings)))
     else:
-        raise DataError(f"Export to {path.name!r} is not known.", "End the name in .csv or .json (Label Studio).")
+        raise DataError(
+            f"Export to {path.name!r} is not known.", "End the name in .csv, .json (Label Studio) or .jsonl (verdicts)."
+        )
     return len(ratings.votes)
 
 
@@ -62,6 +71,27 @@ def import_ratings(ratings: Ratings, path: Path) -> int:
             ratings.vote(judgment)
             added += 1
     return added
+
+
+def verdict_rows(ratings: Ratings) -> list[dict[str, Any]]:
+    """The overall votes as verdicts: the majority of each pair, its margin as strength (1 to 3), a fifth held out.
+
+    The split is by a hash of the literal, so that no literal is on both sides.
+    """
+    rows = []
+    for pair in ratings.labels():
+        votes = Counter(pair.votes.get("overall", {}).values())
+        if not votes:
+            continue
+        lead = (votes["A"] - votes["B"]) / votes.total()
+        held = int(content_hash("heldout", pair.literal), 16) % 5 == 0
+        rows.append(
+            {
+                "literal": pair.literal, "a": pair.a, "b": pair.b, "verdict": "tie" if lead == 0 else "a" if lead > 0 else "b",
+                "strength": 1 + (abs(lead) > 1 / 3) + (abs(lead) > 2 / 3), "split": "heldout" if held else "train",
+            }
+        )  # fmt: skip
+    return rows
 
 
 def _said(judgment: Judgment) -> str:

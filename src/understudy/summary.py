@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
@@ -14,8 +14,8 @@ from pydantic import BaseModel, ConfigDict
 from understudy import __version__
 from understudy.contest import Contest, Duel, adjusted, contest, duel
 from understudy.evaluate import Difference, System, comparisons, contests, difference, item_scores, quality, win_rate
-from understudy.meaning import Meaning
-from understudy.records import Checkpoint, Example, Grade, Quality, Ranking, Response, WinRate
+from understudy.meaning import PACKAGE, Kept, Meaning, packaged
+from understudy.records import Checkpoint, Example, Grade, Quality, Ranking, Response, WinRate, ids_hash
 from understudy.stages import Stages
 from understudy.store import write_atomic
 
@@ -126,10 +126,26 @@ def _evaluate_split(
             mine, theirs = scores[name, opponent], scores["imitation", opponent]
             result.differences.append(difference((name, "imitation"), opponent, split, mine, theirs, how.resamples))
             result.duels.append(duel((name, "imitation"), opponent, judge, split, mine, theirs, tie=how.tie))
-    encoder = Meaning.installed()
-    result.quality += [quality(name, split, system, examples, grades, encoder) for name, system in systems.items()]
+    kept = _meaning(stages, split, by_id, list(answers.values()))
+    result.quality += [quality(name, split, system, examples, grades, kept) for name, system in systems.items()]
     head = scores.get(("feedback", "imitation"), {})
     result.samples += [_sample(e, systems, grades, head.get(e.id)) for e in examples]
+
+
+def _meaning(
+    stages: Stages, split: str, examples: Mapping[str, Example], answers: Sequence[Response]
+) -> dict[str, float]:
+    """How much of its literal's meaning each answer keeps, by response id; nothing without the optional encoder."""
+    if packaged() is None:
+        return {}
+
+    def work(start: int) -> Iterator[list[Kept]]:
+        encoder = Meaning.installed()
+        if start == 0 and encoder is not None:
+            yield encoder.kept(answers, [examples[r.example_id].text for r in answers])
+
+    key = [PACKAGE, ids_hash(answers), ids_hash(examples.values())]
+    return {kept.response_id: kept.cosine for kept in stages.run.rows(f"meaning-{split}", Kept, key, work)}
 
 
 def _systems(

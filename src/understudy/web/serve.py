@@ -118,7 +118,8 @@ class Endpoint:
             self.batcher.ask(Ask(prompt, Sampling(temperature=0.7, top_p=0.95, max_tokens=48), TRIES)),
         )
         found = [("Its best", beam[0].text)]
-        found += [(f"Another try, {i}", g.text) for i, g in enumerate(drawn, 1) if g.text not in {t for _, t in found}]
+        others = dict.fromkeys(g.text for g in drawn if g.text != beam[0].text)
+        found += [(f"Another try, {i}", text) for i, text in enumerate(others, 1)]
         taught = self.served.teacher.get(key(literal), ())
         found += [("The teacher", text) for text in taught]
         grades = await self._grades(literal, [text for _, text in found])
