@@ -15,8 +15,11 @@ from understudy.errors import CriticError, RecipeError
 
 Critics = Annotated[
     list[str],
-    typer.Option("--critic", help="reward, reward:FOLDER, recorded:FILE, rule:longer, or a .yaml; repeatable."),
+    typer.Option("--critic", help="reward, mcp, cloze, recorded:FILE, rule:longer, or a .yaml; repeatable."),
 ]
+
+TaskName = Annotated[str, typer.Option("--task", help="The task whose wording critics on language models use.")]
+CallsFolder = Annotated[Path, typer.Option("--calls", help="Where answers of language models are kept.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -37,15 +40,18 @@ def audit(
     require: Annotated[bool, typer.Option(help="Exit 9 unless every critic is a go.")] = False,
     output: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    task: TaskName = "humour",
+    calls: CallsFolder = Path("runs/evidence"),
 ) -> None:
     """Measure critics against people: agreement, position and length bias, calibration, go or no-go."""
     from understudy.audit import audit_critic, decision_line, lines, table
-    from understudy.critic.opening import open_critic
+    from understudy.critic.opening import opened
     from understudy.labels import read_labels, sampled_pairs
     from understudy.store import write_atomic
 
     pairs = sampled_pairs(read_labels(labels, split), limit, seed)
-    passports = [audit_critic(open_critic(name), pairs, floor) for name in critic]
+    with opened(critic, calls, task) as critics:
+        passports = [audit_critic(one, pairs, floor) for one in critics]
     for passport in passports:
         print("\n".join(lines(passport)), end="\n\n")
     show(table(passports))
@@ -68,11 +74,13 @@ def compare(
     guard: Annotated[bool, typer.Option(help="Copies and broken texts lose, whatever the judge says.")] = True,
     meaning: Annotated[str | None, typer.Option(help="A sentence encoder: folder or hub name.")] = None,
     output: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
+    task: TaskName = "humour",
+    calls: CallsFolder = Path("runs/evidence"),
 ) -> None:
     """Compare systems: win rates in four readings with intervals and tests, length control, quality of the outputs."""
     from understudy.compare import compare as run
     from understudy.compare import definitions, tables
-    from understudy.critic.opening import open_critic
+    from understudy.critic.opening import opened
     from understudy.examples import read_rows
     from understudy.meaning import Meaning
     from understudy.store import write_atomic
@@ -81,7 +89,8 @@ def compare(
     rows = list(read_rows(data)) if data else None
     found = distinct([open_system(reference, rows) for reference in systems])
     encoder = Meaning(meaning) if meaning else Meaning.installed()
-    outcome = run(found, [open_critic(name) for name in judge], tie=tie, guard=guard, meaning=encoder)
+    with opened(judge, calls, task) as judges:
+        outcome = run(found, judges, tie=tie, guard=guard, meaning=encoder)
     for table in tables(outcome):
         show(table)
     print("\n".join(definitions()))

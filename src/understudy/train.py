@@ -99,8 +99,8 @@ def train(
 
 
 def total_steps(rows: int, settings: TrainSettings) -> int:
-    """Optimiser steps of a training run."""
-    return max(1, math.ceil(rows / settings.batch * settings.epochs - 1e-9))
+    """Optimiser steps of a training run; an epoch's last step may hold fewer rows than the others."""
+    return max(1, math.ceil(math.ceil(rows / settings.batch) * settings.epochs - 1e-9))
 
 
 def measured(objective: AnyObjective, student: Student, rows: Sequence[Prompted]) -> AnyObjective:

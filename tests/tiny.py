@@ -1,0 +1,84 @@
+"""Tiny random models of every family, with byte-level tokenizers trained on a dozen sentences, and what tests ask."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerFast
+
+from understudy.students import Prompted, StudentSettings
+from understudy.students.causal import CausalStudent
+
+TEXTS = (
+    "The cat stole my sandwich.",
+    "My train was late again today.",
+    "The cat filed for custody of my lunch.",
+    "My train runs on hope and rumours.",
+    "a b c d e f g h i j k l m n o p",
+)
+CAUSAL = ("llama", "gpt2", "qwen2")
+
+
+def tokenizer(specials: list[str], template: str, **named: str) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer whose special ids follow the order of ``specials``; ``template`` wraps a text."""
+    inner = Tokenizer(models.BPE())
+    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    inner.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=330,
+        special_tokens=specials,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    inner.train_from_iterator(TEXTS, trainer)
+    if template != "$A":
+        pairs = [(token, inner.token_to_id(token)) for token in specials if token in template]
+        inner.post_processor = processors.TemplateProcessing(single=template, special_tokens=pairs)
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **named)
+
+
+def causal_tokenizer(start: bool = False) -> PreTrainedTokenizerFast:
+    """End token 0 (also the padding); with ``start`` a start token stands before every text."""
+    if start:
+        return tokenizer(["<end>", "<s>"], "<s> $A", eos_token="<end>", pad_token="<end>", bos_token="<s>")
+    return tokenizer(["<end>"], "$A", eos_token="<end>", pad_token="<end>")
+
+
+def causal_network(family: str, vocabulary: int, dropout: float = 0.0) -> Any:
+    """A two-layer random network of ``family``."""
+    import transformers as hf
+
+    torch.manual_seed(0)
+    common: dict[str, Any] = {"vocab_size": vocabulary, "eos_token_id": 0, "bos_token_id": None, "pad_token_id": 0}
+    if family == "gpt2":
+        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}
+        rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
+        return hf.GPT2LMHeadModel(hf.GPT2Config(**common, **sizes, **rates, initializer_range=0.2)).eval()
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
+    extra = {"num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.2}
+    kinds = {"llama": (hf.LlamaConfig, hf.LlamaForCausalLM), "qwen2": (hf.Qwen2Config, hf.Qwen2ForCausalLM)}
+    config, network = kinds[family]
+    return network(config(**common, **sizes, **extra, attention_dropout=dropout, tie_word_embeddings=True)).eval()
+
+
+def causal_student(family: str = "llama", *, start: bool = False, dropout: float = 0.0, **settings: Any) -> Any:
+    """A student over a random network of ``family``, trained in full and in float32 unless ``settings`` say otherwise."""
+    words = causal_tokenizer(start)
+    how = StudentSettings(**{"precision": "fp32", "tuning": "full", "context": 128, **settings})
+    return CausalStudent(causal_network(family, len(words), dropout), words, how)
+
+
+ROWS = (
+    Prompted("Plain: The cat stole my sandwich. Funny:", ("The cat filed for custody of my lunch.", "My cat.")),
+    Prompted("Plain: My train was late.", ("My train runs on hope.", "My train runs on hope and rumours again today.")),
+    Prompted("a b", ("c", "d e f g h i j k")),
+)
+"""Rows of unequal prompts and responses: two responses each, best first."""
+
+
+class CharacterTask:
+    """A task small enough to be learnt in seconds: after ``q<letter>`` the good answer is the letter, twice."""
+
+    rows = tuple(Prompted(f"q{c}", (f"{c} {c}", f"{d} {d} {d}")) for c, d in zip("abcdefgh", "bcdefgha", strict=True))
