@@ -208,3 +208,18 @@ def test_the_command_prints_table_1_and_refuses_a_bad_critic(tmp_path: Path) -> 
 def test_lines_tell_every_figure() -> None:
     text = "\n".join(lines(audit_critic(Biased(first=0.2), synthetic(60))))
     assert all(word in text for word in ("agreement", "alpha", "position", "LB", "log-odds", "GO"))
+
+
+def test_critics_on_language_models_are_audited_and_their_answers_kept(tiny_weights: Path, tmp_path: Path) -> None:
+    from understudy.critic.opening import opened
+
+    pairs = synthetic(4)
+    names = [f"mcp:{tiny_weights}", f"cloze:{tiny_weights}", "rule:longer"]
+    with opened(names, tmp_path / "calls") as critics:
+        passports = [audit_critic(critic, pairs) for critic in critics]
+    assert [p.pairs for p in passports] == [4, 4, 4]
+    assert passports[1].audits["overall"].position.changed.value == 0  # a cloze is shown no order
+    assert all(p.agreement.n + 3 * p.audits["overall"].unparsed == 12 for p in passports)
+    assert any((tmp_path / "calls").iterdir())
+    with pytest.raises(RecipeError, match="asks a language model"):
+        open_critic("mcp")

@@ -113,24 +113,20 @@ def rate(
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8400,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the raters' orders; keep it for one study.")] = 0,
     target: Annotated[
-        Path | None, typer.Option("--export", help="Write the votes to .csv or .json (Label Studio).")
+        Path | None, typer.Option("--export", help="Write the votes: .csv, .json (Label Studio) or .jsonl (verdicts).")
     ] = None,
     source: Annotated[Path | None, typer.Option("--import", help="Add the votes of such a file.")] = None,
     results: Annotated[bool, typer.Option(help="Print what people said so far.")] = False,
 ) -> None:
     """Let people rate a run's outputs blind, in a browser on this machine or in the house."""
-    from understudy.ratings import Ratings, items_of_run
-    from understudy.ratings_files import export_ratings, import_ratings
-    from understudy.systems import read_summary
-
     folder = run / "ratings"
     if target or results:
-        ratings = Ratings.read(folder)
-        if target:
-            print(f"{export_ratings(ratings, target)} votes written to {target}")
-        if results:
-            _print_ratings(ratings)
+        _show_ratings(folder, target, results)
         return
+    from understudy.ratings import Ratings, items_of_run
+    from understudy.ratings_files import import_ratings
+    from understudy.systems import read_summary
+
     summary = read_summary(run)
     systems = list(system) if system else _rated_by_default(list(summary["checkpoints"]))
     if len(systems) < 2:
@@ -143,6 +139,17 @@ def rate(
         _serve_ratings(ratings, host, port, seed)
     finally:
         ratings.close()
+
+
+def _show_ratings(folder: Path, target: Path | None, results: bool) -> None:
+    from understudy.ratings import Ratings
+    from understudy.ratings_files import export_ratings
+
+    ratings = Ratings.read(folder)
+    if target:
+        print(f"{export_ratings(ratings, target)} votes written to {target}")
+    if results:
+        _print_ratings(ratings)
 
 
 def _serve_ratings(ratings: Any, host: str, port: int, seed: int) -> None:

@@ -55,20 +55,20 @@ def story(s: Summary) -> str:
                 f"Against the teacher, {name} wins or ties {100 * rate.rate:.0f} % ({100 * rate.low:.0f} to {100 * rate.high:.0f}) "
                 f"of {rate.n} inputs of {rate.split}."
             )
-    gain = next((d for d in s.differences if d.candidate == "feedback" and d.mean is not None), None)
-    if gain and gain.mean is not None and gain.low is not None and gain.high is not None:
-        helped = (
-            "Feedback helped"
-            if gain.low > 0
-            else "Feedback hurt"
-            if gain.high < 0
-            else "Whether feedback helped is open"
-        )
-        sentences.append(
-            f"{helped}: its mean score against {gain.opponent} differs from imitation's by {gain.mean:+.3f} "
-            f"({gain.low:+.3f} to {gain.high:+.3f})."
-        )
-    return " ".join(sentences)
+    return " ".join([*sentences, *_helped(s)])
+
+
+def _helped(s: Summary) -> list[str]:
+    gain = next((d for d in s.differences if d.candidate == "feedback"), None)
+    if gain is None or gain.mean is None or gain.low is None or gain.high is None:
+        return []
+    helped = (
+        "Feedback helped" if gain.low > 0 else "Feedback hurt" if gain.high < 0 else "Whether feedback helped is open"
+    )
+    return [
+        f"{helped}: its mean score against {gain.opponent} differs from imitation's by {gain.mean:+.3f} "
+        f"({gain.low:+.3f} to {gain.high:+.3f})."
+    ]
 
 
 def rate_plot(s: Summary) -> Markup:
