@@ -101,6 +101,11 @@ def test_an_empty_summary_still_makes_a_page(tmp_path: Path) -> None:
     assert "How it was made" in (tmp_path / "r.html").read_text()
 
 
+def test_a_handful_of_inputs_proves_nothing() -> None:
+    assert "nothing can be said" in view.story(made_summary(6))
+    assert "nothing can be said" not in view.story(made_summary(30))
+
+
 def test_settings_that_differ_are_found() -> None:
     rows = {path: (here, usual) for path, here, usual in view.settings_diff(made_summary(2).recipe)}
     assert rows == {"rounds": ("2", "1"), "seed": ("7", "0")}

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 HEAD = ("imitation", "feedback", "teacher")
 EACH = 8  # examples a group
+FEW = 20  # inputs: on fewer a bootstrap interval promises more than it can keep
 BUDGET = 1_200_000  # characters of the list of all inputs: the page stays under 2 MB
 
 
@@ -122,7 +123,11 @@ def training(s: Summary) -> list[Markup]:
 def time_by_stage(s: Summary) -> Markup:
     """Seconds of each stage in this run of the command."""
     rows = [
-        (stage["name"], float(stage["seconds"]), "finished before" if stage["skipped"] else f"{stage['seconds']:.1f} s")
+        (
+            stage["name"],
+            0.0 if stage["skipped"] else float(stage["seconds"]),
+            "finished before" if stage["skipped"] else f"{stage['seconds']:.1f} s",
+        )
         for stage in s.stages
     ]
     return bars(rows, "Seconds by stage in this run of the command.")
@@ -162,6 +167,12 @@ def ordered(sample: Sample) -> list[tuple[str, str]]:
     """A sample's answers, the three that matter most first."""
     first = [name for name in HEAD if name in sample.answers]
     return [(name, sample.answers[name]) for name in [*first, *(n for n in sample.answers if n not in HEAD)]]
+
+
+def critic_figures(critic: dict[str, Any]) -> list[tuple[str, float]]:
+    """What else was measured of the critic, beside its agreement."""
+    said = ("agreement", "low", "high", "n")
+    return [(k, v) for k, v in critic.items() if k not in said and isinstance(v, int | float)]
 
 
 def settings_diff(recipe: dict[str, Any]) -> list[tuple[str, str, str]]:
