@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from understudy import __version__
+from understudy import __version__, cli_evidence
 from understudy.errors import DataError, RecipeError, RunError, UnderstudyError
 from understudy.progress import console
 
@@ -222,6 +222,9 @@ def export(
     from understudy.export import export as run_export
 
     print(run_export(run, target, student, "adapter" if form == "adapter" else "hf"))
+
+
+cli_evidence.register(app)
 
 
 def main() -> None:

@@ -8,11 +8,12 @@ from statistics import fmean
 from pydantic import Field
 
 from understudy.critic import Comparison
+from understudy.diversity import self_bleu
 from understudy.records import Example, Grade, Judgment, Pair, Quality, Response, WinRate
 from understudy.sample import DecodeSettings
 from understudy.settings import Settings
 from understudy.statistics import paired_bootstrap, wilson
-from understudy.text import distinct_n, is_copy, word_count
+from understudy.text import distinct_n, is_copy, repetition, word_count
 
 
 class EvaluateSettings(Settings):
@@ -141,12 +142,24 @@ def difference(
     )
 
 
-def quality(name: str, split: str, system: System, examples: Sequence[Example], grades: Mapping[str, Grade]) -> Quality:
-    """What the outputs look like: copies, empties, length, diversity, and mean grade probabilities where there are any."""
+def quality(
+    name: str,
+    split: str,
+    system: System,
+    examples: Sequence[Example],
+    grades: Mapping[str, Grade],
+    meaning: Mapping[str, float] | None = None,
+) -> Quality:
+    """What the outputs look like: copies, empties, length, diversity, and mean grade probabilities where there are any.
+
+    ``meaning``: by response id, how much of its literal's meaning an output keeps, where that was measured.
+    """
     answered = [(e, system[e.id]) for e in examples if e.id in system]
     texts = [response.text for _, response in answered]
     n = len(texts)
     graded = [grades[r.id] for _, r in answered if r.id in grades and grades[r.id].funny is not None]
+
+    known = [meaning[r.id] for _, r in answered if meaning and r.id in meaning]
 
     def share(values: Iterable[bool]) -> float:
         return sum(values) / n if n else 0.0
@@ -167,4 +180,7 @@ def quality(name: str, split: str, system: System, examples: Sequence[Example], 
         broken=mean_grade("broken"),
         plain=mean_grade("plain"),
         funny=mean_grade("funny"),
+        repetition=fmean(map(repetition, texts)) if texts else None,
+        self_bleu=self_bleu(texts),
+        meaning=fmean(known) if known else None,
     )

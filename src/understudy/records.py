@@ -203,6 +203,8 @@ class Quality(Record):
 
     Shares are of n outputs; ``length_ratio`` is mean words of output over literal; ``distinct_2``
     is over all outputs; ``broken``/``plain``/``funny`` are mean grade probabilities of the critic where it grades.
+    ``repetition`` is the mean share of an output's trigrams that already stood in it, ``self_bleu`` how alike the
+    outputs are (1: all the same), ``meaning`` the mean cosine of sentence embeddings of output and literal.
     """
 
     system: str
@@ -217,6 +219,9 @@ class Quality(Record):
     broken: float | None = None
     plain: float | None = None
     funny: float | None = None
+    repetition: float | None = None
+    self_bleu: float | None = None
+    meaning: float | None = None
 
 
 class Call(Record):

@@ -4,25 +4,30 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
 from understudy import __version__
+from understudy.contest import Contest, Duel, adjusted, contest, duel
 from understudy.critic.distilled import DistilledCritic
 from understudy.critic.reward import RewardCritic
 from understudy.evaluate import Difference, System, comparisons, contests, difference, item_scores, quality, win_rate
-from understudy.records import Checkpoint, Example, Grade, Quality, Ranking, Response, WinRate
+from understudy.meaning import PACKAGE, Kept, Meaning, packaged
+from understudy.records import Checkpoint, Example, Grade, Quality, Ranking, Response, WinRate, ids_hash
 from understudy.stages import Stages
 from understudy.statistics import wilson
 from understudy.store import write_atomic
 
 
 class Sample(BaseModel):
-    """One evaluation input with every system's answer and its grade, for the report's side-by-side view."""
+    """One evaluation input with every system's answer and its grade, for the report's side-by-side view.
+
+    ``ids`` are the answers' response ids by system; ``cut`` names systems whose answer hit the token limit.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -30,6 +35,10 @@ class Sample(BaseModel):
     answers: dict[str, str]
     funny: dict[str, float]
     feedback_over_imitation: float | None = None
+    split: str = "test"
+    example_id: str = ""
+    ids: dict[str, str] = {}
+    cut: list[str] = []
 
 
 class Summary(BaseModel):
@@ -50,6 +59,8 @@ class Summary(BaseModel):
     counts: dict[str, Any]
     warnings: list[str]
     samples: list[Sample]
+    contests: list[Contest] = []
+    duels: list[Duel] = []
 
 
 @dataclass
@@ -60,6 +71,9 @@ class Evaluation:
     differences: list[Difference]
     quality: list[Quality]
     samples: list[Sample]
+    contests: list[Contest] = field(default_factory=list)
+    duels: list[Duel] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
 
 
 def evaluate(
@@ -70,10 +84,16 @@ def evaluate(
 ) -> Evaluation:
     """Every student against the teacher, the untrained weights and, after feedback, the imitation student."""
     result = Evaluation([], [], [], [])
+    result.data = {
+        "literals": dict(Counter(e.split for e in examples)),
+        "teacher": sum(map(len, taught.values())),
+        "untaught": sum(not taught.get(e.id) for e in examples),
+    }
     for split in stages.recipe.evaluate.splits:
         chosen = [e for e in examples if e.split == split]
         if chosen:
             _evaluate_split(stages, split, chosen, taught, students, result)
+    result.contests, result.duels = adjusted(result.contests), adjusted(result.duels)
     return result
 
 
@@ -95,15 +115,40 @@ def _evaluate_split(
     compared = {names: comparisons(*names, systems, examples) for names in meetings}
     judgments = stages.judge(f"judge-{split}", list(chain.from_iterable(compared.values())))
     scores = {names: item_scores(own, judgments) for names, own in compared.items()}
+    judge = stages.critic.name
     for names in meetings:
-        result.win_rates.append(win_rate(names, stages.critic.name, split, compared[names], scores[names], how.tie))
+        if compared[names]:
+            found = contest(
+                names, judge, split, compared[names], judgments, tie=how.tie, resamples=min(how.resamples, 2000)
+            )
+            result.contests.append(found)
+            rate = win_rate(names, judge, split, compared[names], scores[names], how.tie)
+            result.win_rates.append(rate.model_copy(update={"length_controlled": found.length_controlled.value}))
     for name in later:
         for opponent in opponents:
             mine, theirs = scores[name, opponent], scores["imitation", opponent]
             result.differences.append(difference((name, "imitation"), opponent, split, mine, theirs, how.resamples))
-    result.quality += [quality(name, split, system, examples, grades) for name, system in systems.items()]
+            result.duels.append(duel((name, "imitation"), opponent, judge, split, mine, theirs, tie=how.tie))
+    kept = _meaning(stages, split, by_id, list(answers.values()))
+    result.quality += [quality(name, split, system, examples, grades, kept) for name, system in systems.items()]
     head = scores.get(("feedback", "imitation"), {})
     result.samples += [_sample(e, systems, grades, head.get(e.id)) for e in examples]
+
+
+def _meaning(
+    stages: Stages, split: str, examples: Mapping[str, Example], answers: Sequence[Response]
+) -> dict[str, float]:
+    """How much of its literal's meaning each answer keeps, by response id; nothing without the optional encoder."""
+    if packaged() is None:
+        return {}
+
+    def work(start: int) -> Iterator[list[Kept]]:
+        encoder = Meaning.installed()
+        if start == 0 and encoder is not None:
+            yield encoder.kept(answers, [examples[r.example_id].text for r in answers])
+
+    key = [PACKAGE, ids_hash(answers), ids_hash(examples.values())]
+    return {kept.response_id: kept.cosine for kept in stages.run.rows(f"meaning-{split}", Kept, key, work)}
 
 
 def _systems(
@@ -154,7 +199,16 @@ def _sample(example: Example, systems: Mapping[str, System], grades: Mapping[str
     answers = {name: system[example.id] for name, system in systems.items() if example.id in system}
     funny = {name: g.funny for name, r in answers.items() if (g := grades.get(r.id)) and g.funny is not None}
     texts = {name: response.text for name, response in answers.items()}
-    return Sample(literal=example.text, answers=texts, funny=funny, feedback_over_imitation=head)
+    return Sample(
+        literal=example.text,
+        answers=texts,
+        funny=funny,
+        feedback_over_imitation=head,
+        split=example.split,
+        example_id=example.id,
+        ids={name: response.id for name, response in answers.items()},
+        cut=[name for name, response in answers.items() if response.dropped == "truncated"],
+    )
 
 
 def summarise(
@@ -181,9 +235,11 @@ def summarise(
         critic=_critic_figures(stages),
         checkpoints={name: {"id": c.id, **c.model_dump(mode="json")} for name, c in students.items()},
         training=run.facts,
-        counts=_counts(stages, rankings),
+        counts={**_counts(stages, rankings), **evaluation.data},
         warnings=_warnings(evaluation),
         samples=evaluation.samples,
+        contests=evaluation.contests,
+        duels=evaluation.duels,
     )
     write_atomic(run.path / "summary.json", summary.model_dump_json(indent=1))
     return summary

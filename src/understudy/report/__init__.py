@@ -1,17 +1,28 @@
-"""Run folder -> one self-contained HTML page. It computes nothing new and runs no script."""
+"""Run folder -> one self-contained HTML page. It computes nothing new, runs no script and asks nobody anything."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import json
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from understudy.report import view
+from understudy.report.figures import Dot, dot_plot
 from understudy.store import write_atomic
 
 if TYPE_CHECKING:
+    from understudy.ratings import HumanRate
     from understudy.summary import Summary
+
+STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
+_HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
+POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'"
 
 
 def environment() -> Environment:
@@ -25,13 +36,67 @@ def environment() -> Environment:
     )
     env.filters["percent"] = percent
     env.filters["number"] = number
+    env.globals.update(style=STYLE, policy=POLICY, view=view)
     return env
 
 
-def write_report(summary: Summary, path: Path) -> None:
-    """Render ``summary`` to ``path``."""
-    write_atomic(path, environment().get_template("page.html.j2").render(s=summary, seconds=_total(summary)))
-    os.chmod(path, 0o644)
+def write_report(
+    summary: Summary, path: Path, people: Sequence[HumanRate] = (), passports: Sequence[dict[str, Any]] = ()
+) -> None:
+    """Render ``summary`` to ``path``, with people's votes and critics' passports where there are any."""
+    page = environment().get_template("page.html.j2")
+    _write(path, page.render(s=summary, seconds=_total(summary), people=people, passports=passports))
+
+
+def write_comparison(summaries: Sequence[tuple[str, Summary]], path: Path) -> None:
+    """Render several runs side by side to ``path``; names tell them apart."""
+    dots = [
+        Dot(
+            f"{name}: {w.candidate} vs {w.baseline} ({w.split})",
+            w.rate,
+            w.low,
+            w.high,
+            f"{100 * w.rate:.0f} %, n {w.n}",
+        )
+        for name, s in summaries
+        for w in s.win_rates
+        if w.candidate in s.checkpoints and w.baseline in ("teacher", "imitation")
+    ]
+    plot = dot_plot(dots, "Win-tie rate of every student with Wilson 95 % interval; the dashed line is one half.")
+    settings = view.diff([view.flat(s.recipe) for _, s in summaries], skip=("name",))
+    page = environment().get_template("runs.html.j2")
+    _write(path, page.render(runs=summaries, plot=plot, settings=settings))
+
+
+def report_run(folder: Path, path: Path | None = None) -> Path:
+    """Render a finished run's page anew from what its folder holds, ratings and ``audit.json`` included."""
+    target = path or folder / "report.html"
+    people: list[HumanRate] = []
+    if (folder / "ratings" / "items.jsonl").exists():
+        from understudy.ratings import Ratings
+
+        people = Ratings.read(folder / "ratings").results()
+    audit = folder / "audit.json"
+    passports = json.loads(audit.read_text(encoding="utf-8")) if audit.exists() else []
+    write_report(load_summary(folder), target, people, passports)
+    return target
+
+
+def load_summary(folder: Path) -> Summary:
+    """The summary of a finished run. Raises :class:`~understudy.errors.RunError` where there is none."""
+    from pydantic import ValidationError
+
+    from understudy.errors import RunError
+    from understudy.summary import Summary
+    from understudy.systems import read_summary
+
+    try:
+        return Summary.model_validate(read_summary(folder))
+    except ValidationError as error:
+        raise RunError(
+            f"{folder / 'summary.json'} is of another version: {error.error_count()} fields do not fit.",
+            "Run the recipe again; what is finished is not made twice.",
+        ) from None
 
 
 def percent(value: float | None, digits: int = 0) -> str:
@@ -42,6 +107,11 @@ def percent(value: float | None, digits: int = 0) -> str:
 def number(value: Any, digits: int = 2) -> str:
     """A float with so many digits; an unknown value is a dash."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _write(path: Path, page: str) -> None:
+    write_atomic(path, page)
+    os.chmod(path, 0o644)
 
 
 def _total(summary: Summary) -> float:

@@ -1,0 +1,270 @@
+"""Commands of evidence: audit a critic, compare systems, let people rate, report, try a student out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from understudy.errors import CriticError, RecipeError
+
+Critics = Annotated[
+    list[str],
+    typer.Option("--critic", help="reward, mcp, cloze, recorded:FILE, rule:longer, or a .yaml; repeatable."),
+]
+
+TaskName = Annotated[str, typer.Option("--task", help="The task whose wording critics on language models use.")]
+CallsFolder = Annotated[Path, typer.Option("--calls", help="Where answers of language models are kept.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command()(audit)
+    app.command()(compare)
+    app.command()(rate)
+    app.command()(report)
+    app.command()(serve)
+
+
+def audit(
+    labels: Annotated[Path, typer.Option(help="JSONL of human verdicts, or the ratings folder of a run.")],
+    critic: Critics = ["reward"],  # noqa: B006 - typer reads the default, nobody changes it
+    split: Annotated[str | None, typer.Option(help="Only rows of this split.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most this many pairs, drawn at random.")] = None,
+    floor: Annotated[float, typer.Option(min=0, max=1, help="Agreement a critic must show.")] = 0.6,
+    require: Annotated[bool, typer.Option(help="Exit 9 unless every critic is a go.")] = False,
+    output: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
+    task: TaskName = "humour",
+    calls: CallsFolder = Path("runs/evidence"),
+) -> None:
+    """Measure critics against people: agreement, position and length bias, calibration, go or no-go."""
+    from understudy.audit import audit_critic, decision_line, lines, table
+    from understudy.critic.opening import opened
+    from understudy.labels import read_labels, sampled_pairs
+    from understudy.store import write_atomic
+
+    pairs = sampled_pairs(read_labels(labels, split), limit, seed)
+    with opened(critic, calls, task) as critics:
+        passports = [audit_critic(one, pairs, floor) for one in critics]
+    for passport in passports:
+        print("\n".join(lines(passport)), end="\n\n")
+    show(table(passports))
+    if output:
+        write_atomic(output, json.dumps([p.to_json() for p in passports], indent=1, ensure_ascii=False))
+    failed = [p for p in passports if p.decision != "go"]
+    if require and failed:
+        raise CriticError(
+            f"{failed[0].critic}: {decision_line(failed[0])}", "Use a better critic, or lower --floor knowingly."
+        )
+
+
+def compare(
+    systems: Annotated[
+        list[str], typer.Argument(help="RUN, RUN:STUDENT, FILE.jsonl, teacher or student; the last is the baseline.")
+    ],
+    judge: Annotated[list[str], typer.Option("--judge", help="A critic, as in audit; repeatable.")] = ["reward"],  # noqa: B006
+    data: Annotated[Path | None, typer.Option(help="Literals that students answer anew.")] = None,
+    tie: Annotated[float, typer.Option(min=0, max=0.49, help="Half-width of the tie band.")] = 0.05,
+    guard: Annotated[bool, typer.Option(help="Copies and broken texts lose, whatever the judge says.")] = True,
+    meaning: Annotated[str | None, typer.Option(help="A sentence encoder: folder or hub name.")] = None,
+    output: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
+    task: TaskName = "humour",
+    calls: CallsFolder = Path("runs/evidence"),
+) -> None:
+    """Compare systems: win rates in four readings with intervals and tests, length control, quality of the outputs."""
+    from understudy.compare import compare as run
+    from understudy.compare import definitions, tables
+    from understudy.critic.opening import opened
+    from understudy.examples import read_rows
+    from understudy.meaning import Meaning
+    from understudy.store import write_atomic
+    from understudy.systems import distinct, open_system
+
+    rows = list(read_rows(data)) if data else None
+    found = distinct([open_system(reference, rows) for reference in systems])
+    encoder = Meaning(meaning) if meaning else Meaning.installed()
+    with opened(judge, calls, task) as judges:
+        outcome = run(found, judges, tie=tie, guard=guard, meaning=encoder)
+    for table in tables(outcome):
+        show(table)
+    print("\n".join(definitions()))
+    for warning in outcome.warnings:
+        print(f"Note: {warning}")
+    if output:
+        write_atomic(output, outcome.model_dump_json(indent=1))
+
+
+def rate(
+    run: Annotated[Path, typer.Argument(help="The folder of a finished run.")],
+    system: Annotated[
+        list[str] | None, typer.Option("--system", help="What to rate, repeatable; the last is the baseline.")
+    ] = None,
+    n: Annotated[int | None, typer.Option("-n", min=1, help="At most this many inputs.")] = None,
+    checks: Annotated[int, typer.Option(min=0, help="Attention checks to strew in.")] = 0,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; a token is asked for beyond this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8400,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the raters' orders; keep it for one study.")] = 0,
+    target: Annotated[
+        Path | None, typer.Option("--export", help="Write the votes: .csv, .json (Label Studio) or .jsonl (verdicts).")
+    ] = None,
+    source: Annotated[Path | None, typer.Option("--import", help="Add the votes of such a file.")] = None,
+    results: Annotated[bool, typer.Option(help="Print what people said so far.")] = False,
+) -> None:
+    """Let people rate a run's outputs blind, in a browser on this machine or in the house."""
+    folder = run / "ratings"
+    if target or results:
+        _show_ratings(folder, target, results)
+        return
+    from understudy.ratings import Ratings, items_of_run
+    from understudy.ratings_files import import_ratings
+    from understudy.systems import read_summary
+
+    summary = read_summary(run)
+    systems = list(system) if system else _rated_by_default(list(summary["checkpoints"]))
+    if len(systems) < 2:
+        raise RecipeError("rate needs two systems.", "For example: --system feedback --system teacher.")
+    ratings = Ratings.open(folder, items_of_run(summary["samples"], systems, n, checks))
+    try:
+        if source:
+            print(f"{import_ratings(ratings, source)} votes added from {source}")
+            return
+        _serve_ratings(ratings, host, port, seed)
+    finally:
+        ratings.close()
+
+
+def _show_ratings(folder: Path, target: Path | None, results: bool) -> None:
+    from understudy.ratings import Ratings
+    from understudy.ratings_files import export_ratings
+
+    ratings = Ratings.read(folder)
+    if target:
+        print(f"{export_ratings(ratings, target)} votes written to {target}")
+    if results:
+        _print_ratings(ratings)
+
+
+def _serve_ratings(ratings: Any, host: str, port: int, seed: int) -> None:
+    from understudy.web.gate import new_token, run_server
+    from understudy.web.rate import rating_app
+
+    token = new_token(host)
+    print(
+        f"{len(ratings.items)} pairs to rate: http://{host}:{port}/" + (f"?token={token}" if token else ""), flush=True
+    )
+    print("Every answer is stored at once. Stop with Ctrl-C.", flush=True)
+    run_server(rating_app(ratings, token, seed), host, port)
+
+
+def _rated_by_default(students: list[str]) -> list[str]:
+    """The last student against the first, or against the teacher where there is only one."""
+    return [students[-1], students[0] if len(students) > 1 else "teacher"]
+
+
+def _print_ratings(ratings: Any) -> None:
+    from understudy.compare import percent
+
+    table = Table(title="What people said, x 100 [95 %]", title_justify="left")
+    for head in (
+        "system",
+        "against",
+        "question",
+        "raters",
+        "pairs",
+        "win/tie/loss",
+        "can't tell",
+        "WTR",
+        "score",
+        "alpha",
+    ):
+        table.add_column(head, justify="left" if head in ("system", "against", "question") else "right")
+    for r in ratings.results():
+        counts = f"{r.wins}/{r.ties}/{r.losses}"
+        rest = (percent(r.rate), percent(r.score), "–" if r.alpha.value is None else f"{r.alpha.value:.2f}")
+        table.add_row(
+            r.candidate, r.baseline, r.question, str(r.raters), str(r.pairs), counts, str(r.cannot_tell), *rest
+        )
+    show(table)
+    for judge, (passed, asked) in ratings.checks().items():
+        print(f"{judge} passed {passed} of {asked} attention checks")
+
+
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs; several are compared.")],
+    output: Annotated[Path | None, typer.Option("--output", help="Where to write the page.")] = None,
+) -> None:
+    """Write the page of a run anew (with people's votes so far), or one page that compares several runs."""
+    from understudy.report import load_summary, report_run, write_comparison
+
+    if len(runs) == 1:
+        print(report_run(runs[0], output))
+        return
+    names = [run.resolve().name for run in runs]
+    shown = names if len(set(names)) == len(names) else [str(run) for run in runs]
+    target = output or Path("comparison.html")
+    write_comparison(list(zip(shown, map(load_summary, runs), strict=True)), target)
+    print(target)
+
+
+def serve(
+    run: Annotated[
+        Path | None, typer.Argument(help="The folder of a finished run; the shipped student if left out.")
+    ] = None,
+    student: Annotated[str | None, typer.Option(help="Which student of the run (default: the last).")] = None,
+    critic: Annotated[
+        str | None, typer.Option(help="A critic that grades on the page: reward or reward:FOLDER.")
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; a token is asked for beyond this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8500,
+    rows: Annotated[int, typer.Option(min=1, max=256, help="Most prompts in one batch.")] = 16,
+    waiting: Annotated[int, typer.Option(min=1, help="Most requests in the queue; more are told to wait.")] = 64,
+) -> None:
+    """Serve a student to OpenAI clients (chat completions, models) and on a small page."""
+    from understudy.web.gate import new_token, run_server
+    from understudy.web.serve import Served, serving_app
+    from understudy.write import Writer
+
+    grader = _grader(critic)
+    writer = Writer.shipped() if run is None else Writer.of_run(run, student)
+    name = "student" if run is None else f"{run.resolve().name}:{student or 'student'}"
+    token = new_token(host)
+    served = Served(writer.student, writer.task, name, grader, _taught(run), rows, waiting)
+    print(f"{name}: page http://{host}:{port}/" + (f"?token={token}" if token else ""))
+    print(f"API base http://{host}:{port}/v1, key {token or 'any'}. Stop with Ctrl-C.", flush=True)
+    run_server(serving_app(served, token), host, port)
+
+
+def _grader(reference: str | None) -> Any:
+    from understudy.critic import Grader
+    from understudy.critic.opening import open_critic
+
+    found = open_critic(reference) if reference else None
+    if found is not None and not isinstance(found, Grader):
+        raise CriticError(f"{reference} compares pairs but cannot grade one text.", "Use reward or reward:FOLDER.")
+    return found
+
+
+def _taught(run: Path | None) -> dict[str, list[str]]:
+    """The teacher's recorded answers: the run's evaluation inputs, or the corpus that ships."""
+    from understudy.llm.corpus import RecordedTeacher
+    from understudy.systems import key, read_summary
+
+    if run is None:
+        return RecordedTeacher().open().answers
+    samples = read_summary(run)["samples"]
+    return {key(s["literal"]): [s["answers"]["teacher"]] for s in samples if "teacher" in s["answers"]}
+
+
+def show(table: Table) -> None:
+    """Print ``table``, wide enough for its columns where no terminal says otherwise."""
+    (Console() if sys.stdout.isatty() else Console(width=170)).print(table)

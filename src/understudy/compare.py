@@ -1,0 +1,230 @@
+"""Any systems against one another, by any judges: the same readings as a run's own evaluation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+
+from rich.table import Table
+
+from understudy.audit import judge_all
+from understudy.contest import (
+    DEFINITIONS,
+    Contest,
+    Duel,
+    Figure,
+    adjusted,
+    contest,
+    duel,
+    scores_by_input,
+)
+from understudy.critic import Critic
+from understudy.critic.guard import Guarded
+from understudy.errors import DataError
+from understudy.evaluate import System, comparisons, quality
+from understudy.meaning import Meaning
+from understudy.records import Example, Quality, Record
+from understudy.systems import Outputs, aligned
+
+
+class Outcome(Record):
+    """Everything that ``compare`` found. Holm's adjustment is over all contests, and over all duels."""
+
+    systems: tuple[str, ...]
+    judges: tuple[str, ...]
+    contests: tuple[Contest, ...]
+    duels: tuple[Duel, ...]
+    quality: tuple[Quality, ...]
+    warnings: tuple[str, ...]
+
+
+def compare(
+    systems: Sequence[Outputs], judges: Sequence[Critic], *,
+    tie: float = 0.05, resamples: int = 2000, guard: bool = True, meaning: Meaning | None = None,
+) -> Outcome:  # fmt: skip
+    """Every system against the last one, by every judge, on every split; and the others with one another, paired.
+
+    ``guard``: the rule that copies and broken texts lose stands before each judge. Raises :class:`DataError` when
+    there are fewer than two systems or they have no literal in common.
+    """
+    if len(systems) < 2:
+        raise DataError("compare needs two systems.", "For example: understudy compare runs/a runs/b.")
+    examples, answers = aligned(systems)
+    *candidates, baseline = [system.name for system in systems]
+    contests, duels, looks = list[Contest](), list[Duel](), list[Quality]()
+    kept = _kept(meaning, examples, answers)
+    for split in dict.fromkeys(e.split for e in examples):
+        own = [e for e in examples if e.split == split]
+        for judge in judges:
+            _judge_split(Guarded(judge) if guard else judge, split, own, answers, candidates, baseline, contests, duels,
+                         tie, resamples)  # fmt: skip
+        looks += [quality(name, split, system, own, {}, kept) for name, system in answers.items() if _any(system, own)]
+    if not contests:
+        raise DataError(
+            f"No literal was answered both by {baseline} and by another system.",
+            "Give them the same literals (--data FILE).",
+        )
+    return Outcome(
+        systems=tuple(system.name for system in systems),
+        judges=tuple(judge.name for judge in judges),
+        contests=tuple(adjusted(contests)),
+        duels=tuple(adjusted(duels)),
+        quality=tuple(looks),
+        warnings=tuple(_warnings(systems, judges, contests)),
+    )
+
+
+def _judge_split(
+    judge: Critic, split: str, examples: Sequence[Example], answers: Mapping[str, System], candidates: Sequence[str], baseline: str,
+    contests: list[Contest], duels: list[Duel], tie: float, resamples: int,
+) -> None:  # fmt: skip
+    scores = {}
+    for name in candidates:
+        compared = comparisons(name, baseline, answers, examples)
+        if not compared:
+            continue
+        judgments = [j for own in judge_all(judge, compared) for j in own]
+        found = contest((name, baseline), judge.name, split, compared, judgments, tie=tie, resamples=resamples)
+        contests.append(found)
+        scores[name] = scores_by_input(compared, judgments)
+    for one, other in combinations(scores, 2):
+        duels.append(duel((one, other), baseline, judge.name, split, scores[one], scores[other], tie=tie))
+
+
+def _kept(meaning: Meaning | None, examples: Sequence[Example], answers: Mapping[str, System]) -> dict[str, float]:
+    literals = {e.id: e.text for e in examples}
+    responses = [r for system in answers.values() for r in system.values()]
+    found = meaning.kept(responses, [literals[r.example_id] for r in responses]) if meaning else []
+    return {one.response_id: one.cosine for one in found}
+
+
+def _any(system: System, examples: Sequence[Example]) -> bool:
+    return any(e.id in system for e in examples)
+
+
+def _warnings(systems: Sequence[Outputs], judges: Sequence[Critic], contests: Sequence[Contest]) -> list[str]:
+    found = []
+    trainers = {system.critic: system.name for system in systems if system.critic}
+    involved = [judge.name for judge in judges if judge.name in trainers]
+    if involved and len(involved) == len(judges):
+        found.append(
+            f"{involved[0]} trained {trainers[involved[0]]} and is the only judge here: an outside judge is needed for a claim."
+        )
+    elif involved:
+        found.append(f"{involved[0]} trained {trainers[involved[0]]}: believe the other judges first.")
+    elif trainers and not judges:
+        found.append("There is no judge.")
+    for c in contests:
+        if c.unparsed:
+            found.append(
+                f"{c.judge} could not be read on {c.unparsed} of {c.n + c.unparsed} inputs ({c.candidate}, {c.split})."
+            )
+        if not 0.8 <= c.length_ratio <= 1.25:
+            found.append(
+                f"{c.candidate} writes {c.length_ratio:.2f} times as long as {c.baseline} on {c.split}:"
+                " read the length-controlled rate."
+            )
+    return list(dict.fromkeys(found))
+
+
+# --- printed ---------------------------------------------------------------------------------------------------------
+
+
+def tables(outcome: Outcome) -> list[Table]:
+    """Win rates, paired differences (if several candidates) and the outputs' quality."""
+    found = [_contest_table(outcome.contests)]
+    if outcome.duels:
+        found.append(_duel_table(outcome.duels))
+    return [*found, _quality_table(outcome.quality)]
+
+
+def definitions() -> list[str]:
+    """What the four readings are, a line each."""
+    return [f"{rule}: {meaning}" for rule, meaning in DEFINITIONS.items()]
+
+
+def percent(figure: Figure) -> str:
+    """``62 [55, 69]``; an unknown value is a dash."""
+    if figure.value is None:
+        return "–"
+    interval = "" if figure.low is None else f" [{100 * figure.low:.0f}, {100 * (figure.high or 0):.0f}]"
+    return f"{100 * figure.value:.0f}{interval}"
+
+
+def _contest_table(contests: Sequence[Contest]) -> Table:
+    table = Table(title="Win-tie rates, x 100 [95 %]", title_justify="left")
+    heads = (
+        "candidate",
+        "baseline",
+        "judge",
+        "split",
+        "n",
+        *DEFINITIONS,
+        "win/tie/loss",
+        "score",
+        "length-controlled",
+        "p",
+        "Holm",
+    )
+    for head in heads:
+        table.add_column(head, justify="left" if head in ("candidate", "baseline", "judge", "split") else "right")
+    for c in contests:
+        counts = c.reading("tolerant")
+        unread = f" (+{c.unparsed} unread)" if c.unparsed else ""
+        table.add_row(
+            c.candidate, c.baseline, c.judge, c.split, f"{c.n}{unread}", *(percent(c.reading(rule).rate) for rule in DEFINITIONS),
+            f"{counts.wins:g}/{counts.ties:g}/{counts.losses:g}", percent(c.score), percent(c.length_controlled),
+            probability(c.p_even), probability(c.p_holm),
+        )  # fmt: skip
+    return table
+
+
+def _duel_table(duels: Sequence[Duel]) -> Table:
+    table = Table(
+        title="Candidates with one another: difference of scores against the baseline, x 100", title_justify="left"
+    )
+    for head in ("candidate", "minus", "judge", "split", "n", "difference", "p", "Holm", "McNemar p"):
+        table.add_column(head, justify="left" if head in ("candidate", "minus", "judge", "split") else "right")
+    for d in duels:
+        table.add_row(
+            d.candidate, d.other, d.judge, d.split, str(d.n), percent(d.difference),
+            probability(d.p), probability(d.p_holm), probability(d.p_mcnemar),
+        )  # fmt: skip
+    return table
+
+
+def _quality_table(looks: Sequence[Quality]) -> Table:
+    table = Table(title="The outputs", title_justify="left")
+    heads = (
+        "system",
+        "split",
+        "n",
+        "copies",
+        "cut off",
+        "words",
+        "length ratio",
+        "repeats",
+        "distinct-2",
+        "self-BLEU",
+        "meaning",
+    )
+    for head in heads:
+        table.add_column(head, justify="left" if head in ("system", "split") else "right")
+    for q in looks:
+        rest = ["–" if x is None else f"{x:.2f}" for x in (q.repetition, q.distinct_2, q.self_bleu, q.meaning)]
+        table.add_row(
+            q.system,
+            q.split,
+            str(q.n),
+            f"{q.copy_rate:.0%}",
+            f"{q.truncated:.0%}",
+            f"{q.words:.1f}",
+            f"{q.length_ratio:.2f}",
+            *rest,
+        )
+    return table
+
+
+def probability(p: float | None) -> str:
+    """A p-value with three digits."""
+    return "–" if p is None else "<.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,100 @@
+"""The recorded critic: judgments that any judge once gave, read from a file and looked up by the texts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from understudy.critic import Comparison
+from understudy.errors import DataError
+from understudy.labels import json_objects
+from understudy.records import Judgment, Verdict
+from understudy.resources import resolve
+from understudy.settings import Settings
+from understudy.text import normalise
+
+_CREDIT: dict[str, float] = {"a": 1.0, "b": 0.0, "tie": 0.5}
+Key = tuple[str, str, str, str]
+
+
+class ReplaySettings(Settings):
+    """``path``: JSONL with ``literal`` (or null), ``a``, ``b`` and, for each showing, ``p_ab``/``p_ba`` (probability
+    that a is better with a, or b, shown first) or ``verdict_ab``/``verdict_ba`` (``a``, ``b``, ``tie`` or null); or one
+    showing a row as ``shown`` and ``verdict``, the format of the bundled verdicts."""
+
+    kind: Literal["recorded"] = "recorded"
+    path: str
+
+    def open(self, base: Path | None = None) -> ReplayCritic:
+        """Read the file. Raises :class:`DataError` naming the first bad line."""
+        path = resolve(self.path, "Recorded critic", base)
+        return ReplayCritic(_read(path), f"recorded:{path.stem}")
+
+
+class ReplayCritic:
+    """Answers by literal, texts and showing; what was never recorded is unparsed, never guessed."""
+
+    positional = True
+
+    def __init__(self, answers: Mapping[Key, tuple[float | None, Verdict]], name: str) -> None:
+        """``answers``: (p that a is better, verdict) by (literal, a, b, shown)."""
+        self.answers = answers
+        self.name = name
+
+    def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
+        """Two judgments a pair, shown ``ab`` then ``ba``."""
+        return [self._judgment(c, shown) for c in comparisons for shown in ("ab", "ba")]
+
+    def _judgment(self, c: Comparison, shown: Any) -> Judgment:
+        p, verdict = self._look_up(c, shown)
+        reason = "not recorded" if verdict == "unparsed" else ""
+        return Judgment(pair_id=c.pair.id, judge=self.name, shown=shown, p_a=p, verdict=verdict, reason=reason)
+
+    def _look_up(self, c: Comparison, shown: str) -> tuple[float | None, Verdict]:
+        a, b = normalise(c.a), normalise(c.b)
+        if (found := self.answers.get((normalise(c.literal), a, b, shown))) is not None:
+            return found
+        other = "ba" if shown == "ab" else "ab"
+        p, verdict = self.answers.get((normalise(c.literal), b, a, other), (None, "unparsed"))
+        swapped: Verdict = "B" if verdict == "A" else "A" if verdict == "B" else verdict
+        return None if p is None else 1 - p, swapped
+
+
+def _read(path: Path) -> dict[Key, tuple[float | None, Verdict]]:
+    answers: dict[Key, tuple[float | None, Verdict]] = {}
+    for line, fields in json_objects(path, "Recorded critic"):
+        try:
+            texts = normalise(fields.get("literal") or ""), normalise(fields["a"]), normalise(fields["b"])
+            for shown, answer in _showings(fields):
+                answers[*texts, shown] = answer
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise DataError(
+                f"{path} line {line} is no recorded judgment: {error!r}.", "It needs a, b and p_ab/p_ba or verdicts."
+            ) from None
+    return answers
+
+
+def _showings(fields: Mapping[str, Any]) -> list[tuple[str, tuple[float | None, Verdict]]]:
+    if "shown" in fields:
+        return [(fields["shown"], _answer(None, fields["verdict"]))]
+    found = [
+        (shown, _answer(fields.get(f"p_{shown}"), fields.get(f"verdict_{shown}")))
+        for shown in ("ab", "ba")
+        if f"p_{shown}" in fields or f"verdict_{shown}" in fields
+    ]
+    if not found:
+        raise KeyError("p_ab")
+    return found
+
+
+def _answer(p: float | None, verdict: str | None) -> tuple[float | None, Verdict]:
+    if p is not None and not 0 <= p <= 1:
+        raise ValueError(f"probability {p} is outside 0..1")
+    if verdict is not None:
+        credit = _CREDIT[verdict.lower()]
+    elif p is None:
+        return None, "unparsed"
+    else:
+        credit = p
+    return p, "tie" if credit == 0.5 else "A" if credit > 0.5 else "B"

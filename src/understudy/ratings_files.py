@@ -1,0 +1,163 @@
+"""Ratings in and out: CSV for spreadsheets, JSON in Label Studio's task format."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from understudy.errors import DataError
+from understudy.ratings import CANNOT_TELL, Ratings
+from understudy.records import Judgment, Verdict, content_hash
+from understudy.settings import read_text
+from understudy.store import write_atomic
+
+COLUMNS = ("pair", "literal", "a", "b", "author_a", "author_b", "question", "rater", "shown", "verdict")
+_VERDICTS: dict[str, Verdict] = {
+    "a": "A", "b": "B", "tie": "tie", "left": "A", "right": "B", CANNOT_TELL: "unparsed", "unparsed": "unparsed",
+}  # fmt: skip
+
+
+def export_ratings(ratings: Ratings, path: Path) -> int:
+    """Write every standing vote to ``path`` and return how many there are.
+
+    ``.csv`` and ``.json`` (Label Studio) come back through :func:`import_ratings`; ``.jsonl`` holds the majority's
+    verdicts in the format that trains a distilled critic.
+    """
+    if path.suffix == ".csv":
+        write_atomic(path, _csv(ratings))
+    elif path.suffix == ".json":
+        write_atomic(path, json.dumps(_tasks(ratings), indent=1, ensure_ascii=False))
+    elif path.suffix == ".jsonl":
+        write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in verdict_rows(ratings)))
+    else:
+        raise DataError(
+            f"Export to {path.name!r} is not known.", "End the name in .csv, .json (Label Studio) or .jsonl (verdicts)."
+        )
+    return len(ratings.votes)
+
+
+def import_ratings(ratings: Ratings, path: Path) -> int:
+    """Add the votes of a file that :func:`export_ratings` or Label Studio wrote; those already there are left alone.
+
+    Raises :class:`DataError` for a pair that is not among the run's, or an answer that cannot be read.
+    """
+    rows = _read_csv(path) if path.suffix == ".csv" else _read_tasks(path)
+    added = 0
+    for pair_id, rater, question, shown, verdict in list(rows):
+        if pair_id not in ratings.items:
+            raise DataError(f"{path}: pair {pair_id!r} is not one of this run's.", "Import into the run it came from.")
+        found = _VERDICTS.get(verdict.strip().lower())
+        if found is None or shown not in ("ab", "ba") or not rater.strip():
+            raise DataError(
+                f"{path}: pair {pair_id} has answer {verdict!r} by {rater!r}.",
+                "Use a, b, tie or cannot tell, and a name.",
+            )
+        judge = f"human:{rater.strip()}"
+        reason = CANNOT_TELL if found == "unparsed" else ""
+        judgment = Judgment(
+            pair_id=pair_id,
+            judge=judge,
+            shown="ab" if shown == "ab" else "ba",
+            verdict=found,
+            question=question,
+            reason=reason,
+        )
+        if ratings.votes.get((pair_id, judge, question)) != judgment:
+            ratings.vote(judgment)
+            added += 1
+    return added
+
+
+def verdict_rows(ratings: Ratings) -> list[dict[str, Any]]:
+    """The overall votes as verdicts: the majority of each pair, its margin as strength (1 to 3), a fifth held out.
+
+    The split is by a hash of the literal, so that no literal is on both sides.
+    """
+    rows = []
+    for pair in ratings.labels():
+        votes = Counter(pair.votes.get("overall", {}).values())
+        if not votes:
+            continue
+        lead = (votes["A"] - votes["B"]) / votes.total()
+        held = int(content_hash("heldout", pair.literal), 16) % 5 == 0
+        rows.append(
+            {
+                "literal": pair.literal, "a": pair.a, "b": pair.b, "verdict": "tie" if lead == 0 else "a" if lead > 0 else "b",
+                "strength": 1 + (abs(lead) > 1 / 3) + (abs(lead) > 2 / 3), "split": "heldout" if held else "train",
+            }
+        )  # fmt: skip
+    return rows
+
+
+def _said(judgment: Judgment) -> str:
+    return CANNOT_TELL if judgment.verdict == "unparsed" else judgment.verdict.lower()
+
+
+def _csv(ratings: Ratings) -> str:
+    text = io.StringIO()
+    table = csv.writer(text)
+    table.writerow(COLUMNS)
+    for key in ratings.order:
+        j, item = ratings.votes[key], ratings.items[key[0]]
+        texts = (_cell(t) for t in (item.literal, item.a, item.b, item.author_a, item.author_b))
+        table.writerow([j.pair_id, *texts, j.question, _cell(j.judge.removeprefix("human:")), j.shown, _said(j)])
+    return text.getvalue()
+
+
+def _cell(text: str) -> str:
+    """Spreadsheets run a cell that begins like a formula; a leading apostrophe keeps it text."""
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def _tasks(ratings: Ratings) -> list[dict[str, Any]]:
+    tasks = []
+    for number, item in enumerate(ratings.items.values(), 1):
+        data = {"pair": item.pair.id, "literal": item.literal, "a": item.a, "b": item.b}
+        by_rater: dict[str, list[dict[str, Any]]] = {}
+        for (pair_id, judge, question), j in ratings.votes.items():
+            if pair_id == item.pair.id:
+                answer = {
+                    "from_name": question, "to_name": "literal", "type": "choices",
+                    "value": {"choices": [_said(j)]}, "meta": {"shown": j.shown},
+                }  # fmt: skip
+                by_rater.setdefault(judge.removeprefix("human:"), []).append(answer)
+        annotations = [{"completed_by": {"email": rater}, "result": result} for rater, result in by_rater.items()]
+        tasks.append({"id": number, "data": data, "annotations": annotations})
+    return tasks
+
+
+Row = tuple[str, str, str, str, str]
+
+
+def _read_csv(path: Path) -> Iterator[Row]:
+    for fields in csv.DictReader(io.StringIO(read_text(path, "Ratings"))):
+        if missing := [name for name in ("pair", "rater", "question", "verdict") if not fields.get(name)]:
+            raise DataError(f"{path} lacks {', '.join(missing)}.", f"Columns are {', '.join(COLUMNS)}.")
+        rater = fields["rater"][1:] if fields["rater"][:2] in ("'=", "'+", "'-", "'@") else fields["rater"]
+        yield fields["pair"], rater, fields["question"], fields.get("shown") or "ab", fields["verdict"]
+
+
+def _read_tasks(path: Path) -> Iterator[Row]:
+    try:
+        tasks = json.loads(read_text(path, "Ratings"))
+        for task in tasks:
+            for annotation in task.get("annotations", ()):
+                for result in annotation["result"]:
+                    value = result["value"]
+                    verdict = value["choices"][0] if "choices" in value else value["selected"]
+                    shown = (result.get("meta") or {}).get("shown", "ab")
+                    yield task["data"]["pair"], _who(annotation), str(result["from_name"]), str(shown), str(verdict)
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+        raise DataError(
+            f"{path} is no Label Studio export: {error!r}.", "Export tasks with annotations as JSON."
+        ) from None
+
+
+def _who(annotation: Mapping[str, Any]) -> str:
+    who = annotation.get("completed_by", "")
+    return str(who.get("email") or who.get("id") or "") if isinstance(who, Mapping) else str(who)

@@ -1,0 +1,128 @@
+"""Inline SVG: a dot plot with intervals, small line charts, bars. Every text is escaped where it enters."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+_PLOT, _NOTE, _ROW, _LETTER = 250, 95, 26, 7
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A share with its interval, all in [0, 1]; ``note`` stands to the right."""
+
+    label: str
+    value: float
+    low: float | None
+    high: float | None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of a line chart: ``label`` under the axis."""
+
+    label: str
+    value: float
+
+
+def dot_plot(dots: Sequence[Dot], caption: str) -> Markup:
+    """Shares as dots with their intervals on one axis from 0 to 100 %, with a line at one half."""
+    room = min(300, 10 + _LETTER * max((len(dot.label) for dot in dots), default=0))
+    width, height = room + _PLOT + _NOTE, _ROW * len(dots) + 34
+    parts = [_axis(room, height - 26)]
+    for i, dot in enumerate(dots):
+        y = 16 + _ROW * i
+        parts.append(
+            Markup('<text x="0" y="{}">{}<title>{}</title></text>').format(y + 5, short(dot.label, 42), dot.label)
+        )
+        if dot.low is not None and dot.high is not None:
+            parts.append(_line("range", _x(room, dot.low), y, _x(room, dot.high), y))
+        parts.append(
+            Markup('<circle class="dot" cx="{:.1f}" cy="{}" r="5"><title>{}: {:.1f} %</title></circle>').format(
+                _x(room, dot.value), y, dot.label, 100 * dot.value
+            )
+        )
+        parts.append(Markup('<text class="soft" x="{}" y="{}">{}</text>').format(room + _PLOT + 14, y + 5, dot.note))
+    return _figure(width, height, parts, caption)
+
+
+def line_chart(title: str, points: Sequence[Point], *, percent: bool) -> Markup:
+    """One value over rounds or training, with its first, last and extreme values written out."""
+    width, height, left, right, top, bottom = 300, 150, 14, 286, 40, 118
+    values = [p.value for p in points]
+    low, high = min(values), max(values)
+    spread = (high - low) or 1.0
+    shown = [
+        (
+            left + (right - left) * (i / max(1, len(values) - 1)),
+            bottom - (bottom - top) * (v - low) / spread if high > low else 80,
+        )
+        for i, v in enumerate(values)
+    ]
+
+    def said(value: float) -> str:
+        return f"{100 * value:.0f} %" if percent else f"{value:.3g}"
+
+    parts = [Markup('<text x="0" y="14">{}</text>').format(title), _line("grid", left, bottom + 6, right, bottom + 6)]
+    parts.append(Markup('<polyline class="line" points="{}"/>').format(" ".join(f"{x:.1f},{y:.1f}" for x, y in shown)))
+    marked = range(len(values)) if len(values) <= 8 else sorted({0, len(values) - 1})
+    for i in marked:
+        x, y = shown[i]
+        anchor = "start" if i == 0 else "end" if i == len(values) - 1 else "middle"
+        parts.append(Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="4"/>').format(x, y))
+        parts.append(_text(x, y - 9, said(values[i]), anchor))
+        parts.append(_text(x, height - 10, short(points[i].label, 16), anchor, "soft"))
+    return _figure(
+        width, height, parts, "", f"{title}: " + ", ".join(f"{points[i].label} {said(values[i])}" for i in marked)
+    )
+
+
+def bars(rows: Sequence[tuple[str, float, str]], caption: str) -> Markup:
+    """Horizontal bars: label, length (any unit, from 0), and what is written beside it."""
+    longest = max((value for _, value, _ in rows), default=0) or 1
+    parts = []
+    for i, (label, value, note) in enumerate(rows):
+        y = 4 + 22 * i
+        size = max(1.0, 300 * value / longest)
+        parts.append(Markup('<text x="0" y="{}">{}<title>{}</title></text>').format(y + 13, short(label, 34), label))
+        parts.append(Markup('<rect class="bar" x="250" y="{}" width="{:.1f}" height="15" rx="2"/>').format(y + 1, size))
+        parts.append(Markup('<text class="soft" x="{:.1f}" y="{}">{}</text>').format(258 + size, y + 13, note))
+    return _figure(700, 22 * len(rows) + 8, parts, caption)
+
+
+def short(text: str, most: int) -> str:
+    """``text`` with its middle left out where it is longer than ``most`` characters."""
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+
+
+def _axis(room: int, bottom: int) -> Markup:
+    lines = [
+        _line("even" if tick == 50 else "grid", _x(room, tick / 100), 2, _x(room, tick / 100), bottom + 4)
+        for tick in range(0, 101, 25)
+    ]
+    ticks = [_text(_x(room, tick / 100), bottom + 20, f"{tick} %", "middle", "soft") for tick in range(0, 101, 25)]
+    return Markup("").join([*lines, *ticks])
+
+
+def _x(room: int, share: float) -> float:
+    return room + 10 + (_PLOT - 20) * min(1.0, max(0.0, share))
+
+
+def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
+    return Markup('<line class="{}" x1="{:.1f}" y1="{:.1f}" x2="{:.1f}" y2="{:.1f}"/>').format(kind, x1, y1, x2, y2)
+
+
+def _text(x: float, y: float, text: str, anchor: str, kind: str = "") -> Markup:
+    return Markup('<text class="{}" x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>').format(kind, x, y, anchor, text)
+
+
+def _figure(width: int, height: int, parts: Sequence[Markup], caption: str, label: str = "") -> Markup:
+    under = Markup("<figcaption>{}</figcaption>").format(caption) if caption else Markup("")
+    return Markup(
+        '<figure><svg viewBox="0 0 {w} {h}" width="{w}" height="{h}" role="img" aria-label="{l}">{p}</svg>{c}</figure>'
+    ).format(w=width, h=height, l=label or caption, p=Markup("").join(parts), c=under)

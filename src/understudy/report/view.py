@@ -1,0 +1,208 @@
+"""What the page shows and in which order: selections and sentences over a summary. No number is computed anew."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from markupsafe import Markup
+
+from understudy.report.figures import Dot, Point, bars, dot_plot, line_chart
+
+if TYPE_CHECKING:
+    from understudy.summary import Sample, Summary
+
+HEAD = ("imitation", "feedback", "teacher")
+EACH = 8  # examples a group
+FEW = 20  # inputs: on fewer a bootstrap interval promises more than it can keep
+BUDGET = 1_200_000  # characters of the list of all inputs: the page stays under 2 MB
+
+
+@dataclass(frozen=True)
+class Group:
+    """Examples under one heading."""
+
+    title: str
+    samples: list[Sample]
+
+
+def story(s: Summary) -> str:
+    """What was done, in one paragraph with numbers."""
+    recipe, data = s.recipe, s.counts
+    literals: dict[str, int] = data.get("literals") or {}
+    sentences = []
+    weights = (recipe.get("student") or {}).get("weights", "the student")
+    if literals:
+        taught = f" and {data['teacher']} paraphrases of the teacher" if data.get("teacher") else ""
+        sentences.append(
+            f"The student ({weights}) imitated the teacher on {literals.get('train', 0)} literals{taught}."
+        )
+    else:
+        sentences.append(f"The student ({weights}) imitated the teacher.")
+    if rounds := recipe.get("rounds"):
+        ranked = data.get("rankings") or []
+        kind = ((recipe.get("learn") or {}).get("objective") or {}).get("kind", "its objective")
+        counted = ", then ".join(str(n) for n in ranked) or "no"
+        sentences.append(
+            f"In {rounds} round{'s' if rounds > 1 else ''} of feedback, {s.critic.get('name')} ordered {counted} pairs of its own "
+            f"attempts, from which it learnt by {str(kind).upper()}."
+        )
+    for name in ("feedback", "imitation"):
+        rate = next((w for w in s.win_rates if (w.candidate, w.baseline) == (name, "teacher")), None)
+        if rate:
+            sentences.append(
+                f"Against the teacher, {name} wins or ties {100 * rate.rate:.0f} % ({100 * rate.low:.0f} to {100 * rate.high:.0f}) "
+                f"of {rate.n} inputs of {rate.split}."
+            )
+    return " ".join([*sentences, *_helped(s)])
+
+
+def _helped(s: Summary) -> list[str]:
+    gain = next((d for d in s.differences if d.candidate == "feedback"), None)
+    if gain is None or gain.mean is None or gain.low is None or gain.high is None:
+        return []
+    helped = (
+        "Feedback helped" if gain.low > 0 else "Feedback hurt" if gain.high < 0 else "Whether feedback helped is open"
+    )
+    return [
+        f"{helped}: its mean score against {gain.opponent} differs from imitation's by {gain.mean:+.3f} "
+        f"({gain.low:+.3f} to {gain.high:+.3f})."
+    ]
+
+
+def rate_plot(s: Summary) -> Markup:
+    """All win-tie rates with Wilson intervals."""
+    several = len({w.split for w in s.win_rates}) > 1
+    dots = [
+        Dot(
+            f"{w.candidate} vs {w.baseline}" + (f" ({w.split})" if several else ""),
+            w.rate,
+            w.low,
+            w.high,
+            f"{100 * w.rate:.0f} %, n {w.n}",
+        )
+        for w in s.win_rates
+    ]
+    return dot_plot(dots, "Win-tie rate with Wilson 95 % interval; the dashed line is one half.")
+
+
+def over_rounds(s: Summary) -> list[Markup]:
+    """Length, copies and win rate from imitation through every round, on the first split."""
+    order = [n for n in s.checkpoints if n in {q.system for q in s.quality}]
+    split = s.quality[0].split if s.quality else ""
+    looks = {q.system: q for q in s.quality if q.split == split}
+    rates = {w.candidate: w for w in s.win_rates if w.split == split and w.baseline == "teacher"}
+    if len(order) < 2:
+        return []
+    charts = [
+        line_chart(
+            "Words per literal word", [Point(n, looks[n].length_ratio) for n in order if n in looks], percent=False
+        ),
+        line_chart("Copies of the literal", [Point(n, looks[n].copy_rate) for n in order if n in looks], percent=True),
+    ]
+    if all(n in rates for n in order):
+        charts.append(
+            line_chart("Win-tie rate against the teacher", [Point(n, rates[n].rate) for n in order], percent=True)
+        )
+    return charts
+
+
+def training(s: Summary) -> list[Markup]:
+    """Loss of every training, step by step."""
+    charts = []
+    for name, facts in s.training.items():
+        losses = [v for v in facts.get("losses", ()) if isinstance(v, int | float)]
+        if len(losses) > 1:
+            points = [Point("first step" if i == 0 else f"step {i + 1}", float(v)) for i, v in enumerate(losses)]
+            charts.append(line_chart(f"Loss of {name}", points, percent=False))
+    return charts
+
+
+def time_by_stage(s: Summary) -> Markup:
+    """Seconds of each stage in this run of the command."""
+    rows = [
+        (
+            stage["name"],
+            0.0 if stage["skipped"] else float(stage["seconds"]),
+            "finished before" if stage["skipped"] else f"{stage['seconds']:.1f} s",
+        )
+        for stage in s.stages
+    ]
+    return bars(rows, "Seconds by stage in this run of the command.")
+
+
+def groups(s: Summary) -> list[Group]:
+    """Best, worst, most disputed and random examples; the judge's own view decides, random is by a fixed seed."""
+    head = "feedback" if any("feedback" in x.answers for x in s.samples) else next(iter(s.checkpoints), "imitation")
+    graded = sorted((x for x in s.samples if head in x.funny), key=lambda x: -x.funny[head])
+    disputed = [
+        x
+        for x in s.samples
+        if x.feedback_over_imitation is not None and x.answers.get("feedback") != x.answers.get("imitation")
+    ]
+    disputed.sort(key=lambda x: abs((x.feedback_over_imitation or 0.5) - 0.5))
+    found = [
+        Group(f"Best: the critic finds {head} funniest", graded[:EACH]),
+        Group(f"Worst: the critic finds {head} least funny", graded[::-1][:EACH]),
+        Group("Most disputed: feedback and imitation close to even", disputed[:EACH]),
+        Group("Random", random.Random(0).sample(s.samples, min(EACH, len(s.samples)))),
+    ]
+    return [group for group in found if group.samples]
+
+
+def all_inputs(s: Summary) -> tuple[list[Sample], int]:
+    """As many inputs as the page has room for, and how many are left out."""
+    room, kept = BUDGET, []
+    for sample in s.samples:
+        room -= 400 + 2 * len(sample.literal) + sum(150 + 2 * len(t) for t in sample.answers.values())
+        if room < 0:
+            break
+        kept.append(sample)
+    return kept, len(s.samples) - len(kept)
+
+
+def ordered(sample: Sample) -> list[tuple[str, str]]:
+    """A sample's answers, the three that matter most first."""
+    first = [name for name in HEAD if name in sample.answers]
+    return [(name, sample.answers[name]) for name in [*first, *(n for n in sample.answers if n not in HEAD)]]
+
+
+def critic_figures(critic: dict[str, Any]) -> list[tuple[str, float]]:
+    """What else was measured of the critic, beside its agreement."""
+    said = ("agreement", "low", "high", "n")
+    return [(k, v) for k, v in critic.items() if k not in said and isinstance(v, int | float)]
+
+
+def settings_diff(recipe: dict[str, Any]) -> list[tuple[str, str, str]]:
+    """Settings that differ from the defaults: path, here, default."""
+    from understudy.recipe import Recipe
+
+    return diff([flat(recipe), flat(Recipe(name="x").model_dump(mode="json"))], skip=("name",))
+
+
+def diff(trees: Sequence[dict[str, str]], skip: Sequence[str] = ()) -> list[Any]:
+    """Rows (path, value of each tree) where flat ``trees`` differ; absent is a dash."""
+    paths = dict.fromkeys(path for tree in trees for path in tree if path not in skip)
+    rows = [(path, *(tree.get(path, "–") for tree in trees)) for path in paths]
+    return [row for row in rows if len(set(row[1:])) > 1]
+
+
+def flat(tree: Any, path: str = "") -> dict[str, str]:
+    """Nested settings as dotted paths with their values as text."""
+    if isinstance(tree, dict) and tree:
+        items = [flat(value, f"{path}.{key}" if path else str(key)) for key, value in tree.items()]
+        return {name: value for item in items for name, value in item.items()}
+    return {path: str(tree)}
+
+
+def lineage(s: Summary) -> list[tuple[int, str, dict[str, Any]]]:
+    """Checkpoints with their depth in the family tree, parents first."""
+    depths: dict[str | None, int] = {None: -1}
+    rows = []
+    for name, facts in s.checkpoints.items():
+        depth = depths.get(facts.get("parent_id"), -1) + 1
+        depths[facts["id"]] = depth
+        rows.append((depth, name, facts))
+    return rows

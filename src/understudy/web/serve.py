@@ -1,0 +1,196 @@
+"""A trained student as a server: the chat-completions dialect for programs, one small page for people."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from understudy.critic import Grader
+from understudy.errors import UnderstudyError
+from understudy.records import Grade, Sampling
+from understudy.records import Response as Attempt
+from understudy.students import Generated, Student
+from understudy.systems import key
+from understudy.task import Task
+from understudy.text import normalise
+from understudy.web.batcher import Ask, Batcher, BusyError
+from understudy.web.chat import BadRequestError, ChatRequest, chunks, completion, cut, error, read_request
+from understudy.web.gate import Gate, form, pages
+
+TRIES = 3  # samples beside the beam's answer on the page
+
+
+@dataclass
+class Served:
+    """What is served. ``model`` is its name to clients; ``teacher``: recorded paraphrases by the literal's key.
+
+    ``patience``: seconds after which a request that has no answer is given up.
+    """
+
+    student: Student
+    task: Task
+    model: str
+    critic: Grader | None = None
+    teacher: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    rows: int = 16
+    waiting: int = 64
+    patience: float = 120.0
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One text on the page with the critic's reading, where there is a critic."""
+
+    title: str
+    text: str
+    funny: float | None = None
+    score: float = 0.0
+
+
+class Endpoint:
+    """The handlers over one batcher."""
+
+    def __init__(self, served: Served) -> None:
+        """Nothing is loaded here; the student comes ready."""
+        self.served = served
+        self.batcher = Batcher(served.student.generate, rows=served.rows, waiting=served.waiting)
+        self.template = pages().get_template("try.html.j2")
+
+    async def models(self, request: Request) -> Response:
+        """The one model there is."""
+        card = {"id": self.served.model, "object": "model", "created": 0, "owned_by": "understudy"}
+        name = request.path_params.get("name")
+        if name is None:
+            return JSONResponse({"object": "list", "data": [card]})
+        if name != self.served.model:
+            raise BadRequestError(f"The model {name!r} does not exist.", "model", 404, "model_not_found")
+        return JSONResponse(card)
+
+    async def chat(self, request: Request) -> Response:
+        """Chat completions, whole or streamed."""
+        asked = read_request(await request.body(), self.served.model)
+        texts = await self._texts(asked)
+        usage = self._usage(asked, texts)
+        if asked.stream:
+            events = chunks(self.served.model, texts, usage if asked.usage else None)
+            return StreamingResponse(_each(events), media_type="text/event-stream")
+        return JSONResponse(completion(self.served.model, texts, usage))
+
+    async def page(self, request: Request) -> Response:
+        """The try-it page."""
+        literal = " ".join((await form(request)).get("literal", "").split()) if request.method == "POST" else ""
+        attempts, problem = list[Shown](), ""
+        if request.method == "POST":
+            try:
+                attempts = await self._attempts(literal)
+            except (UnderstudyError, BadRequestError) as wrong:
+                problem = str(wrong)
+            except BusyError:
+                problem = "Too many people are trying at once; wait a moment."
+        shown = self.template.render(model=self.served.model, literal=literal, attempts=attempts, error=problem)
+        return HTMLResponse(shown, 400 if problem else 200)
+
+    async def _texts(self, asked: ChatRequest) -> list[Generated]:
+        drawn = asked.sampling.temperature > 0
+        ask = Ask(self._prompt(asked.literal), asked.sampling, asked.n if drawn else 1, asked.seed)
+        try:
+            found = await asyncio.wait_for(self.batcher.ask(ask), self.served.patience)
+        except TimeoutError:
+            raise BadRequestError("The student took too long.", None, 503, "timeout") from None
+        texts = [cut(generated, asked.stops) for generated in found]
+        return texts if drawn else texts * asked.n  # beams know one best answer
+
+    async def _attempts(self, literal: str) -> list[Shown]:
+        if not any(character.isalpha() for character in literal):
+            raise BadRequestError("Write a sentence with at least one letter.")
+        prompt = self._prompt(literal)
+        beam, drawn = await asyncio.gather(
+            self.batcher.ask(Ask(prompt, Sampling(beams=5, max_tokens=48), 1)),
+            self.batcher.ask(Ask(prompt, Sampling(temperature=0.7, top_p=0.95, max_tokens=48), TRIES)),
+        )
+        found = [("Its best", beam[0].text)]
+        others = dict.fromkeys(g.text for g in drawn if g.text != beam[0].text)
+        found += [(f"Another try, {i}", text) for i, text in enumerate(others, 1)]
+        taught = self.served.teacher.get(key(literal), ())
+        found += [("The teacher", text) for text in taught]
+        grades = await self._grades(literal, [text for _, text in found])
+        return [
+            Shown(title, text, grade.funny if grade else None, grade.score if grade else 0.0)
+            for (title, text), grade in zip(found, grades, strict=True)
+        ]
+
+    async def _grades(self, literal: str, texts: Sequence[str]) -> list[Grade | None]:
+        critic = self.served.critic
+        if critic is None:
+            return [None] * len(texts)
+        responses = [Attempt(example_id="", text=text, author="student") for text in texts]
+        return list(await self.batcher.run(lambda: critic.grade([literal] * len(texts), responses)))
+
+    def _prompt(self, literal: str) -> str:
+        return self.served.task.prompt(normalise(literal))
+
+    def _usage(self, asked: ChatRequest, texts: Sequence[Generated]) -> dict[str, int]:
+        """Tokens as the student counts them, 0 where its family does not say."""
+        count_in, count_out = (
+            getattr(self.served.student, name, lambda text: ()) for name in ("prompt_ids", "response_ids")
+        )
+        spent = len(count_in(self._prompt(asked.literal))), sum(len(count_out(g.text)) for g in texts)
+        return {"prompt_tokens": spent[0], "completion_tokens": spent[1], "total_tokens": sum(spent)}
+
+
+def serving_app(served: Served, token: str | None = None) -> Any:
+    """The ASGI application. ``token`` is the API key and opens the page, where it is set."""
+    endpoint = Endpoint(served)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with endpoint.batcher.running():
+            yield
+
+    routes = [
+        Route("/", endpoint.page, methods=["GET", "POST"]),
+        Route("/v1/models", endpoint.models),
+        Route("/v1/models/{name:path}", endpoint.models),
+        Route("/v1/chat/completions", endpoint.chat, methods=["POST"]),
+    ]
+    handlers: Any = {
+        BadRequestError: _refused, UnderstudyError: _unusable, BusyError: _busy, HTTPException: _http, ClientDisconnect: _gone,
+    }  # fmt: skip
+    return Gate(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), token)
+
+
+async def _each(events: Any) -> AsyncIterator[str]:
+    for event in events:
+        yield event
+        await asyncio.sleep(0)  # one long answer must not hold up the others
+
+
+async def _refused(request: Request, wrong: BadRequestError) -> Response:
+    kind = "invalid_request_error" if wrong.status < 500 else "server_error"
+    return JSONResponse(error(wrong.message, kind, wrong.param, wrong.code), wrong.status)
+
+
+async def _unusable(request: Request, wrong: UnderstudyError) -> Response:
+    return JSONResponse(error(str(wrong), param="messages"), 400)
+
+
+async def _busy(request: Request, wrong: BusyError) -> Response:
+    body = error("Too many requests wait; try again in a moment.", "rate_limit_error", code="rate_limit_exceeded")
+    return JSONResponse(body, 429, {"retry-after": "1"})
+
+
+async def _http(request: Request, wrong: HTTPException) -> Response:
+    return JSONResponse(error(str(wrong.detail)), wrong.status_code, wrong.headers)
+
+
+async def _gone(request: Request, wrong: ClientDisconnect) -> Response:
+    return Response(status_code=499)

@@ -1,0 +1,264 @@
+"""The rating page, its storage and its files: blind, safe, and nothing is lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from typer.testing import CliRunner
+
+from tests.browsing import browser, needs_browser, served, until
+from understudy.cli import app as command
+from understudy.errors import DamagedError, DataError, RunError
+from understudy.labels import read_labels
+from understudy.ratings import QUESTIONS, Ratings, items_of_run
+from understudy.ratings_files import export_ratings, import_ratings
+from understudy.records import Judgment
+from understudy.web.rate import rating_app
+
+SAMPLES = [
+    {
+        "literal": f"The bus number {i} was late again.",
+        "answers": {
+            "feedback-dpo": f"Bus {i} runs on island time.",
+            "imitation": f"Bus {i} was late, and nobody was surprised.",
+            "teacher": f"Bus {i} is a rumour with wheels.",
+        },
+        "split": "test",
+    }
+    for i in range(3)
+]
+
+
+def open_ratings(folder: Path, checks: int = 0) -> Ratings:
+    return Ratings.open(folder / "ratings", items_of_run(SAMPLES, ["feedback-dpo", "imitation"], checks=checks))
+
+
+def judgment(pair_id: str, judge: str, verdict: Any = "A", question: str = "humour") -> Judgment:
+    return Judgment(pair_id=pair_id, judge=f"human:{judge}", verdict=verdict, question=question)
+
+
+def answer(client: httpx2.Client, choice: str, headers: dict[str, str] | None = None) -> httpx2.Response:
+    """Send the form of the page that is shown, as a browser without script would."""
+    fields = hidden(client.get("/").text)
+    return client.post("/answer", data={**fields, "choice": choice}, headers=headers or {}, follow_redirects=True)
+
+
+def hidden(page: str) -> dict[str, str]:
+    return {name: page.split(f'name="{name}" value="')[1].split('"')[0] for name in ("item", "question")}
+
+
+def test_votes_are_on_disk_at_once_and_survive(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path)
+    first, second, *_ = ratings.items
+    ratings.vote(judgment(first, "ann", "A"))
+    ratings.vote(judgment(second, "ann", "B"))
+    ratings.vote(judgment(first, "ann", "tie"))  # thinking again replaces
+    assert Ratings.read(tmp_path / "ratings").votes[first, "human:ann", "humour"].verdict == "tie"
+    assert ratings.undo("human:ann").verdict == "tie"  # type: ignore[union-attr]
+    assert ratings.undo("human:bob") is None
+    again = Ratings.read(tmp_path / "ratings")
+    assert list(again.votes) == [(second, "human:ann", "humour")]
+    with pytest.raises(RunError, match="another rating page"):
+        open_ratings(tmp_path)
+    ratings.close()
+
+
+def test_a_torn_last_line_is_cut_and_a_changed_one_is_named(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path)
+    pair = next(iter(ratings.items))
+    ratings.vote(judgment(pair, "ann"))
+    ratings.vote(judgment(pair, "bo"))
+    ratings.close()
+    votes = tmp_path / "ratings" / "votes.jsonl"
+    whole = votes.read_bytes()
+    votes.write_bytes(whole[:-20])
+    reopened = open_ratings(tmp_path)
+    assert reopened.judges() == ["human:ann"]
+    reopened.close()
+    votes.write_bytes(whole.replace(b'"A"', b'"B"', 1))
+    with pytest.raises(DamagedError, match="line 1"):
+        Ratings.read(tmp_path / "ratings")
+
+
+def test_results_labels_and_agreement(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path, checks=1)
+    pairs = [i for i, item in ratings.items.items() if item.pair.selector != "check"]
+    for pair in pairs:
+        for rater in ("ann", "bo"):
+            ratings.vote(judgment(pair, rater, "A"))
+            ratings.vote(judgment(pair, rater, "unparsed", "overall"))
+    check = next(i for i, item in ratings.items.items() if item.pair.selector == "check")
+    ratings.vote(judgment(check, "ann", "B", "overall"))
+    humour, overall = ratings.results()
+    assert (humour.candidate, humour.baseline, humour.wins, humour.raters) == ("feedback-dpo", "imitation", 6, 2)
+    assert humour.rate.value == 1.0
+    assert overall.cannot_tell == 6
+    assert overall.rate.value is None
+    assert ratings.checks() == {"human:ann": (0, 1)}
+    labels = read_labels(tmp_path / "ratings")
+    assert len(labels) == 3
+    assert labels[0].votes == {"humour": {"ann": "A", "bo": "A"}}
+
+
+@pytest.mark.parametrize("name", ["votes.csv", "votes.json"])
+def test_files_go_out_and_come_back(tmp_path: Path, name: str) -> None:
+    ratings = open_ratings(tmp_path / "one")
+    verdicts = ("A", "B", "tie", "unparsed")
+    for pair in ratings.items:
+        for rater, verdict in zip(("ann", "=cmd", "bo", "cy"), verdicts, strict=True):
+            reason = "cannot tell" if verdict == "unparsed" else ""
+            ratings.vote(judgment(pair, rater, verdict).model_copy(update={"reason": reason}))
+    assert export_ratings(ratings, tmp_path / name) == 12
+    assert '"=cmd' not in (tmp_path / "votes.csv").read_text() if name.endswith("csv") else True
+    other = open_ratings(tmp_path / "two")
+    assert import_ratings(other, tmp_path / name) == 12
+    assert other.votes == ratings.votes
+    assert import_ratings(other, tmp_path / name) == 0
+
+
+def test_votes_can_train_a_critic(tmp_path: Path) -> None:
+    from understudy.critic.verdicts import VerdictRow
+
+    ratings = open_ratings(tmp_path)
+    first, second, third = ratings.items
+    for rater, verdict in zip("abc", ("A", "A", "B"), strict=True):
+        ratings.vote(judgment(first, rater, verdict, "overall"))
+        ratings.vote(judgment(second, rater, "B", "overall"))
+    ratings.vote(judgment(third, "a", "unparsed", "overall"))
+    export_ratings(ratings, tmp_path / "v.jsonl")
+    rows = [VerdictRow.model_validate_json(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
+    assert [(row.verdict, row.strength) for row in rows] == [("a", 1), ("b", 3)]
+
+
+def test_wrong_files_are_one_line(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path)
+    bad = tmp_path / "bad.json"
+    bad.write_text('[{"data": {}, "annotations": [{"result": [{}]}]}]')
+    with pytest.raises(DataError, match="no Label Studio export"):
+        import_ratings(ratings, bad)
+    table = tmp_path / "bad.csv"
+    table.write_text("pair,rater,question,verdict\nnope,ann,humour,a\n")
+    with pytest.raises(DataError, match="not one of this run's"):
+        import_ratings(ratings, table)
+    with pytest.raises(DataError, match="Label Studio"):
+        export_ratings(ratings, tmp_path / "x.txt")
+
+
+def test_the_page_is_blind_and_refuses_strangers(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path / "secret-run")
+    with served(rating_app(ratings)) as address, httpx2.Client(base_url=address) as client:
+        assert "Begin" in client.get("/").text
+        assert client.post("/name", data={"name": "<b>"}).status_code == 400
+        client.post("/name", data={"name": "Ann Ö."})
+        seen = client.get("/").text
+        for _ in range(9):
+            seen += answer(client, "1").text
+        assert "That was the last one" in seen
+        for word in ("feedback", "imitation", "teacher", "dpo", "secret-run", "student", *ratings.items):
+            assert word not in seen.lower(), word
+        assert len(ratings.votes) == 9
+        headers = client.get("/").headers
+        assert "default-src 'none'" in headers["content-security-policy"]
+        assert "unsafe" not in headers["content-security-policy"]
+        for strange in ({"origin": "http://evil.example"}, {"origin": "null"}, {"sec-fetch-site": "cross-site"}):
+            assert client.post("/undo", headers=strange).status_code == 403
+        assert client.get("/", headers={"host": "evil.example"}).status_code == 421
+        assert client.post("/name", data={"name": "x" * 100_000}).status_code == 413
+        assert client.post("/answer", data={"item": "x", "question": "humour", "choice": "1"}).status_code == 400
+        assert len(ratings.votes) == 9
+    ratings.close()
+
+
+def test_a_wider_page_needs_its_token(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path)
+    with served(rating_app(ratings, token="sesame")) as address, httpx2.Client(base_url=address) as client:
+        assert client.get("/").status_code == 401
+        assert client.get("/?token=wrong").status_code == 401
+        entered = client.get("/?token=sesame")
+        assert (entered.status_code, entered.headers["location"]) == (303, "/")
+        assert client.get("/").status_code == 200
+    ratings.close()
+
+
+def test_orders_differ_between_raters(tmp_path: Path) -> None:
+    from understudy.web.rate import RatingPage
+
+    ratings = open_ratings(tmp_path)
+    page = RatingPage(ratings)
+    raters = [f"r{i}" for i in range(40)]
+    orders = {tuple(s.item.pair.id for s in page.steps(r)) for r in raters}
+    assert len(orders) > 3
+    firsts = [page.shown(r, item) for r in raters for item in ratings.items.values()]
+    assert 0.35 < firsts.count("ab") / len(firsts) < 0.65
+    assert [s.question for s in page.steps("x")[:3]] == list(QUESTIONS)
+    ratings.close()
+
+
+@needs_browser
+def test_two_raters_undo_reload_and_a_restart_in_a_browser(tmp_path: Path) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+
+    def begin(driver: Any, address: str, name: str) -> None:
+        driver.get(address)
+        driver.find_element(By.NAME, "name").send_keys(name, Keys.ENTER)
+
+    def press(driver: Any, key: str, then: str) -> None:
+        driver.find_element(By.TAG_NAME, "body").send_keys(key)
+        until(driver, then)
+
+    ratings = open_ratings(tmp_path)
+    with served(rating_app(ratings)) as address:
+        port = int(address.rpartition(":")[2])
+        with browser(tmp_path / "ann") as ann:
+            begin(ann, address, "Ann")
+            until(ann, "1 of 9")
+            press(ann, "1", "2 of 9")
+            press(ann, "2", "3 of 9")
+            ann.refresh()
+            press(ann, "u", "2 of 9")
+            press(ann, "0", "3 of 9")
+            assert [j.verdict for j in ratings.votes.values()][1] == "unparsed"
+            errors = [entry for entry in ann.get_log("browser") if "Content Security" in entry["message"]]
+            assert not errors
+        with browser(tmp_path / "bo", width=390, height=800) as bo:
+            begin(bo, address, "Bo")
+            for number in range(1, 10):
+                until(bo, f"{number} of 9")
+                bo.find_element(By.CSS_SELECTOR, "button.choice").click()
+            until(bo, "That was the last one")
+            assert bo.execute_script("return document.documentElement.scrollWidth <= innerWidth")
+    ratings.close()
+    again = open_ratings(tmp_path)
+    assert again.judges() == ["human:Ann", "human:Bo"]
+    assert len(again.votes) == 11
+    with served(rating_app(again), port) as address, browser(tmp_path / "ann") as ann:
+        ann.get(address)
+        if "Begin" in ann.page_source:  # the cookie may not have reached the disk; the votes must
+            begin(ann, address, "Ann")
+        until(ann, "3 of 9")
+    again.close()
+
+
+def test_the_command_exports_imports_and_prints(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    summary = {"samples": SAMPLES, "checkpoints": {"imitation": {}, "feedback-dpo": {}}}
+    (run / "summary.json").write_text(json.dumps(summary))
+    ratings = open_ratings(run)
+    for pair in ratings.items:
+        ratings.vote(judgment(pair, "ann"))
+    ratings.close()
+    runner = CliRunner()
+    result = runner.invoke(command, ["rate", str(run), "--export", str(tmp_path / "v.csv"), "--results"])
+    assert result.exit_code == 0, result.output
+    assert "3 votes written" in result.output
+    assert "humour" in result.output
+    result = runner.invoke(command, ["rate", str(run), "--import", str(tmp_path / "v.csv")])
+    assert "0 votes added" in result.output
+    failed = runner.invoke(command, ["rate", str(run), "--system", "gpt", "--system", "imitation"])
+    assert isinstance(failed.exception, RunError)
