@@ -37,8 +37,8 @@ from understudy.records import (
 from understudy.resources import resolve
 from understudy.sample import DecodeSettings, SampleSettings, sampled
 from understudy.store import Chunks, RunFolder, file_sha256
-from understudy.students import Prompted
-from understudy.students.causal import WEIGHTS_FILE, CausalStudent
+from understudy.students import Prompted, Student, open_student
+from understudy.students.shared import WEIGHTS_FILE
 from understudy.task import Task
 from understudy.train import Reference, TrainSettings, score_rows, total_steps, train
 
@@ -50,7 +50,7 @@ class Stages:
     recipe: Recipe
     run: RunFolder
     base: Path
-    _students: dict[str, CausalStudent] = field(default_factory=dict)
+    _students: dict[str, Student] = field(default_factory=dict)
     _loaded: str = ""
 
     @cached_property
@@ -236,7 +236,7 @@ class Stages:
 
     # --- students ----------------------------------------------------------------------------------------------------
 
-    def student(self, checkpoint: Checkpoint | None) -> CausalStudent:
+    def student(self, checkpoint: Checkpoint | None) -> Student:
         """The student with the weights of ``checkpoint`` (``None``: those it starts from)."""
         if "trained" not in self._students:
             self._students["trained"] = self._fresh_student()
@@ -251,11 +251,11 @@ class Stages:
             self._loaded = wanted
         return student
 
-    def _fresh_student(self) -> CausalStudent:
+    def _fresh_student(self) -> Student:
         torch.manual_seed(self.recipe.seed)  # new adapters are drawn from it
-        return CausalStudent.open(self.recipe.student)
+        return open_student(self.recipe.student)
 
-    def _fresh(self) -> CausalStudent:
+    def _fresh(self) -> Student:
         if "base" not in self._students:
             self._students["base"] = self._fresh_student()
         return self._students["base"]
