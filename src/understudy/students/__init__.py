@@ -11,7 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from understudy.batches import LogProbs, RankedBatch
-from understudy.records import Sampling
+from understudy.records import DiverseBeams, Sampling
 from understudy.settings import Settings
 
 
@@ -74,8 +74,8 @@ class Student(Protocol):
     def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
         """Summed log-probability of each response given its prompt, end token included."""
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling, k: int = 1) -> list[list[Generated]]:
-        """``k`` texts for each prompt."""
+    def generate(self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1) -> list[list[Generated]]:
+        """``k`` texts for each prompt (of diverse beams: as many as there are groups)."""
 
     def save(self, folder: Path) -> None:
         """Write the trained weights (safetensors and JSON only) to ``folder``."""

@@ -13,8 +13,9 @@ from torch.nn.functional import cross_entropy
 
 from understudy.batches import LogProbs, RankedBatch
 from understudy.errors import DataError, RecipeError, WeightsError
-from understudy.records import Sampling
+from understudy.records import DiverseBeams, Sampling
 from understudy.students import Generated, LoRA, Prompted, StudentSettings
+from understudy.students.diverse import causal_beams
 from understudy.students.packing import pack
 from understudy.students.shared import (
     WEIGHTS_FILE,
@@ -131,8 +132,9 @@ class CausalStudent:
         result: LogProbs = self.module(batch.to(self.device), uniform)
         return result
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling, k: int = 1) -> list[list[Generated]]:
-        """``k`` texts a prompt in one left-padded batch: nucleus sampling at temperature > 0, else beam search or greedy.
+    def generate(self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1) -> list[list[Generated]]:
+        """``k`` texts a prompt in one left-padded batch: nucleus sampling at temperature > 0, else beam search or greedy;
+        or diverse beams.
 
         Sampling uses the whole nucleus (top_k off, which transformers would silently set to 50) and torch's seed.
         Raises :class:`DataError` for a prompt that leaves no room in the context.
@@ -142,6 +144,8 @@ class CausalStudent:
         ids = [self.prompt_ids(prompt) for prompt in prompts]
         need_room(max(map(len, ids)), sampling.max_tokens, self.settings.context)
         tokens, mask = (side.flip(1).to(self.device) for side in pad([row[::-1] for row in ids]))
+        if isinstance(sampling, DiverseBeams):
+            return self._diverse(tokens, mask, sampling)
         drawn = sampling.temperature > 0
         options: dict[str, Any] = {
             "do_sample": True,
@@ -163,6 +167,12 @@ class CausalStudent:
         width = tokens.shape[1]
         texts = [read_generated(self.tokenizer, row[width:]) for row in out]
         return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
+
+    def _diverse(self, ids: Tensor, mask: Tensor, how: DiverseBeams) -> list[list[Generated]]:
+        end = self.tokenizer.eos_token_id
+        options = {"penalty": how.penalty, "end": end, "pad": end, "max_tokens": how.max_tokens}
+        found = causal_beams(self._snapshot(), ids, mask, how.groups, **options)
+        return [[read_generated(self.tokenizer, own) for own in row] for row in found.ids]
 
     def _snapshot(self) -> Any:
         """The weights to generate with, kept until they change."""

@@ -17,8 +17,9 @@ from torch import Tensor, nn
 
 from understudy.batches import LogProbs, RankedBatch
 from understudy.errors import DataError, RecipeError, WeightsError
-from understudy.records import Sampling
+from understudy.records import DiverseBeams, Sampling
 from understudy.students import Generated, LoRA, Prompted, StudentSettings
+from understudy.students.diverse import seq2seq_beams
 from understudy.students.shared import (
     add_lora,
     load_trained,
@@ -158,8 +159,8 @@ class Seq2SeqStudent:
         result: LogProbs = self.module(batch.to(self.device), uniform)
         return result
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling, k: int = 1) -> list[list[Generated]]:
-        """``k`` texts a prompt: nucleus sampling at temperature > 0, else beam search or greedy.
+    def generate(self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1) -> list[list[Generated]]:
+        """``k`` texts a prompt: nucleus sampling at temperature > 0, else beam search or greedy; or diverse beams.
 
         No end token is forced at the limit (published BART configs do), so that what was cut off is known as such.
         Raises :class:`DataError` for a prompt that outgrows the context.
@@ -167,6 +168,8 @@ class Seq2SeqStudent:
         from transformers import GenerationConfig
 
         ids, mask = self._encoded(prompts, sampling.max_tokens)
+        if isinstance(sampling, DiverseBeams):
+            return self._diverse(ids, mask, sampling)
         opening = torch.tensor([self.opening], device=self.device).expand(len(prompts), -1)
         options: dict[str, Any] = {"do_sample": False}
         if sampling.temperature > 0:
@@ -188,6 +191,13 @@ class Seq2SeqStudent:
             )
         texts = [read_generated(self.tokenizer, row[len(self.opening) :]) for row in out]
         return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
+
+    def _diverse(self, ids: Tensor, mask: Tensor, how: DiverseBeams) -> list[list[Generated]]:
+        found = seq2seq_beams(
+            self._snapshot(), ids, mask, torch.tensor(self.opening, device=self.device), how.groups,
+            penalty=how.penalty, end=self.tokenizer.eos_token_id, pad=self._pad, max_tokens=how.max_tokens,
+        )  # fmt: skip
+        return [[read_generated(self.tokenizer, own) for own in row] for row in found.ids]
 
     def _encoded(self, prompts: Sequence[str], new: int) -> tuple[Tensor, Tensor]:
         ids = [self.prompt_ids(prompt) for prompt in prompts]
