@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from understudy.critic.reward import RewardSettings
 from understudy.evaluate import EvaluateSettings
@@ -14,7 +15,7 @@ from understudy.llm.corpus import RecordedTeacher
 from understudy.objectives import DPO, MLE, Objective
 from understudy.pairs import BestWorst, RankRule, Selector
 from understudy.resources import recipe_path
-from understudy.sample import SampleSettings
+from understudy.sample import Candidates, SampleSettings
 from understudy.settings import Settings, override, read_yaml, validate
 from understudy.students import StudentSettings
 from understudy.train import TrainSettings
@@ -47,7 +48,7 @@ class Recipe(Settings):
     student: StudentSettings = StudentSettings()
     imitation: Imitation = Imitation()
     rounds: int = Field(1, ge=0)
-    candidates: SampleSettings = SampleSettings()
+    candidates: Candidates = SampleSettings()
     feedback: int | None = Field(
         None, ge=1, description="training literals that are sampled for feedback; all if unset"
     )
@@ -56,6 +57,11 @@ class Recipe(Settings):
     rank: RankRule = RankRule()
     learn: Learning = Learning()
     evaluate: EvaluateSettings = EvaluateSettings()
+
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _nucleus_unless_named(cls, value: Any) -> Any:
+        return {"kind": "nucleus", **value} if isinstance(value, dict) else value
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:

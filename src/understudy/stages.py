@@ -35,7 +35,7 @@ from understudy.records import (
     ids_hash,
 )
 from understudy.resources import resolve
-from understudy.sample import DecodeSettings, SampleSettings, sampled
+from understudy.sample import AnyCandidates, DecodeSettings, sampled
 from understudy.store import Chunks, RunFolder, file_sha256
 from understudy.students import Prompted, Student, open_student
 from understudy.students.shared import WEIGHTS_FILE
@@ -100,7 +100,7 @@ class Stages:
     # --- phase 2 -----------------------------------------------------------------------------------------------------
 
     def sample(
-        self, name: str, student: Checkpoint, examples: Sequence[Example], how: SampleSettings | DecodeSettings
+        self, name: str, student: Checkpoint, examples: Sequence[Example], how: AnyCandidates | DecodeSettings
     ) -> dict[str, list[Response]]:
         """Examples -> k attempts (or one decoded answer) each, by example id."""
         chunks = sampled(
