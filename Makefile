@@ -20,7 +20,7 @@ demo: setup
 	$(BIN)/understudy demo
 
 lint: setup
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff check .
 	$(BIN)/mypy
 
 test: lint

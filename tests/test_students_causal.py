@@ -121,9 +121,7 @@ def test_packing_lays_a_row_out_without_gaps() -> None:
 
 @pytest.mark.parametrize("family", CAUSAL)
 @pytest.mark.parametrize("tuning", ["full", LoRA(rank=2, alpha=4)])
-def test_a_policy_equal_to_its_reference_has_a_dpo_loss_of_ln_2_in_train_mode(
-    family: str, tuning: LoRA | str
-) -> None:
+def test_a_policy_equal_to_its_reference_has_a_dpo_loss_of_ln_2_in_train_mode(family: str, tuning: LoRA | str) -> None:
     student = causal_student(family, tuning=tuning)
     student.module.train()
     batch = student.collate(ROWS)

@@ -174,6 +174,21 @@ def train_critic(
         print(f"{name} {value:g}")
 
 
+@app.command()
+def export(
+    run: Annotated[Path, typer.Argument(help="A finished run folder.")],
+    target: Annotated[Path, typer.Argument(help="A new folder for the student.")],
+    student: Annotated[str | None, typer.Option(help="Which student (default: the last trained).")] = None,
+    form: Annotated[str, typer.Option("--to", help="adapter (small), or hf (merged weights any tool loads).")] = "hf",
+) -> None:
+    """Take a trained student out of RUN, with a model card."""
+    if form not in ("adapter", "hf"):
+        raise RecipeError(f"--to got {form!r}.", "Use adapter or hf.")
+    from understudy.export import export as run_export
+
+    print(run_export(run, target, student, "adapter" if form == "adapter" else "hf"))
+
+
 def main() -> None:
     """Entry point: errors a user can act on are one line and an exit code; Ctrl-C keeps what is finished."""
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")

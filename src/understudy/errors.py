@@ -71,3 +71,15 @@ class DiskError(UnderstudyError):
     """A file could not be written (disk full, no permission). What was finished before is intact."""
 
     exit_code = 10
+
+
+class BudgetError(UnderstudyError):
+    """The recipe's cap on money or calls is reached; what was answered is stored, and raising the cap resumes."""
+
+    exit_code = 11
+
+
+class UnansweredError(UnderstudyError):
+    """Some requests were refused for good; all others were answered and stored."""
+
+    exit_code = 12

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Protocol
@@ -21,7 +22,13 @@ class Step(Protocol):
 
 @contextmanager
 def bar(stage: str, total: int, unit: str = "", done: int = 0) -> Iterator[Step]:
-    """A progress bar for ``total`` units of ``stage``, of which ``done`` were made by an earlier run."""
+    """A progress bar for ``total`` units of ``stage``, of which ``done`` were made by an earlier run.
+
+    Where the output is no terminal (a log, CI) it is a line every quarter instead.
+    """
+    if not console.is_terminal:
+        yield _Lines(stage, total, unit, done)
+        return
     columns = (
         TextColumn("[bold]{task.description:<22}"),
         BarColumn(bar_width=28),
@@ -39,3 +46,15 @@ def bar(stage: str, total: int, unit: str = "", done: int = 0) -> Iterator[Step]
             progress.update(task, advance=units, note=note)
 
         yield step
+
+
+class _Lines:
+    """Progress as lines of text."""
+
+    def __init__(self, stage: str, total: int, unit: str, done: int) -> None:
+        self.stage, self.total, self.unit, self.done = stage, total, unit, done
+
+    def __call__(self, units: int = 1, note: str = "") -> None:
+        before, self.done = self.done, self.done + units
+        if self.total and 4 * before // self.total < 4 * self.done // self.total:
+            print(f"{self.stage}: {self.done}/{self.total} {self.unit} {note}".rstrip(), file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from understudy.errors import DataError, RecipeError
 from understudy.records import content_hash
@@ -24,6 +24,19 @@ class Settings(BaseModel):
     """Base of every settings object: frozen, no unknown keys, hashable by content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _kind_of_the_default(cls, tree: Any) -> Any:
+        """A group given without ``kind`` is of the kind that stands as default: ``objective: {beta: 0.2}`` is DPO."""
+        if not isinstance(tree, dict):
+            return tree
+        filled = dict(tree)
+        for name, info in cls.model_fields.items():
+            kind = getattr(info.get_default(call_default_factory=True), "kind", None)
+            if kind is not None and isinstance(given := filled.get(name), dict) and "kind" not in given:
+                filled[name] = {"kind": kind, **given}
+        return filled
 
     @property
     def hash(self) -> str:

@@ -17,6 +17,7 @@ import torch
 from understudy.critic import Comparison, Critic
 from understudy.critic.guard import Guarded
 from understudy.critic.reward import RewardCard, RewardCritic
+from understudy.errors import TrainingError
 from understudy.objectives import MLE
 from understudy.pairs import copy_losers, rank, select
 from understudy.progress import bar
@@ -199,6 +200,11 @@ class Stages:
     ) -> Checkpoint:
         """Preference training from ``parent``, whose log-probabilities are the reference, computed once and stored."""
         how = self.recipe.learn
+        if not rankings:
+            raise TrainingError(
+                f"Round {round} has no pair with a usable verdict to learn from.",
+                "Sample more literals (feedback), lower rank.strength, or train the imitation student longer.",
+            )
         extra, literals = copy_losers(rankings, examples, responses, how.copy_share, self.recipe.seed + round)
         texts = {**responses, **{r.id: r for r in literals}}
         used = [*rankings, *extra]

@@ -207,7 +207,7 @@ def _warnings(evaluation: Evaluation) -> list[str]:
     by_name = {(q.system, q.split): q for q in evaluation.quality}
     for (name, split), q in by_name.items():
         base = by_name.get(("imitation", split))
-        if base is None or name in ("imitation", "teacher", "base"):
+        if base is None or not base.words or name in ("imitation", "teacher", "base"):
             continue
         if q.copy_rate > base.copy_rate + 0.05:
             found.append(

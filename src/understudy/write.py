@@ -46,13 +46,7 @@ class Writer:
     @classmethod
     def of_run(cls, folder: Path, name: str | None = None) -> Writer:
         """A student of a finished run: ``name`` as in its summary, by default the last one trained."""
-        try:
-            summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            reason = "is not finished" if (folder / "manifest.json").exists() else "is no run folder"
-            raise RunError(
-                f"{folder} {reason}.", "Name the folder of a finished run (understudy distil RECIPE --run DIR)."
-            ) from None
+        summary = read_summary(folder)
         checkpoints = summary["checkpoints"]
         chosen = name or list(checkpoints)[-1]
         if chosen not in checkpoints:
@@ -88,6 +82,16 @@ class Writer:
             sound = [r for r in responses if r.text in good] or responses
             candidates = [r.text for r in sorted(sound, key=lambda r: -scores[r.id])]
         return candidates[:n]
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """``summary.json`` of a run. Raises :class:`RunError` where there is none."""
+    try:
+        return dict(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError):
+        reason = "is not finished" if (folder / "manifest.json").exists() else "is no run folder"
+        remedy = "Name the folder of a finished run (understudy distil RECIPE --run DIR)."
+        raise RunError(f"{folder} {reason}.", remedy) from None
 
 
 def shipped_critic() -> RewardCritic:

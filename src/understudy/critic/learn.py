@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
 
+import numpy as np
 import torch
 from pydantic import Field
+from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from understudy.critic.reward import RewardArchitecture, RewardCard, RewardCritic, RewardModel, sigmoid
+from understudy.critic.features import fit_features, fit_logistic
+from understudy.critic.reward import Calibration, RewardArchitecture, RewardCard, RewardCritic, RewardModel, sigmoid
 from understudy.critic.verdicts import FreeComparisons, Group, VerdictRow, grouped, read_verdicts
 from understudy.errors import TrainingError
 from understudy.llm.corpus import RecordedTeacher
@@ -30,13 +33,14 @@ class CriticTraining(Settings):
 
     The loss is Bradley-Terry on pairs plus ``grade_weight`` times an ordinal loss on grades. ``unjudged_weight``: pairs
     whose grades differ but that were never judged side by side. ``free_share``/``free_weight``: see ``FreeComparisons``.
-    ``batch`` literals a step.
+    ``features``: mix plain features in. ``calibration_share`` of the literals is kept out of the fit to set mix and
+    cut points on. ``batch`` literals a step.
     """
 
     verdicts: str = "bundled:verdicts.jsonl"
     teacher: RecordedTeacher | None = RecordedTeacher()
     architecture: RewardArchitecture = RewardArchitecture()
-    epochs: int = Field(3, ge=1)
+    epochs: int = Field(2, ge=1)
     batch: int = Field(6, ge=1)
     lr: float = Field(6e-4, gt=0)
     warmup: float = Field(0.1, ge=0, lt=1)
@@ -46,36 +50,112 @@ class CriticTraining(Settings):
     unjudged_weight: float = Field(0.5, ge=0)
     free_share: float = Field(0.4, ge=0, le=1)
     free_weight: float = Field(0.2, ge=0)
+    features: bool = True
+    calibration_share: float = Field(0.12, gt=0, lt=0.5)
     seed: int = Field(0, ge=0)
 
 
 def train_critic(settings: CriticTraining, base: Path | None = None) -> RewardCritic:
-    """Train on the verdicts' ``train`` split, calibrate on it, measure on ``heldout``; the card carries the figures."""
+    """Train on the verdicts' ``train`` split, calibrate on a share of its literals kept out, measure on ``heldout``.
+
+    The card carries the figures.
+    """
     path = resolve(settings.verdicts, "Verdicts", base)
     verdicts = read_verdicts(path)
-    torch.manual_seed(settings.seed)
-    model = RewardModel(settings.architecture)
-    groups = grouped([row for row in verdicts if row.split == "train"], settings.unjudged_weight)
+    fit, calibration = _parted(grouped([r for r in verdicts if r.split == "train"], settings.unjudged_weight), settings)
     free = None
     if settings.teacher is not None and settings.free_share:
         free = FreeComparisons(settings.teacher.open(base).answers, settings.free_share, settings.free_weight)
-    _fit(model, groups, free, settings)
+    torch.manual_seed(settings.seed)
+    model = RewardModel(settings.architecture)
+    _fit(model, fit, free, settings)
     data_hash = file_sha256(path)[:16]
     critic = RewardCritic(model, RewardCard(architecture=settings.architecture, data_hash=data_hash), "reward")
-    heldout = [row for row in verdicts if row.split == "heldout"]
-    figures = measure(critic, heldout)
-    low, high = wilson(round(figures["agreement"] * figures["n"]), int(figures["n"]))
-    critic.card = critic.card.model_copy(
-        update={
-            "temperature": figures["temperature"],
-            "agreement": figures["agreement"],
-            "low": low,
-            "high": high,
-            "n": int(figures["n"]),
-            "figures": figures,
-        }
-    )
+    critic.card = calibrated(critic, fit, calibration, free, settings)
+    critic.card = _with_figures(critic, [row for row in verdicts if row.split == "heldout"])
     return critic
+
+
+def _parted(groups: Sequence[Group], settings: CriticTraining) -> tuple[list[Group], list[Group]]:
+    """Groups to fit on and groups to calibrate on, drawn by the seed."""
+    shuffled = random.Random(settings.seed).sample(list(groups), len(groups))
+    kept = round(settings.calibration_share * len(groups))
+    return shuffled[kept:], shuffled[:kept]
+
+
+def calibrated(
+    critic: RewardCritic,
+    fit: Sequence[Group],
+    calibration: Sequence[Group],
+    free: FreeComparisons | None,
+    settings: CriticTraining,
+) -> RewardCard:
+    """The card with feature weights (fitted on ``fit``), and mix, slope and cut points (on ``calibration``)."""
+    features = None
+    if settings.features:
+        rng = random.Random(settings.seed + 1)
+        literals, texts, pairs, _ = _flat([free.extend(g, rng) if free else g for g in fit])
+        features = fit_features(critic.read_features(literals, texts), pairs)
+    card = critic.card.model_copy(update={"features": features})
+    literals, texts, pairs, graded = _flat(calibration)
+    head = np.array(critic.head_scores(literals, texts))
+    plain = features.score(critic.read_features(literals, texts)) if features else np.zeros(len(texts))
+    x = np.stack([head, plain], 1)
+    i, j, target, weight = (np.array(column) for column in zip(*pairs, strict=True))
+    mix = fit_logistic(x[i.astype(int)] - x[j.astype(int)], target, weight, ridge=1.0)
+    how = _grade_scale(x @ mix, graded, Calibration(mix=(float(mix[0]), float(mix[1]))))
+    return card.model_copy(update={"calibration": how})
+
+
+def _grade_scale(scores: np.ndarray, graded: Sequence[tuple[int, float, float]], start: Calibration) -> Calibration:
+    """Slope and cut points of least ordinal log-loss on calibration grades; the cuts stay in order."""
+    if not graded:
+        return start
+    index, grade, _ = (np.array(column) for column in zip(*graded, strict=True))
+    s, target = scores[index.astype(int)], np.clip(grade[:, None] - np.arange(3), 0, 1)
+
+    def cuts(p: np.ndarray) -> np.ndarray:
+        return np.cumsum([p[1], np.exp(p[2]), np.exp(p[3])])
+
+    def loss(p: np.ndarray) -> float:
+        logit = np.exp(p[0]) * s[:, None] - cuts(p)
+        return float((np.logaddexp(0, logit) - target * logit).mean() + 1e-3 * (p @ p))
+
+    best = minimize(loss, np.array([0.0, 0.0, 0.3, 0.3]), method="L-BFGS-B").x
+    c1, c2, c3 = (round(float(c), 6) for c in cuts(best))
+    return start.model_copy(update={"slope": round(float(np.exp(best[0])), 6), "cuts": (c1, c2, c3)})
+
+
+Flat = tuple[list[str], list[str], list[tuple[int, int, float, float]], list[tuple[int, float, float]]]
+
+
+def _flat(groups: Sequence[Group]) -> Flat:
+    """Literals and texts of all groups in one list, with pairs and grades renumbered to it."""
+    literals: list[str] = []
+    texts: list[str] = []
+    pairs: list[tuple[int, int, float, float]] = []
+    graded: list[tuple[int, float, float]] = []
+    for group in groups:
+        start = len(texts)
+        literals += [group.literal] * len(group.texts)
+        texts += group.texts
+        pairs += [(start + i, start + j, target, weight) for i, j, target, weight in group.pairs]
+        graded += [(start + i, grade, weight) for i, grade, weight in group.graded]
+    return literals, texts, pairs, graded
+
+
+def _with_figures(critic: RewardCritic, heldout: Sequence[VerdictRow]) -> RewardCard:
+    figures = measure(critic, heldout)
+    n = int(figures["n"])
+    low, high = wilson(round(figures["agreement"] * n), n)
+    found = {
+        "agreement": figures["agreement"],
+        "low": round(low, 4),
+        "high": round(high, 4),
+        "n": n,
+        "figures": figures,
+    }
+    return critic.card.model_copy(update=found)
 
 
 def _fit(model: RewardModel, groups: Sequence[Group], free: FreeComparisons | None, settings: CriticTraining) -> None:
@@ -133,15 +213,13 @@ def measure(critic: RewardCritic, rows: Sequence[VerdictRow]) -> dict[str, float
 
     ``agreement`` of ``n``; ``agreement_clear`` where the verdict's strength is at least 2; ``agreement_graded`` where
     the grades differ; ``length_bias``: the verdict prefers the shorter and the critic the longer; ``ece``: expected
-    calibration error at ``temperature``, which is fitted on these rows and so is optimistic; ``grade_exact``: broken /
-    plain / funny as the verdict says, over attempts.
+    calibration error; ``grade_exact``: broken / plain / funny as the verdict says, over attempts.
     """
     decided = [row for row in rows if row.verdict != "tie"]
     scores = critic.scores([r.literal for r in decided for _ in "ab"], [t for r in decided for t in (r.a, r.b)])
     margins = [scores[2 * i] - scores[2 * i + 1] for i in range(len(decided))]
     signed = [m if row.verdict == "a" else -m for m, row in zip(margins, decided, strict=True)]
     right = [s > 0 for s in signed]
-    temperature = _temperature(signed)
     longer = [_prefers_shorter(row) and not ok for row, ok in zip(decided, right, strict=True)]
     clear = [ok for ok, row in zip(right, decided, strict=True) if row.strength >= 2]
     graded = [
@@ -160,8 +238,7 @@ def measure(critic: RewardCritic, rows: Sequence[VerdictRow]) -> dict[str, float
         "picks_longer": fmean(
             (m > 0) == (word_count(r.a) > word_count(r.b)) for m, r in zip(margins, decided, strict=True)
         ),
-        "temperature": temperature,
-        "ece": _ece([sigmoid(s / temperature) for s in signed]),
+        "ece": _ece([sigmoid(s) for s in signed]),
         "grade_exact": _grade_exact(critic, rows),
     }
     return {name: round(value, 4) for name, value in figures.items()}
@@ -170,12 +247,6 @@ def measure(critic: RewardCritic, rows: Sequence[VerdictRow]) -> dict[str, float
 def _prefers_shorter(row: VerdictRow) -> bool:
     chosen, other = (row.a, row.b) if row.verdict == "a" else (row.b, row.a)
     return word_count(chosen) < word_count(other)
-
-
-def _temperature(signed: Sequence[float]) -> float:
-    """The temperature of least log-loss on margins signed towards the winner, found on a fine grid of 0.2 .. 10."""
-    grid = [0.2 * 1.02**i for i in range(198)]
-    return min(grid, key=lambda t: sum(math.log1p(math.exp(-max(-700.0, s / t))) for s in signed))
 
 
 def _ece(winner: Sequence[float], bins: int = 10) -> float:
@@ -199,13 +270,8 @@ def _grade_exact(critic: RewardCritic, rows: Sequence[VerdictRow]) -> float:
     if not truth:
         return 0.0
     scores = critic.scores([literal for literal, _ in truth], [text for _, text in truth])
-    cuts = critic.model.cuts.tolist()
     hits = 0
     for score, given in zip(scores, truth.values(), strict=True):
-        shares = (
-            1 - sigmoid(score - cuts[0]),
-            sigmoid(score - cuts[0]) - sigmoid(score - cuts[1]),
-            sigmoid(score - cuts[1]),
-        )
+        shares = critic.grade_shares(score)
         hits += shares.index(max(shares)) == min(2, round(fmean(given)))
     return hits / len(truth)

@@ -1,8 +1,9 @@
 """The distilled critic: a scalar head with LoRA on small weights, which reads a literal and one response at a time.
 
-Each response is scored alone, so position bias is zero by construction; P(A better than B) = s((s_A - s_B) / T)
+Each response is scored alone, so position bias is zero by construction; P(A better than B) = s(s_A - s_B)
 (Bradley and Terry 1952). The same scalar carries absolute grades through ordered cut points c1 < c2 < c3:
-P(grade >= g) = s(score - c_g), with grades 0 broken, 1 plain, 2 mildly and 3 really funny.
+P(grade >= g) = s(score - c_g), with grades 0 broken, 1 plain, 2 mildly and 3 really funny. Plain features of the text
+are mixed in, and mix and cut points are calibrated on literals kept out of the fit.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch.nn.functional import dropout, linear, softplus
 
 from understudy.batches import RankedBatch
 from understudy.critic import Comparison
+from understudy.critic.features import FeatureReader, FeatureWeights
 from understudy.errors import CriticError
 from understudy.records import Grade, Judgment, Response
 from understudy.resources import resolve
@@ -42,9 +44,21 @@ class RewardArchitecture(Settings):
     revision: str | None = None
     layers: int = Field(24, ge=1)
     first_layer: int = Field(8, ge=0)
-    lora: LoRA = LoRA(rank=8, alpha=16, dropout=0.1)
+    lora: LoRA = LoRA(rank=8, alpha=16, dropout=0.05)
     prompt: str = "Plain: {literal}\nFunny:"
     context: int = Field(512, ge=16)
+
+
+class Calibration(Settings):
+    """How scores become probabilities, fitted on literals that neither the adapters nor the features were fitted on.
+
+    Preference: score = ``mix[0]`` * head + ``mix[1]`` * features, P(A beats B) = s(score_A - score_B).
+    Grades: P(grade >= g) = s(``slope`` * score - ``cuts[g - 1]``).
+    """
+
+    mix: tuple[float, float] = (1.0, 0.0)
+    slope: float = 1.0
+    cuts: tuple[float, float, float] = (0.0, 1.5, 3.0)
 
 
 class RewardCard(Settings):
@@ -52,7 +66,8 @@ class RewardCard(Settings):
     that training printed."""
 
     architecture: RewardArchitecture
-    temperature: float = 1.0
+    features: FeatureWeights | None = None
+    calibration: Calibration = Calibration()
     agreement: float | None = None
     low: float | None = None
     high: float | None = None
@@ -154,6 +169,7 @@ class RewardCritic:
         self.model = model.eval()
         self.card = card
         self.name = name
+        self._reader: FeatureReader | None = None
 
     @classmethod
     def load(cls, folder: Path) -> RewardCritic:
@@ -184,9 +200,26 @@ class RewardCritic:
             json.dumps(self.card.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8"
         )
 
+    def scores(self, literals: Sequence[str], texts: Sequence[str]) -> list[float]:
+        """One score a text, in calibrated nats of preference."""
+        mix = self.card.calibration.mix
+        head = self.head_scores(literals, texts)
+        if self.card.features is None:
+            return [mix[0] * score for score in head]
+        plain = self.card.features.score(self.read_features(literals, texts)).tolist()
+        return [mix[0] * a + mix[1] * b for a, b in zip(head, plain, strict=True)]
+
+    def read_features(self, literals: Sequence[str], texts: Sequence[str]) -> Any:
+        """The plain features of each text (see :mod:`understudy.critic.features`)."""
+        if self._reader is None:
+            self._reader = FeatureReader(self.card.architecture.weights, self.card.architecture.revision)
+        return self._reader.read(literals, texts)
+
     @torch.inference_mode()
-    def scores(self, literals: Sequence[str], texts: Sequence[str], rows: int = 16, columns: int = 6) -> list[float]:
-        """One score a text. Texts of the same literal share its prompt, ``columns`` at a time."""
+    def head_scores(
+        self, literals: Sequence[str], texts: Sequence[str], rows: int = 16, columns: int = 6
+    ) -> list[float]:
+        """The head's score of each text. Texts of the same literal share its prompt, ``columns`` at a time."""
         groups: dict[str, list[int]] = {}
         for index, literal in enumerate(literals):
             groups.setdefault(literal, []).append(index)
@@ -204,33 +237,38 @@ class RewardCritic:
         return result
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
-        """One judgment a pair; ``p_a`` is calibrated by the card's temperature."""
+        """One judgment a pair."""
         literals = [c.literal for c in comparisons for _ in range(2)]
         scores = self.scores(literals, [text for c in comparisons for text in (c.a, c.b)])
         judgments = []
         for i, comparison in enumerate(comparisons):
-            p = sigmoid((scores[2 * i] - scores[2 * i + 1]) / self.card.temperature)
+            p = sigmoid(scores[2 * i] - scores[2 * i + 1])
             verdict: Literal["A", "B", "tie"] = "tie" if p == 0.5 else "A" if p > 0.5 else "B"
             judgments.append(Judgment(pair_id=comparison.pair.id, judge=self.name, p_a=round(p, 6), verdict=verdict))
         return judgments
 
     def grade(self, literals: Sequence[str], responses: Sequence[Response]) -> list[Grade]:
         """Score and grade probabilities of each response."""
-        cuts = self.model.cuts.tolist()
         grades = []
         for response, score in zip(responses, self.scores(literals, [r.text for r in responses]), strict=True):
-            at_least_plain, at_least_funny = sigmoid(score - cuts[0]), sigmoid(score - cuts[1])
+            broken, plain, funny = (round(p, 6) for p in self.grade_shares(score))
             grades.append(
                 Grade(
                     response_id=response.id,
                     judge=self.name,
                     score=round(score, 6),
-                    broken=round(1 - at_least_plain, 6),
-                    plain=round(at_least_plain - at_least_funny, 6),
-                    funny=round(at_least_funny, 6),
+                    broken=broken,
+                    plain=plain,
+                    funny=funny,
                 )
             )
         return grades
+
+    def grade_shares(self, score: float) -> tuple[float, float, float]:
+        """Probabilities of broken, plain and funny at ``score``; they add up to 1."""
+        how = self.card.calibration
+        at_least_plain, at_least_funny = (sigmoid(how.slope * score - cut) for cut in how.cuts[:2])
+        return 1 - at_least_plain, at_least_plain - at_least_funny, at_least_funny
 
 
 def sigmoid(x: float) -> float:

@@ -157,7 +157,7 @@ def sign_flip_test(
         bits = (np.arange(2**sums.size)[:, None] >> np.arange(sums.size)) & 1
         return float(np.mean(np.abs((2 * bits - 1) @ sums) >= bar))
     rng, hits = np.random.default_rng(seed), 0
-    for rows in _chunks(resamples, sums.size):
+    for rows in chunks(resamples, sums.size):
         signs = rng.integers(0, 2, (rows, sums.size)) * 2 - 1
         hits += int(np.count_nonzero(np.abs(signs @ sums) >= bar))
     return (1 + hits) / (1 + resamples)
@@ -202,7 +202,7 @@ def cluster_index(n: int, clusters: Sequence[Hashable] | None) -> NDArray[np.int
 def resampled(units: int, resamples: int, seed: int) -> Iterator[Floats]:
     """How often each of ``units`` is drawn in each bootstrap resample: matrices of (some resamples, units)."""
     rng = np.random.default_rng(seed)
-    for rows in _chunks(resamples, units):
+    for rows in chunks(resamples, units):
         drawn = rng.integers(0, units, (rows, units)) + np.arange(rows)[:, None] * units
         yield np.bincount(drawn.ravel(), minlength=rows * units).reshape(rows, units).astype(np.float64)
 
@@ -214,7 +214,8 @@ def percentiles(drawn: Floats, level: float) -> Interval:
     return Interval(float(low), float(high))
 
 
-def _chunks(resamples: int, units: int) -> Iterator[int]:
+def chunks(resamples: int, units: int) -> Iterator[int]:
+    """``resamples`` cut into row counts whose matrices of ``units`` columns are small."""
     if resamples < 1:
         raise ValueError(f"resamples must be at least 1, got {resamples}")
     rows = max(1, _CELLS // units)

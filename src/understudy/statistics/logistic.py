@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from understudy.statistics.intervals import RESAMPLES, Estimate, Floats, cluster_index, percentiles, resampled
+from understudy.statistics.intervals import RESAMPLES, Estimate, Floats, chunks, cluster_index, percentiles, resampled
 
 _ITERATIONS = 200
 _DIVERGED = 15.0  # log-odds; a finite optimum of real judgments lies far below
@@ -90,8 +90,8 @@ def length_slope(
     """Log-odds of preferring a text per unit that it is longer, by logistic regression with an intercept.
 
     ``preferences[i]`` in [0, 1] is the preference for text A of pair i and ``length_differences[i]`` the length of A
-    minus that of B. The fit is on the standardised difference, which is what ``ridge`` penalises, and the slope is
-    given back per unit. ``None`` where lengths never differ. One preference per pair: the pair is the unit.
+    minus that of B. ``ridge`` penalises intercept and slope of the standardised difference; the slope is given back
+    per unit. ``None`` where lengths never differ. One preference per pair: the pair is the unit.
     """
     if len(preferences) != len(length_differences):
         raise ValueError(f"{len(preferences)} preferences need as many differences, got {len(length_differences)}")
@@ -104,9 +104,11 @@ def length_slope(
     _require_finite_optimum(fitted, ridge)
     # equal pairs are drawn as one group: the same bootstrap distribution from far fewer columns
     cells, counts = np.unique(np.stack([x[0], y]), axis=1, return_counts=True)
-    weights = np.random.default_rng(seed).multinomial(y.size, counts / y.size, resamples).astype(np.float64)
-    slopes = fit(cells[:1], cells[1], weights, ridge, tuple(fitted[0]))[:, 1]
-    low, high = percentiles(slopes / std[0], level)
+    rng, slopes = np.random.default_rng(seed), []
+    for rows in chunks(resamples, counts.size):
+        weights = rng.multinomial(y.size, counts / y.size, rows).astype(np.float64)
+        slopes.append(fit(cells[:1], cells[1], weights, ridge, tuple(fitted[0]))[:, 1])
+    low, high = percentiles(np.concatenate(slopes) / std[0], level)
     return Estimate(float(fitted[0, 1] / std[0]), low, high, y.size, "bootstrap")
 
 

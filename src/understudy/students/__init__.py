@@ -64,6 +64,7 @@ class Student(Protocol):
 
     module: nn.Module
     tokenizer: Any
+    settings: StudentSettings
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that training changes, by name."""
@@ -76,6 +77,9 @@ class Student(Protocol):
 
     def generate(self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1) -> list[list[Generated]]:
         """``k`` texts for each prompt (of diverse beams: as many as there are groups)."""
+
+    def merged(self) -> Any:
+        """A copy of the transformers network with the adapters merged in, in the precision of generation."""
 
     def save(self, folder: Path) -> None:
         """Write the trained weights (safetensors and JSON only) to ``folder``."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from understudy.batches import LogProbs, RankedBatch
@@ -21,6 +23,7 @@ from understudy.students.shared import (
     WEIGHTS_FILE,
     add_lora,
     load_trained,
+    merged,
     need_room,
     pad,
     ranked_batch,
@@ -61,7 +64,11 @@ class CausalPolicy(nn.Module):
         """Last hidden states, before the output layer."""
         network = self.network.get_base_model() if hasattr(self.network, "get_base_model") else self.network
         decoder = getattr(network, network.base_model_prefix)
-        return decoder(input_ids=ids, attention_mask=visible, position_ids=positions, use_cache=False).last_hidden_state
+        # On CPU the plain attention kernel is the faster one at our lengths, backwards above all.
+        with sdpa_kernel(SDPBackend.MATH) if ids.device.type == "cpu" else nullcontext():
+            return decoder(
+                input_ids=ids, attention_mask=visible, position_ids=positions, use_cache=False
+            ).last_hidden_state
 
     def _cap(self, logits: Tensor) -> Tensor:
         cap = getattr(self.network.config, "final_logit_softcapping", None)
@@ -179,6 +186,10 @@ class CausalStudent:
         if self._engine is None:
             self._engine = snapshot(self.network, self.settings)
         return self._engine
+
+    def merged(self) -> Any:
+        """A copy of the network with the adapters merged in, in the precision of generation."""
+        return merged(self.network, self.settings)
 
     def save(self, folder: Path) -> None:
         """Write the trained weights in float32 (adapter alone, or all) to ``folder``."""

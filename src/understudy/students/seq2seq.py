@@ -23,6 +23,7 @@ from understudy.students.diverse import seq2seq_beams
 from understudy.students.shared import (
     add_lora,
     load_trained,
+    merged,
     need_room,
     pad,
     ranked_batch,
@@ -216,6 +217,10 @@ class Seq2SeqStudent:
         if self._engine is None:
             self._engine = snapshot(self.network, self.settings)
         return self._engine
+
+    def merged(self) -> Any:
+        """A copy of the network with the adapters merged in, in the precision of generation."""
+        return merged(self.network, self.settings)
 
     def save(self, folder: Path) -> None:
         """Write the trained weights in float32 (adapter alone, or all) to ``folder``."""

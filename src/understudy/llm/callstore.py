@@ -1,0 +1,286 @@
+"""The one store of calls: an answer that was given once is never asked for again, whatever happens in between.
+
+``calls.sqlite`` has one writer and one row a call: the key (everything that changes the answer), the answer as JSON
+and a hash over both. A flipped byte costs exactly its own call; a torn file is refused with the command that salvages
+it. Below SQLite 3.51.3 the rollback journal is used, because of the WAL-reset race of earlier versions.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from understudy.errors import DamagedError, DiskError, RunError
+from understudy.llm.spend import Ledger
+from understudy.store import disk_errors
+
+FILE = "calls.sqlite"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS calls (
+    row INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, value TEXT NOT NULL, hash TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS failures (
+    row INTEGER PRIMARY KEY, key TEXT NOT NULL, model TEXT NOT NULL, reason TEXT NOT NULL, status INTEGER,
+    attempts INTEGER NOT NULL, charged REAL NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL, hash TEXT NOT NULL);
+"""
+_LOOKUP = 500
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One answered call, as it stands in the store. ``cost`` is ``None`` where unknown; ``seconds`` of the last try.
+
+    ``charged`` is what failed attempts before the answer may have cost (see :class:`~understudy.llm.spend.Ledger`).
+    """
+
+    key: str
+    model: str
+    request: dict[str, Any]
+    reply: dict[str, Any]
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost: float | None = None
+    charged: float = 0.0
+    seconds: float = 0.0
+    attempts: int = 1
+
+    def value(self) -> str:
+        """All but the key, as canonical ASCII JSON (half a surrogate pair could not be stored otherwise)."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "key"}
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One request given up on, for the record: never an answer, and asked again by the next run."""
+
+    key: str
+    model: str
+    reason: str
+    status: int | None
+    attempts: int
+    charged: float = 0.0
+
+
+class CallStore:
+    """An open ``calls.sqlite``. Use :meth:`open`, which takes the lock and checks the file."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """Wrap an open, checked connection."""
+        self.path = path
+        self.ledger = Ledger()
+        self.damaged: list[str] = []
+        self._db = connection
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path) -> Iterator[CallStore]:
+        """The store of run folder ``folder``, made if there is none.
+
+        Raises :class:`RunError` when another process has it open (naming the PID), :class:`DamagedError` when the
+        file is torn, and :class:`DiskError` when it cannot be written.
+        """
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        path = folder / FILE
+        with _locked(folder / "calls.lock"), _storage_errors(path):
+            connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            try:
+                _prepare(connection)
+                store = cls(path, connection)
+                store._count()
+                yield store
+            finally:
+                connection.close()
+
+    def find(self, keys: Sequence[str]) -> dict[str, Stored]:
+        """The stored answers among ``keys``; a row that does not match its hash is dropped and asked for again."""
+        found: dict[str, Stored] = {}
+        with _storage_errors(self.path):
+            for start in range(0, len(keys), _LOOKUP):
+                part = list(keys[start : start + _LOOKUP])
+                query = f"SELECT key, value, hash FROM calls WHERE key IN ({','.join('?' * len(part))})"
+                for key, value, hashed in self._db.execute(query, part):
+                    if (stored := _row(key, value, hashed)) is not None:
+                        found[key] = stored
+        return found
+
+    def put(self, answers: Sequence[Stored], failures: Sequence[Failed] = ()) -> None:
+        """Store ``answers`` and ``failures`` in one transaction: they are on disk when this returns."""
+        rows = [(a.key, value := a.value(), _hash(a.key, value)) for a in answers]
+        now = time.time()
+        with _storage_errors(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany("INSERT OR REPLACE INTO calls (key, value, hash) VALUES (?, ?, ?)", rows)
+                self._db.executemany(
+                    "INSERT INTO failures (key, model, reason, status, attempts, charged, at) VALUES (?,?,?,?,?,?,?)",
+                    [(f.key, f.model, f.reason, f.status, f.attempts, f.charged, now) for f in failures],
+                )
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def failures(self) -> list[Failed]:
+        """Every request given up on so far, oldest first."""
+        with _storage_errors(self.path):
+            rows = self._db.execute("SELECT key, model, reason, status, attempts, charged FROM failures ORDER BY row")
+            return [Failed(*row) for row in rows]
+
+    def note(self, name: str) -> Any:
+        """A stored fact (capabilities found by a probe, a batch's id), or ``None``."""
+        with _storage_errors(self.path):
+            row = self._db.execute("SELECT value, hash FROM notes WHERE name = ?", (name,)).fetchone()
+        return json.loads(row[0]) if row and _hash(name, row[0]) == row[1] else None
+
+    def set_note(self, name: str, value: Any) -> None:
+        """Store a fact; it is on disk when this returns."""
+        text = json.dumps(value)
+        with _storage_errors(self.path):
+            self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (name, text, _hash(name, text)))
+
+    def rows(self) -> Iterator[Stored]:
+        """Every good row, oldest first, one at a time."""
+        with _storage_errors(self.path):
+            for key, value, hashed in self._db.execute("SELECT key, value, hash FROM calls ORDER BY row"):
+                if (stored := _row(key, value, hashed)) is not None:
+                    yield stored
+
+    def _count(self) -> None:
+        """Totals so far; rows that do not match their hash are deleted, so that they are asked for again."""
+        bad: list[str] = []
+        for key, value, hashed in self._db.execute("SELECT key, value, hash FROM calls"):
+            stored = _row(key, value, hashed)
+            if stored is None:
+                bad.append(key)
+            else:
+                self.add(stored, counted=False)
+        for key in bad:
+            self._db.execute("DELETE FROM calls WHERE key = ?", (key,))
+        self.damaged = bad
+        for attempts, charged in self._db.execute("SELECT attempts, charged FROM failures"):
+            self.ledger.failures += 1
+            self.ledger.attempts += attempts
+            self.ledger.charged += charged
+
+    def add(self, stored: Stored, *, counted: bool) -> None:
+        """Put one answer in the ledger; ``counted`` where its attempts and charges already are."""
+        ledger = self.ledger
+        ledger.calls += 1
+        ledger.tokens_in += stored.tokens_in or 0
+        ledger.tokens_out += stored.tokens_out or 0
+        if not counted:
+            ledger.attempts += stored.attempts
+            ledger.charged += stored.charged
+        if stored.cost is None:
+            ledger.unpriced += 1
+        else:
+            ledger.cost += stored.cost
+
+
+def salvage(path: Path) -> tuple[int, Path]:
+    """Copy every readable good row of a torn store to a new one; the torn file is kept beside it.
+
+    Returns the number of rows kept and where the torn file now is.
+    """
+    kept = list(_readable(path))
+    torn = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+    with disk_errors(path):
+        os.replace(path, torn)
+        path.with_name(path.name + "-journal").unlink(missing_ok=True)
+    with CallStore.open(path.parent) as store:
+        store.put(kept)
+    return len(kept), torn
+
+
+def _readable(path: Path) -> Iterator[Stored]:
+    connection = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+    try:
+        # Without this, SQLite refuses a file that is shorter than its header says before a single page is read.
+        connection.execute("PRAGMA writable_schema=ON")
+        misses, row = 0, 0
+        while misses < 20_000:
+            row += 1
+            try:
+                found = connection.execute("SELECT key, value, hash FROM calls WHERE row = ?", (row,)).fetchone()
+            except sqlite3.DatabaseError:
+                found = None
+            stored = _row(*found) if found else None
+            misses = 0 if stored else misses + 1
+            if stored:
+                yield stored
+    finally:
+        connection.close()
+
+
+def _hash(key: str, value: str) -> str:
+    return hashlib.sha256(f"{key}\n{value}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _row(key: Any, value: Any, hashed: Any) -> Stored | None:
+    if not isinstance(key, str) or not isinstance(value, str) or _hash(key, value) != hashed:
+        return None
+    fields: Mapping[str, Any] = json.loads(value)
+    return Stored(key=key, **fields)
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    # A flipped byte inside a text may not be UTF-8 any more: read it all the same, its hash will tell.
+    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    mode = "WAL" if sqlite3.sqlite_version_info >= (3, 51, 3) else "TRUNCATE"
+    connection.execute(f"PRAGMA journal_mode={mode}")
+    connection.execute("PRAGMA synchronous=FULL")
+    problems = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
+    if problems != ["ok"]:
+        raise sqlite3.DatabaseError(str(problems[0]))
+    connection.executescript(_SCHEMA)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with disk_errors(path), open(path, "a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise RunError(f"{path.parent} is in use by process {holder}.", "Wait for it to end.") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours: a full disk, a forbidden file, or a file that is no longer a database."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        reason = str(error)
+        if "malformed" not in reason:
+            raise DiskError(
+                f"could not write {path}: {reason}.",
+                "Free some space (or mend the permissions) and run the same command again; stored answers are kept.",
+            ) from None
+        raise _damaged(path, error) from None
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> DamagedError:
+    return DamagedError(
+        f"{path} is damaged ({str(error).splitlines()[0][:80]}); nothing was sent.",
+        f"Keep what is readable with: python -m understudy.llm.salvage {path} (or restore the file from a copy).",
+    )

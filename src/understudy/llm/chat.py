@@ -1,0 +1,190 @@
+"""Models behind HTTP: any OpenAI-compatible server, or Anthropic's Messages API. Several servers form a pool."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+
+from understudy.errors import TeacherError
+from understudy.llm import Capabilities, Completion, Failure, Request
+from understudy.llm.anthropic import MessagesWire
+from understudy.llm.calls import Asked, Calls, as_completion
+from understudy.llm.callstore import Failed, Stored
+from understudy.llm.chatdoor import ChatDoor
+from understudy.llm.engine import Engine, Job, run_async
+from understudy.llm.openai_api import ChatWire
+from understudy.llm.probe import probe
+from understudy.llm.recording import recorded
+from understudy.llm.retry import Lane, Retry
+from understudy.settings import Settings, secret
+
+OPENAI = "https://api.openai.com/v1"
+ANTHROPIC = "https://api.anthropic.com/v1"
+_KEYS = {"api.openai.com": "OPENAI_API_KEY", "api.anthropic.com": "ANTHROPIC_API_KEY"}
+
+
+class Chat(Settings):
+    """A model behind an OpenAI-compatible server.
+
+    ``base_url``: one address, or several replicas that serve the same weights; the first one names the pool in the
+    keys of calls, so that replicas can be added without paying again. ``revision``: which weights, where the model's
+    name does not say. ``key_env``: the environment variable that holds the key. ``extra``: more fields of the request
+    body; ``omit``: fields not to send (``[temperature, seed]`` for models that refuse them). ``capabilities``: state
+    what the server can do instead of probing. ``record``: name of a file in the run's recordings that collects the
+    answers. ``concurrency`` bounds the requests under way; it is reached only as fast as the server allows.
+    """
+
+    kind: Literal["chat"] = "chat"
+    model: str = Field(min_length=1)
+    base_url: str | tuple[str, ...] = OPENAI
+    revision: str | None = None
+    key_env: str | None = None
+    concurrency: int = Field(32, ge=1, le=1024)
+    retry: Retry = Retry()
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+    extra: dict[str, Any] = Field(default_factory=dict)
+    omit: tuple[str, ...] = ()
+    capabilities: Capabilities | None = None
+    record: str | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _addresses(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        return checked_urls(value)
+
+    def identity(self) -> dict[str, Any]:
+        """What of these settings changes an answer."""
+        return _identity(self)
+
+    def open(self, calls: Calls) -> Any:
+        """The door, asking through ``calls``."""
+        field = self.max_tokens_field or ("max_completion_tokens" if self.urls[0] == OPENAI else "max_tokens")
+        wire = ChatWire(self.model, key_for(self.model, self.key_env, self.urls[0]), field, self.extra, self.omit)
+        return recorded(_Pool(self, wire, calls).door(), self.record, calls)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The pool's addresses."""
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+
+
+class Anthropic(Settings):
+    """A model behind Anthropic's Messages API (or a gateway that speaks it); fields as in :class:`Chat`."""
+
+    kind: Literal["anthropic"] = "anthropic"
+    model: str = Field(min_length=1)
+    base_url: str | tuple[str, ...] = ANTHROPIC
+    revision: str | None = None
+    key_env: str | None = None
+    concurrency: int = Field(16, ge=1, le=1024)
+    retry: Retry = Retry()
+    extra: dict[str, Any] = Field(default_factory=dict)
+    omit: tuple[str, ...] = ()
+    capabilities: Capabilities | None = None
+    record: str | None = None
+
+    @field_validator("base_url")
+    @classmethod
+    def _addresses(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        return checked_urls(value)
+
+    def identity(self) -> dict[str, Any]:
+        """What of these settings changes an answer."""
+        return _identity(self)
+
+    def open(self, calls: Calls) -> Any:
+        """The door, asking through ``calls``."""
+        wire = MessagesWire(self.model, key_for(self.model, self.key_env, self.urls[0]), self.extra, self.omit)
+        return recorded(_Pool(self, wire, calls).door(), self.record, calls)
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The pool's addresses."""
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+
+
+class _Pool:
+    """The servers of one door: sends jobs, and keeps what it learnt about their limits from batch to batch."""
+
+    def __init__(self, settings: Chat | Anthropic, wire: ChatWire | MessagesWire, calls: Calls) -> None:
+        self.settings, self.wire, self.calls = settings, wire, calls
+        self.lanes = [Lane(url.rstrip("/"), settings.concurrency, settings.retry) for url in settings.urls]
+        self.known = settings.capabilities
+
+    def door(self) -> ChatDoor:
+        """The door to these servers."""
+        return ChatDoor(self.settings.model, self.settings.identity(), self.calls, self.send, self.able)
+
+    def able(self) -> Capabilities:
+        """What the servers can do: stated, found by an earlier probe of this run, or probed now."""
+        if self.known is None:
+            self.known = probe(self.calls.store, self.settings.identity(), self._ask_freely)
+        return self.known
+
+    def send(self, missing: list[Asked], way: str) -> Mapping[str, Stored | Failed]:
+        """Ask what is missing, all at once."""
+        settings, calls = self.settings, self.calls
+        for lane in self.lanes:
+            lane.in_flight, lane.failures, lane.rests, lane.quiet_until = 0, 0, 0, 0.0
+        engine = Engine(
+            calls.store, self.wire, self.lanes, settings.retry, settings.concurrency, calls.budget,
+            lambda tokens_in, tokens_out: calls.cost(settings.model, tokens_in, tokens_out),
+        )  # fmt: skip
+        return run_async(engine.run([self._job(key, request, way) for key, request in missing]))
+
+    def _ask_freely(self, request: Request, way: str) -> Completion | Failure:
+        """One probe: other ways to continue a begun answer are other questions."""
+        identity = self.settings.identity() | {"probe": way}
+        return as_completion(self.calls.collect(identity, [request], lambda missing: self.send(missing, way))[0])
+
+    def _job(self, key: str, request: Request, way: str) -> Job:
+        bound = bound_of(self.calls, self.settings.model, request)
+        return Job(key, self.settings.model, request.content(), self.wire.body(request, way), bound)
+
+
+def bound_of(calls: Calls, model: str, request: Request) -> float | None:
+    """The most ``request`` can cost, ``None`` where unknown: a byte is at most a token."""
+    most = sum(len(message.content.encode("utf-8", "replace")) + 8 for message in request.messages)
+    return calls.cost(model, most, request.sampling.max_tokens)
+
+
+def _identity(settings: Chat | Anthropic) -> dict[str, Any]:
+    return {
+        "kind": settings.kind,
+        "model": settings.model,
+        "revision": settings.revision,
+        "base_url": settings.urls[0].rstrip("/"),
+        "extra": settings.extra,
+        "omit": sorted(settings.omit),
+    }
+
+
+def checked_urls(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """``value`` if all of it are http addresses without a key in them; raises ``ValueError`` naming what is not."""
+    urls = (value,) if isinstance(value, str) else value
+    if not urls:
+        raise ValueError("needs at least one address")
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is no http address; write it like http://localhost:8000/v1")
+        if parts.username or parts.password:
+            raise ValueError("must not hold a key; name an environment variable in key_env instead")
+    return value
+
+
+def key_for(model: str, key_env: str | None, url: str) -> str | None:
+    """The key in ``key_env``, or in the variable that belongs to a known provider's address; local servers need none.
+
+    Raises :class:`TeacherError` when a key is needed and its variable is not set.
+    """
+    name = key_env or _KEYS.get(urlsplit(url).hostname or "")
+    if name is None:
+        return None
+    key = secret(name)
+    if key is None:
+        raise TeacherError(f"{model} needs a key, but {name} is not set.", f"Set it: export {name}=…")
+    return key

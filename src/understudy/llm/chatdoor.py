@@ -1,0 +1,79 @@
+"""The door of chat models: completions as they are asked, choices read out of completions, whoever answers them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from understudy.errors import RecipeError
+from understudy.llm import Capabilities, Choice, Completion, Failure, Message, Request, answer_or_raise
+from understudy.llm.calls import Asked, Calls, as_completion
+from understudy.llm.callstore import Failed, Stored
+from understudy.llm.reading import read_choice
+from understudy.llm.spend import check_priced
+from understudy.records import Sampling
+
+CHOICE_TOKENS = 4  # a label may stand behind a blank or a quote
+Send = Callable[[list[Asked], str], Mapping[str, Stored | Failed]]
+
+
+class ChatDoor:
+    """See the ``Door`` protocol. ``send(missing, way)`` asks and stores; ``able()`` says what the model can do."""
+
+    def __init__(
+        self, name: str, identity: Mapping[str, Any], calls: Calls, send: Send, able: Callable[[], Capabilities]
+    ) -> None:
+        """Raises :class:`RecipeError` where money is capped and the model's price is unknown."""
+        check_priced(calls.budget, calls.prices, name)
+        self.name = name
+        self._identity, self._calls, self._send, self._able = identity, calls, send, able
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the model can do; the first look may cost a few small calls."""
+        return self._able()
+
+    def complete_many(self, requests: Sequence[Request]) -> list[Completion | Failure]:
+        """One reply a request, in order."""
+        begun = any(request.messages[-1].role == "assistant" for request in requests)
+        return self._ask(requests, self.capabilities.prefill if begun else "none")
+
+    def choose_many(self, requests: Sequence[Request]) -> list[Choice | Failure]:
+        """One choice a request: from log-probabilities where the server gives them, else its text alone."""
+        able = self.capabilities
+        answers = self._ask([_to_read(request, able) for request in requests], able.prefill)
+        return [
+            answer if isinstance(answer, Failure) else read_choice(answer, request.options)
+            for answer, request in zip(answers, requests, strict=True)
+        ]
+
+    def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """The reply to one conversation. Raises :class:`TeacherError` when there is none."""
+        answer: Completion = answer_or_raise(self.complete_many([Request(tuple(messages), sampling)])[0], self.name)
+        return answer
+
+    def choose(self, messages: Sequence[Message], options: Sequence[str], sampling: Sampling) -> Choice:
+        """The choice in one conversation. Raises :class:`TeacherError` when there is none."""
+        request = Request(tuple(messages), sampling, tuple(options))
+        answer: Choice = answer_or_raise(self.choose_many([request])[0], self.name)
+        return answer
+
+    def score(self, text: str) -> float | None:
+        """``None``: chat models behind an API do not score a text as it stands."""
+        return None
+
+    def _ask(self, requests: Sequence[Request], way: str) -> list[Completion | Failure]:
+        for request in requests:
+            if request.sampling.beams > 1:
+                raise RecipeError(f"{self.name} is a server and has no beam search.", "Set beams: 1 and a temperature.")
+        rows = self._calls.collect(self._identity, requests, lambda missing: self._send(missing, way))
+        return [as_completion(row) for row in rows]
+
+
+def _to_read(request: Request, able: Capabilities) -> Request:
+    """A choice as the completion it is read from; log-probabilities that move with temperature are read at 1."""
+    sampling = request.sampling
+    if able.logprobs:
+        temperature = sampling.temperature if able.raw_logprobs else 1.0
+        sampling = sampling.model_copy(update={"max_tokens": CHOICE_TOKENS, "temperature": temperature, "top_p": 1.0})
+    return Request(request.messages, sampling, logprobs=able.logprobs)

@@ -1,0 +1,251 @@
+"""Sends many requests at once: every answer is stored before its slot is free, whatever happens to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import json
+import random
+import time
+from collections import deque
+from collections.abc import Callable, Coroutine, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import httpx2
+
+from understudy.errors import TeacherError, UnderstudyError
+from understudy.llm.callstore import CallStore, Failed, Stored
+from understudy.llm.retry import Lane, Retry
+from understudy.llm.spend import Budget, check_budget
+from understudy.llm.verdicts import Answered, Outcome, judge_error, judge_response
+
+T = TypeVar("T")
+
+
+@dataclass
+class Job:
+    """One request on its way. ``bound`` is the most it may cost (``None``: unknown); ``body`` is the JSON to send."""
+
+    key: str
+    model: str
+    request: dict[str, Any]
+    body: dict[str, Any]
+    bound: float | None = None
+    attempts: int = 0
+    charged: float = 0.0
+    began: float | None = None
+
+
+class Wire(Protocol):
+    """How one API is spoken."""
+
+    @property
+    def path(self) -> str:
+        """What follows the base URL."""
+
+    def headers(self) -> dict[str, str]:
+        """Headers of every request, the key's among them."""
+
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown."""
+
+    def read(self, payload: Any) -> Answered:
+        """The answer in a reply's JSON. Raises ``ValueError`` naming what is missing from it."""
+
+
+@dataclass
+class Engine:
+    """One batch of jobs against a pool of servers. ``cost`` prices an answer from its token counts."""
+
+    store: CallStore
+    wire: Wire
+    lanes: list[Lane]
+    retry: Retry
+    ceiling: int
+    budget: Budget
+    cost: Callable[[int | None, int | None], float | None]
+    done: dict[str, Stored | Failed] = field(default_factory=dict)
+    _ready: deque[Job] = field(default_factory=deque)
+    _later: list[tuple[float, int, Job]] = field(default_factory=list)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _unsaved: list[Stored | Failed] = field(default_factory=list)
+    _saving: int = 0
+    _stop: UnderstudyError | None = None
+    _luck: random.Random = field(default_factory=random.Random)
+
+    async def run(self, jobs: Sequence[Job]) -> dict[str, Stored | Failed]:
+        """Answer all ``jobs``. Raises what stops everything (budget, key, disk, no server) after storing what came."""
+        self._ready.extend(jobs)
+        self._wake = asyncio.Event()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="calls")
+        self._saver: asyncio.Future[None] | None = None
+        try:
+            async with _client(self.ceiling, self.retry, self.lanes) as self._client:
+                try:
+                    await self._loop()
+                finally:
+                    for task in self._tasks:
+                        task.cancel()
+        finally:
+            self._writer.shutdown(wait=True)
+            if self._unsaved and not isinstance(self._stop, OSError):
+                self.store.put(*_split(self._unsaved))
+                self._unsaved.clear()
+        if self._stop is not None:
+            raise self._stop
+        return self.done
+
+    async def _loop(self) -> None:
+        while self._ready or self._later or self._tasks or self._unsaved or self._saving:
+            self._wake.clear()
+            self._launch()
+            if self._unsaved and not self._saving:
+                self._saver = asyncio.ensure_future(self._save())
+            if self._stop is not None and not (self._tasks or self._unsaved or self._saving):
+                return
+            try:
+                async with asyncio.timeout(self._until_next()):
+                    await self._wake.wait()
+            except TimeoutError:
+                pass
+
+    def _launch(self) -> None:
+        now = time.monotonic()
+        while self._later and self._later[0][0] <= now:
+            self._ready.appendleft(heapq.heappop(self._later)[2])
+        while self._ready and self._stop is None:
+            if len(self._tasks) + len(self._unsaved) + self._saving >= self.ceiling:
+                return
+            lane = min((one for one in self.lanes if one.free(now)), key=lambda one: one.load, default=None)
+            if lane is None:
+                return
+            try:
+                check_budget(self.budget, self.store.ledger)
+            except UnderstudyError as error:
+                self._stop = error
+                return
+            self._start(self._ready.popleft(), lane, now)
+
+    def _start(self, job: Job, lane: Lane, now: float) -> None:
+        job.began = now if job.began is None else job.began
+        job.attempts += 1
+        self.store.ledger.attempts += 1
+        lane.in_flight += 1
+        task = asyncio.ensure_future(self._attempt(job, lane, now))
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        self._wake.set()
+
+    async def _attempt(self, job: Job, lane: Lane, sent: float) -> None:
+        left = self.retry.deadline - (sent - (job.began or sent))
+        try:
+            async with asyncio.timeout(min(self.retry.timeout, max(left, 0.001))):
+                url = lane.url + self.wire.path
+                # ASCII JSON: even half a surrogate pair in a user's text can be sent, and refused by the server alone.
+                content = json.dumps(job.body).encode()
+                response = await self._client.post(url, content=content, headers=self.wire.headers())
+            outcome = judge_response(response, self.wire)
+        except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, TimeoutError, OSError) as error:
+            outcome = judge_error(error)
+        except Exception as error:  # one request that cannot be made must not stop the others
+            outcome = Outcome(reason=f"could not be sent ({type(error).__name__})", permanent=True)
+        finally:
+            lane.in_flight -= 1
+        self._settle(job, lane, sent, outcome)
+
+    def _settle(self, job: Job, lane: Lane, sent: float, outcome: Outcome) -> None:
+        now = time.monotonic()
+        if outcome.answer is not None:
+            lane.succeeded()
+            self._unsaved.append(self._stored(job, outcome.answer, now - sent))
+            return
+        if outcome.maybe_paid and job.bound is not None:
+            job.charged += job.bound
+            self.store.ledger.charged += job.bound
+        if outcome.overloaded:
+            lane.overloaded(sent, now, outcome.wait)
+        elif not outcome.permanent:
+            lane.failed(now)
+        if outcome.fatal and (outcome.fatal == "always" or not self.store.ledger.calls):
+            self._stop = self._stop or TeacherError(f"{lane.url} refused us: {outcome.reason}.", outcome.remedy)
+        if lane.given_up and all(one.given_up for one in self.lanes):
+            self._stop = self._stop or TeacherError(
+                f"{lane.url} does not answer: {outcome.reason} ({lane.failures} failures in a row).",
+                "Check that the server runs and that base_url is right, then run the same command again.",
+            )
+        self._again(job, outcome, now)
+
+    def _again(self, job: Job, outcome: Outcome, now: float) -> None:
+        due = now + self.retry.pause(job.attempts, outcome.wait, self._luck)
+        over = due > (job.began or now) + self.retry.deadline
+        if outcome.permanent or over or job.attempts >= self.retry.attempts:
+            reason = (
+                f"{outcome.reason}; no time left before the deadline"
+                if over and not outcome.permanent
+                else outcome.reason
+            )
+            self._unsaved.append(Failed(job.key, job.model, reason, outcome.status, job.attempts, job.charged))
+        elif self._stop is None:
+            heapq.heappush(self._later, (due, id(job), job))
+
+    def _stored(self, job: Job, answer: Answered, seconds: float) -> Stored:
+        tokens = answer.tokens_in, answer.tokens_out
+        return Stored(
+            job.key, job.model, job.request, answer.reply, *tokens,
+            self.cost(*tokens), job.charged, round(seconds, 4), job.attempts,
+        )  # fmt: skip
+
+    async def _save(self) -> None:
+        rows, self._unsaved = self._unsaved, []
+        self._saving = len(rows)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, self.store.put, *_split(rows))
+            for row in rows:
+                self.done[row.key] = row
+                if isinstance(row, Stored):
+                    self.store.add(row, counted=True)
+                else:
+                    self.store.ledger.failures += 1
+        except UnderstudyError as error:
+            self._stop = error
+        finally:
+            self._saving = 0
+            self._wake.set()
+
+    def _until_next(self) -> float | None:
+        """Seconds until something may happen by itself; ``None`` to wait for a request to end."""
+        now = time.monotonic()
+        times = [self._later[0][0]] if self._later else []
+        if self._ready:
+            times += [lane.quiet_until for lane in self.lanes if lane.quiet_until > now]
+        return max(0.0, min(times) - now) if times and self._stop is None else None
+
+
+def _split(rows: Sequence[Stored | Failed]) -> tuple[list[Stored], list[Failed]]:
+    return [r for r in rows if isinstance(r, Stored)], [r for r in rows if isinstance(r, Failed)]
+
+
+def _client(ceiling: int, retry: Retry, lanes: Sequence[Lane]) -> httpx2.AsyncClient:
+    # The pool is as large as the semaphore, so that no time-out ticks while a request queues for a connection.
+    local = all(httpx2.URL(lane.url).host in ("localhost", "127.0.0.1", "::1") for lane in lanes)
+    return httpx2.AsyncClient(
+        limits=httpx2.Limits(max_connections=ceiling, max_keepalive_connections=ceiling),
+        timeout=httpx2.Timeout(retry.timeout, connect=min(15.0, retry.timeout), pool=retry.timeout),
+        follow_redirects=False,
+        trust_env=not local,
+    )
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run ``work`` to its end from code that is not async, inside a notebook's running loop too."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()

@@ -1,0 +1,141 @@
+"""The door to models that run in this process: batched, stored batch by batch, so that nothing is computed twice."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from understudy.llm import (
+    Capabilities,
+    Choice,
+    Completion,
+    Failure,
+    Message,
+    Request,
+    Score,
+    answer_or_raise,
+    reply_of,
+)
+from understudy.llm.calls import Asked, Calls, as_choice, as_completion
+from understudy.llm.callstore import Failed, Stored
+from understudy.records import Sampling, content_hash
+
+
+class Backend(Protocol):
+    """A loaded model. ``batch`` is how many requests it is given at once."""
+
+    name: str
+    batch: int
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do."""
+
+    def complete(self, requests: Sequence[Request]) -> list[Completion]:
+        """One reply a request."""
+
+    def label_nats(self, requests: Sequence[Request]) -> list[list[float]]:
+        """Log-probability of each option of each request as a whole continuation."""
+
+    def score(self, texts: Sequence[tuple[str, str]]) -> list[Score]:
+        """Score of each text after what stands before it."""
+
+
+class InProcessModel:
+    """A backend behind the store of calls (see the ``Door`` and ``Scorer`` protocols). Loads it when first needed."""
+
+    def __init__(self, name: str, identity: Mapping[str, Any], load: Callable[[], Backend], calls: Calls) -> None:
+        """``identity`` is all that changes an answer; ``load`` gives the backend."""
+        self.name = name
+        self._identity, self._load, self._calls = identity, load, calls
+        self._loaded: Backend | None = None
+
+    @property
+    def backend(self) -> Backend:
+        """The loaded model."""
+        if self._loaded is None:
+            self._loaded = self._load()
+        return self._loaded
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the backend can do; kept with the run, so that a finished run is read back without loading it."""
+        name = f"capabilities {content_hash(dict(self._identity))}"
+        known = self._calls.store.note(name)
+        if known is None:
+            known = self.backend.capabilities.model_dump(mode="json")
+            self._calls.store.set_note(name, known)
+        return Capabilities.model_validate(known)
+
+    def complete_many(self, requests: Sequence[Request]) -> list[Completion | Failure]:
+        """One reply a request, in order."""
+        rows = self._calls.collect(self._identity, requests, lambda missing: self._work(missing, self._complete))
+        return [as_completion(row) for row in rows]
+
+    def choose_many(self, requests: Sequence[Request]) -> list[Choice | Failure]:
+        """One choice a request, from the full distribution."""
+        rows = self._calls.collect(self._identity, requests, lambda missing: self._work(missing, self._choose))
+        return [as_choice(row) for row in rows]
+
+    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score]:
+        """Scores in the order of ``texts``."""
+        size = self.backend.batch
+        order = sorted(range(len(texts)), key=lambda i: -len(texts[i][0] + texts[i][1]))
+        scores: dict[int, Score] = {}
+        for start in range(0, len(order), size):
+            part = order[start : start + size]
+            scores |= zip(part, self.backend.score([texts[i] for i in part]), strict=True)
+        return [scores[i] for i in range(len(texts))]
+
+    def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """The reply to one conversation. Raises :class:`TeacherError` when there is none."""
+        answer: Completion = answer_or_raise(self.complete_many([Request(tuple(messages), sampling)])[0], self.name)
+        return answer
+
+    def choose(self, messages: Sequence[Message], options: Sequence[str], sampling: Sampling) -> Choice:
+        """The choice in one conversation. Raises :class:`TeacherError` when there is none."""
+        request = Request(tuple(messages), sampling, tuple(options))
+        answer: Choice = answer_or_raise(self.choose_many([request])[0], self.name)
+        return answer
+
+    def score(self, text: str) -> float | None:
+        """Summed log-probability of ``text`` in nats."""
+        return self.score_many([("", text)])[0].nats
+
+    def _work(
+        self, missing: list[Asked], make: Callable[[Sequence[Request]], list[Completion] | list[Choice]]
+    ) -> dict[str, Stored | Failed]:
+        """Longest first, so that memory runs out at once or never; each batch is stored before the next one."""
+        ordered = sorted(missing, key=lambda item: -sum(len(m.content) for m in item[1].messages))
+        done: dict[str, Stored | Failed] = {}
+        size = self.backend.batch
+        for start in range(0, len(ordered), size):
+            part = ordered[start : start + size]
+            began = time.monotonic()
+            made: Sequence[Completion | Choice] = make([request for _, request in part])
+            seconds = round((time.monotonic() - began) / len(part), 4)
+            done |= self._calls.keep(
+                self._stored(*item, answer, seconds) for item, answer in zip(part, made, strict=True)
+            )
+        return done
+
+    def _stored(self, key: str, request: Request, answer: Completion | Choice, seconds: float) -> Stored:
+        tokens = (answer.tokens_in, answer.tokens_out) if isinstance(answer, Completion) else (None, None)
+        cost = self._calls.cost(self.name, *tokens)
+        return Stored(key, self.name, request.content(), reply_of(answer), *tokens, cost, seconds=seconds)
+
+    def _complete(self, requests: Sequence[Request]) -> list[Completion]:
+        return self.backend.complete(requests)
+
+    def _choose(self, requests: Sequence[Request]) -> list[Choice]:
+        return [choice_of_nats(nats) for nats in self.backend.label_nats(requests)]
+
+
+def choice_of_nats(nats: Sequence[float]) -> Choice:
+    """A choice from the log-probabilities of its whole labels; their sum is the coverage."""
+    most = max(nats)
+    weights = [math.exp(value - most) for value in nats]
+    coverage = min(1.0, sum(math.exp(value) for value in nats))
+    return Choice(tuple(weight / sum(weights) for weight in weights), coverage)

@@ -1,0 +1,81 @@
+"""Finding out, once, what a chat server can do: a few calls of a handful of tokens, kept with the run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+from understudy.errors import TeacherError
+from understudy.llm import Capabilities, Completion, Failure, Message, Request
+from understudy.llm.callstore import CallStore
+from understudy.records import Sampling, content_hash
+
+Asking = Callable[[Request, str], Completion | Failure]
+_USER = Message("user", "Reply with one digit: which is larger, 1 or 2?")
+_ECHO = Message("user", "Repeat these words and nothing else: zebra quartz violin lantern")
+_BEGUN = Message("assistant", "zebra quartz violin")
+_SYSTEM = Message("system", "Answer briefly.")
+_MOVED = 0.25  # nats; a cached prompt may shift log-probabilities a little, a temperature of 1.5 shifts them a lot
+
+
+def probe(store: CallStore, identity: dict[str, Any], ask: Asking) -> Capabilities:
+    """What the server named by ``identity`` can do: from the store's notes, or by asking it now.
+
+    Raises :class:`TeacherError` when even a plain question is not answered: then nothing is known.
+    """
+    name = f"capabilities {content_hash(identity)}"
+    known = store.note(name)
+    if known is not None:
+        return Capabilities.model_validate(known)
+    plain = ask(Request((_USER,), Sampling(max_tokens=2)), "none")
+    if isinstance(plain, Failure):
+        raise TeacherError(
+            f"A first small question was not answered: {plain.reason}.", "Check model, base_url and omit."
+        )
+    alternatives, raw = _logprobs(ask)
+    several = _took(ask(Request((_USER,), Sampling(temperature=1.0, max_tokens=2)), "several"))
+    found = Capabilities(
+        logprobs=alternatives,
+        raw_logprobs=raw,
+        prefill=_prefill(ask),
+        several=several is not None and several.choices > 1,
+        system=_took(ask(Request((_SYSTEM, _USER), Sampling(max_tokens=2)), "none")) is not None,
+    )
+    store.set_note(name, found.model_dump(mode="json"))
+    return found
+
+
+def _logprobs(ask: Asking) -> tuple[int, bool]:
+    """How many alternatives come with a token, and whether they stay where they are when the temperature moves."""
+    for wanted in (20, 5):
+        cold = _first(ask(Request((_USER,), Sampling(max_tokens=1), logprobs=wanted), "none"))
+        if cold:
+            warm = _first(ask(Request((_USER,), Sampling(temperature=1.5, max_tokens=1), logprobs=wanted), "none"))
+            likeliest = sorted((text for text in cold if text in warm), key=lambda text: -cold[text])[:3]
+            raw = bool(likeliest) and all(abs(cold[text] - warm[text]) <= _MOVED for text in likeliest)
+            return min(len(cold), wanted), raw
+    return 0, True
+
+
+def _first(answer: Completion | Failure) -> dict[str, float]:
+    took = _took(answer)
+    return dict(took.tokens[0].top) if took and took.tokens else {}
+
+
+def _prefill(ask: Asking) -> Literal["none", "plain", "continue"]:
+    """How a begun answer is continued: one that starts over instead of going on is not continued at all."""
+    ways: tuple[Literal["plain", "continue"], ...] = ("plain", "continue")
+    for way in ways:
+        took = _took(ask(Request((_ECHO, _BEGUN), Sampling(max_tokens=6)), way))
+        if took is not None and took.text.strip().lower().startswith("lantern"):
+            return way
+    return "none"
+
+
+def _took(answer: Completion | Failure) -> Completion | None:
+    """The answer, or ``None`` where the server refused the question; a server that fell silent is an error."""
+    if isinstance(answer, Failure):
+        if answer.status is None:
+            raise TeacherError(f"The server stopped answering while it was probed: {answer.reason}.", "Run again.")
+        return None
+    return answer

@@ -1,0 +1,103 @@
+"""A door to a file of answers: any run again without the model, bit for bit."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from understudy.errors import DataError, TeacherError
+from understudy.llm import (
+    Capabilities,
+    Choice,
+    Completion,
+    Failure,
+    Message,
+    Request,
+    Score,
+    answer_or_raise,
+    choice_of,
+    completion_of,
+)
+from understudy.llm.calls import Calls
+from understudy.llm.recording import line_key, read_lines
+from understudy.records import Sampling
+from understudy.resources import resolve
+from understudy.settings import Settings, read_text
+from understudy.store import file_sha256
+
+
+class Recorded(Settings):
+    """Answers from ``path``, a recording (see :mod:`understudy.llm.recording`); relative to the recipe."""
+
+    kind: Literal["recorded"] = "recorded"
+    path: str
+
+    def identity(self) -> dict[str, Any]:
+        """What of these settings changes an answer."""
+        return {"kind": self.kind, "path": self.path}
+
+    def open(self, calls: Calls) -> RecordedModel:
+        """The door. Raises :class:`DataError` when the file is missing or no recording."""
+        path = resolve(self.path, "recording", calls.base)
+        read_text(path, "recording")
+        try:
+            lines = read_lines(path)
+        except ValueError as error:
+            raise DataError(f"recording {path}: {error}.", "Give a file made with the record option.") from None
+        return RecordedModel(f"recorded:{path.name}:{file_sha256(path)[:8]}", dict(lines))
+
+
+class RecordedModel:
+    """The door to recorded answers (see the ``Door`` protocol)."""
+
+    def __init__(self, name: str, lines: dict[str, dict[str, Any]]) -> None:
+        """``lines`` by their key; the door takes the recorded model's name where there is one."""
+        self._source = name
+        self.name = next((line["model"] for line in lines.values() if line.get("model")), name)
+        self._lines = lines
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What the recorded model could do; without such a line, nothing special."""
+        line = self._lines.get(line_key("capabilities", None))
+        return Capabilities.model_validate(line["reply"]) if line else Capabilities()
+
+    def complete_many(self, requests: Sequence[Request]) -> list[Completion | Failure]:
+        """Recorded replies; a question that was not recorded is a failure."""
+        return [self._find("completion", request, completion_of) for request in requests]
+
+    def choose_many(self, requests: Sequence[Request]) -> list[Choice | Failure]:
+        """Recorded choices; a question that was not recorded is a failure."""
+        return [self._find("choice", request, choice_of) for request in requests]
+
+    def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """The recorded reply. Raises :class:`TeacherError` when there is none."""
+        answer: Completion = answer_or_raise(self.complete_many([Request(tuple(messages), sampling)])[0], self._source)
+        return answer
+
+    def choose(self, messages: Sequence[Message], options: Sequence[str], sampling: Sampling) -> Choice:
+        """The recorded choice. Raises :class:`TeacherError` when there is none."""
+        request = Request(tuple(messages), sampling, tuple(options))
+        answer: Choice = answer_or_raise(self.choose_many([request])[0], self._source)
+        return answer
+
+    def score(self, text: str) -> float | None:
+        """The recorded log-probability, ``None`` where the recorded model could not tell."""
+        return self.score_many([("", text)])[0].nats if self.capabilities.score else None
+
+    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score]:
+        """Recorded scores. Raises :class:`TeacherError` for a text that was not recorded."""
+        found = []
+        for pair in texts:
+            line = self._lines.get(line_key("score", list(pair)))
+            if line is None:
+                raise TeacherError(f"{self._source} holds no score of {pair[1][:40]!r}.", "Record with the live model.")
+            found.append(Score(*line["reply"]))
+        return found
+
+    def _find(self, kind: str, request: Request, read: Any) -> Any:
+        key = line_key(kind, request.content())
+        line = self._lines.get(key)
+        if line is None:
+            return Failure(f"not in the recording: {request.messages[-1].content[:60]!r}", call_id=key)
+        return read(line["reply"], key)

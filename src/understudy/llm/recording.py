@@ -1,0 +1,136 @@
+"""The recording format: one JSON line an answer, so that a colleague can run again without the model.
+
+``{"kind": "completion" | "choice", "model": …, "request": …, "reply": …}``; lines of kind ``score`` hold a text,
+what stood before it and its log-probability, those of kind ``capabilities`` what the model's door could do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from understudy.llm import (
+    Capabilities,
+    Choice,
+    Completion,
+    Door,
+    Failure,
+    Message,
+    Request,
+    Score,
+    answer_or_raise,
+    reply_of,
+)
+from understudy.llm.calls import Calls
+from understudy.paths import inside
+from understudy.records import Sampling, content_hash
+from understudy.store import disk_errors
+
+FOLDER = "recordings"
+
+
+def recorded(model: Door, name: str | None, calls: Calls) -> Any:
+    """``model`` as it is, or with every answer also written to the run's recording ``name``."""
+    if name is None:
+        return model
+    return Recorder(model, inside(inside(calls.folder, FOLDER, "the folder"), name, "the recording"))
+
+
+def line_key(kind: str, asked: Any) -> str:
+    """What a recorded line is found by: its kind and what was asked, whoever answered."""
+    return content_hash(kind, asked)
+
+
+class Recorder:
+    """A door that writes down what the door behind it answers; a question already in the file is not written again."""
+
+    def __init__(self, model: Door, path: Path) -> None:
+        """``path`` is made with its folder, or added to."""
+        self.name = model.name
+        self._model = model
+        self._path = path
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                _cut_torn_line(path)
+        self._written = {key for key, _ in read_lines(path)} if path.exists() else set()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """As the door behind it; written down, because it shapes what is asked."""
+        found = self._model.capabilities
+        self._write([("capabilities", None, found.model_dump(mode="json"))])
+        return found
+
+    def complete_many(self, requests: Sequence[Request]) -> list[Completion | Failure]:
+        """As the door behind it."""
+        answers = self._model.complete_many(requests)
+        self._write_answers("completion", requests, answers)
+        return answers
+
+    def choose_many(self, requests: Sequence[Request]) -> list[Choice | Failure]:
+        """As the door behind it."""
+        answers = self._model.choose_many(requests)
+        self._write_answers("choice", requests, answers)
+        return answers
+
+    def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """As the door behind it."""
+        answer: Completion = answer_or_raise(self.complete_many([Request(tuple(messages), sampling)])[0], self.name)
+        return answer
+
+    def choose(self, messages: Sequence[Message], options: Sequence[str], sampling: Sampling) -> Choice:
+        """As the door behind it."""
+        request = Request(tuple(messages), sampling, tuple(options))
+        answer: Choice = answer_or_raise(self.choose_many([request])[0], self.name)
+        return answer
+
+    def score(self, text: str) -> float | None:
+        """As the door behind it."""
+        return self.score_many([("", text)])[0].nats if self.capabilities.score else None
+
+    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score]:
+        """As the door behind it, which must be able to score."""
+        scores: list[Score] = self._model.score_many(texts)  # type: ignore[attr-defined]
+        self._write([("score", list(t), [s.nats, s.tokens]) for t, s in zip(texts, scores, strict=True)])
+        return scores
+
+    def _write_answers(self, kind: str, requests: Sequence[Request], answers: Sequence[Any]) -> None:
+        pairs = zip(requests, answers, strict=True)
+        self._write([(kind, r.content(), reply_of(a)) for r, a in pairs if not isinstance(a, Failure)])
+
+    def _write(self, items: Sequence[tuple[str, Any, Any]]) -> None:
+        lines = []
+        for kind, asked, reply in items:
+            key = line_key(kind, asked)
+            if key not in self._written:
+                self._written.add(key)
+                lines.append(json.dumps({"kind": kind, "model": self.name, "request": asked, "reply": reply}))
+        if lines:
+            with disk_errors(self._path), open(self._path, "a", encoding="utf-8") as file:
+                file.write("\n".join(lines) + "\n")
+
+
+def read_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Key and content of every line; a last line torn by a kill is left out (its answer is in the store of calls)."""
+    lines = path.read_text(encoding="utf-8").split("\n")
+    found = []
+    for number, line in enumerate(lines):
+        try:
+            entry = json.loads(line) if line.strip() else None
+            if entry is not None:
+                found.append((line_key(entry["kind"], entry["request"]), entry))
+        except (ValueError, KeyError, TypeError):
+            if number < len(lines) - 1:
+                raise ValueError(f"line {number + 1} is not a recorded answer") from None
+    return found
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Cut off what a kill left behind the last whole line."""
+    whole = path.read_bytes().rfind(b"\n") + 1
+    if whole < path.stat().st_size:
+        with open(path, "r+b") as file:
+            file.truncate(whole)

@@ -1,0 +1,212 @@
+"""The teacher: plain sentences in, paraphrases out, and a count of everything that did not become one.
+
+A large model is asked for a numbered list (Ravi et al. 2024 sec. 3.1). Inputs it refuses are discarded, as in the
+paper; copies, over-long texts and the like are dropped with their reason; an answer without a list is asked for once
+more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from pydantic import Field
+
+from understudy.lists import Listed, parse_list
+from understudy.llm import Completion, Failure, LanguageModel, Message, Request, complete_many
+from understudy.llm.calls import Calls
+from understudy.llm.doors import AnyModel
+from understudy.records import Example, Record, Response, Sampling
+from understudy.settings import Settings
+from understudy.task import Task, fill
+from understudy.text import degenerate, is_copy, normalise
+
+
+class ModelTeacher(Settings):
+    """A large model as the teacher. ``n``: paraphrases a literal, the task's number where unset."""
+
+    kind: Literal["model"] = "model"
+    model: AnyModel
+    n: int | None = Field(None, ge=1, le=50)
+    seed: int = 0
+
+    def open(self, calls: Calls, task: Task) -> Teacher:
+        """The teacher, asking through ``calls``."""
+        return Teacher(self.model.open(calls), task, self.n, self.seed)
+
+
+class Drop(Record):
+    """What did not become a response, and why. ``text`` is the item, or the whole answer where all of it went."""
+
+    example_id: str
+    text: str
+    reason: str
+    call_id: str | None = None
+
+
+class Yield(Record):
+    """What became of the examples put to a teacher: ``asked`` = ``answered`` + ``refused`` + ``unparsed`` + ``failed``.
+
+    ``items`` were read from the answered ones' lists; ``kept`` of them are responses, the others ``dropped`` by reason.
+    """
+
+    asked: int = 0
+    answered: int = 0
+    refused: int = 0
+    unparsed: int = 0
+    failed: int = 0
+    retried: int = 0
+    items: int = 0
+    kept: int = 0
+    dropped: dict[str, int] = Field(default_factory=dict)
+
+    def __add__(self, other: Self) -> Yield:
+        """Both counts together."""
+        names = ("asked", "answered", "refused", "unparsed", "failed", "retried", "items", "kept")
+        dropped = Counter(self.dropped) + Counter(other.dropped)
+        return Yield(**{n: getattr(self, n) + getattr(other, n) for n in names}, dropped=dict(dropped))
+
+    def line(self) -> str:
+        """One line for people."""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items())) or "none"
+        return (
+            f"asked {self.asked}, answered {self.answered}, refused {self.refused}, unreadable {self.unparsed}, "
+            f"failed {self.failed}; {self.items} paraphrases read, {self.kept} kept, dropped: {reasons}"
+        )
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a teacher gave for some examples, in their order."""
+
+    responses: tuple[Response, ...]
+    drops: tuple[Drop, ...]
+    counts: Yield
+
+
+class Teacher:
+    """An opened teacher: ``counts`` adds up what became of all examples so far."""
+
+    def __init__(self, model: LanguageModel, task: Task, n: int | None = None, seed: int = 0) -> None:
+        """``model`` is any language model."""
+        self.model, self.task, self.n, self.seed = model, task, n, seed
+        self.name = f"teacher:{model.name}"
+        self.counts = Yield()
+
+    def teach(self, examples: Sequence[Example]) -> Taught:
+        """Paraphrases of ``examples``; see :func:`teach`."""
+        taught = teach(self.model, self.task, examples, n=self.n, seed=self.seed)
+        self.counts += taught.counts
+        return taught
+
+
+def teach(
+    model: LanguageModel, task: Task, examples: Sequence[Example], *, n: int | None = None, seed: int = 0
+) -> Taught:
+    """Ask ``model`` for ``n`` (the task's number if ``None``) paraphrases of every one of ``examples``."""
+    wanted = n or task.teacher.n
+    first = complete_many(model, [teacher_request(task, e.text, wanted, seed, 0) for e in examples])
+    answers = [_read(task, example, answer, wanted) for example, answer in zip(examples, first, strict=True)]
+    again = [place for place, answer in enumerate(answers) if answer.outcome == "unparsed"]
+    if again:
+        second = complete_many(model, [teacher_request(task, examples[i].text, wanted, seed, 1) for i in again])
+        for place, answer in zip(again, second, strict=True):
+            answers[place] = _read(task, examples[place], answer, wanted, 1)
+    responses = [
+        r for example, a in zip(examples, answers, strict=True) for r in _responses(model, task, example, a, seed)
+    ]
+    drops = [drop for answer in answers for drop in answer.drops]
+    outcomes = Counter(answer.outcome for answer in answers)
+    counts = Yield(
+        asked=len(examples),
+        answered=outcomes["answered"],
+        refused=outcomes["refused"],
+        unparsed=outcomes["unparsed"],
+        failed=outcomes["failed"],
+        retried=len(again),
+        items=sum(answer.items for answer in answers),
+        kept=len(responses),
+        dropped=_reasons(answers),
+    )
+    return Taught(tuple(responses), tuple(drops), counts)
+
+
+def teacher_request(task: Task, literal: str, n: int, seed: int = 0, index: int = 0) -> Request:
+    """What the teacher is asked about ``literal``; ``index`` 1 is the second try."""
+    wording = task.teacher
+    messages = [Message("user", fill(wording.user, literal=literal, n=n))]
+    if wording.system:
+        messages.insert(0, Message("system", wording.system))
+    return Request(tuple(messages), _sampling(task, seed, index))
+
+
+@dataclass(frozen=True)
+class _Answer:
+    outcome: str
+    texts: tuple[str, ...] = ()
+    drops: tuple[Drop, ...] = ()
+    items: int = 0
+    call_id: str | None = None
+    index: int = 0
+
+
+def _read(task: Task, example: Example, answer: Completion | Failure, wanted: int, index: int = 0) -> _Answer:
+    if isinstance(answer, Failure):
+        return _Answer("failed", drops=(Drop(example_id=example.id, text="", reason=f"failed: {answer.reason}"),))
+    listed = parse_list(answer.text, wanted)
+    refusal = _refusal(task, answer, listed)
+    if refusal is not None or not listed.items:
+        outcome = "unparsed" if refusal is None else "refused"
+        drop = Drop(example_id=example.id, text=answer.text, reason=refusal or "no list", call_id=answer.call_id)
+        return _Answer(outcome, drops=(drop,), call_id=answer.call_id)
+    texts: list[str] = []
+    drops: list[Drop] = []
+    for place, text in enumerate(listed.items):
+        cut = answer.finish == "length" and place == len(listed.items) - 1
+        reason = "cut off" if cut else _unfit(task, example.text, text, texts)
+        if reason is None:
+            texts.append(text)
+        else:
+            drops.append(Drop(example_id=example.id, text=text, reason=reason, call_id=answer.call_id))
+    return _Answer("answered", tuple(texts), tuple(drops), len(listed.items), answer.call_id, index)
+
+
+def _refusal(task: Task, answer: Completion, listed: Listed) -> str | None:
+    """Why the whole input is discarded, or ``None``: a refusal, or a warning around the list. A joke item may sound
+    like one; it is then dropped alone."""
+    if answer.finish == "refused":
+        return "refused by the server"
+    pattern = task.refused(listed.around if listed.items else answer.text)
+    return None if pattern is None else f"refusal: {pattern}"
+
+
+def _unfit(task: Task, literal: str, text: str, before: Sequence[str]) -> str | None:
+    if task.refused(text) is not None:
+        return "refusal"
+    if is_copy(text, literal):
+        return "copy"
+    if normalise(text).lower() in {normalise(other).lower() for other in before}:
+        return "duplicate"
+    return degenerate(text, literal, max_ratio=task.max_ratio)
+
+
+def _responses(model: LanguageModel, task: Task, example: Example, answer: _Answer, seed: int) -> Iterable[Response]:
+    for text in answer.texts:
+        yield Response(
+            example_id=example.id,
+            text=text,
+            author=f"teacher:{model.name}",
+            sampling=_sampling(task, seed, answer.index),
+            call_id=answer.call_id,
+        )
+
+
+def _sampling(task: Task, seed: int, index: int) -> Sampling:
+    w = task.teacher
+    return Sampling(temperature=w.temperature, top_p=w.top_p, max_tokens=w.max_tokens, seed=seed, index=index)
+
+
+def _reasons(answers: Sequence[_Answer]) -> dict[str, int]:
+    return dict(Counter(drop.reason for answer in answers if answer.outcome == "answered" for drop in answer.drops))

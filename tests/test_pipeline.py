@@ -1,0 +1,181 @@
+"""The whole flow on tiny weights: what a run leaves behind, resuming after a kill, and what a rerun repeats."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import write_recipe
+from understudy.distil import distil
+from understudy.recipe import load_recipe
+from understudy.store import RunFolder
+from understudy.summary import Summary
+
+STAGES = ["teach", "imitate", "sample-1", "select-1", "judge-1", "rank-1", "reference-1", "learn-1"]
+
+
+def run(recipe_file: Path, folder: Path, *sets: str) -> Summary:
+    recipe, base = load_recipe(str(recipe_file), sets)
+    with RunFolder.open(folder, recipe.model_dump(mode="json")) as opened:
+        return distil(recipe, opened, base)
+
+
+def result(summary: Summary) -> dict[str, object]:
+    """What must not depend on how often the run was interrupted."""
+    kept = summary.model_dump(mode="json")
+    kept.pop("stages")
+    return kept
+
+
+@pytest.fixture(scope="module")
+def straight(
+    tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, tiny_critic: Path, corpus_file: Path
+) -> tuple[Path, Path, Summary]:
+    """An uninterrupted run: its recipe, folder and summary."""
+    folder = tmp_path_factory.mktemp("straight")
+    recipe = write_recipe(folder, tiny_weights, tiny_critic, corpus_file)
+    return recipe, folder / "run", run(recipe, folder / "run")
+
+
+def test_a_run_leaves_what_it_promises(straight: tuple[Path, Path, Summary]) -> None:
+    _, folder, summary = straight
+    stored = json.loads((folder / "summary.json").read_text())
+    assert {"win_rates", "stages", "critic", "checkpoints"} <= stored.keys()
+    rate = stored["win_rates"][0]
+    assert {
+        "candidate",
+        "baseline",
+        "judge",
+        "split",
+        "wins",
+        "ties",
+        "losses",
+        "unparsed",
+        "rate",
+        "low",
+        "high",
+        "length_ratio",
+    } <= rate.keys()
+    assert all({"name", "seconds", "skipped"} == stage.keys() for stage in stored["stages"])
+    assert {"agreement", "low", "high", "n"} <= stored["critic"].keys()
+    met = {(w.candidate, w.baseline) for w in summary.win_rates}
+    assert {("imitation", "teacher"), ("feedback", "teacher"), ("imitation", "base"), ("feedback", "imitation")} <= met
+    assert ("imitation-best-of-3", "imitation") in met
+    assert summary.checkpoints["feedback"]["parent_id"] == summary.checkpoints["imitation"]["id"]
+    page = (folder / "report.html").read_text()
+    assert "<script" not in page
+    assert "Content-Security-Policy" in page
+
+
+def test_the_reference_is_the_imitation_student_and_the_first_loss_is_ln_2(
+    straight: tuple[Path, Path, Summary],
+) -> None:
+    _, folder, summary = straight
+    rows = next((folder / "arrows").glob("reference-1-*")) / "rows.jsonl"
+    checkpoints = {
+        json.loads(line)["checkpoint_id"] for line in rows.read_text().splitlines() if "checkpoint_id" in line
+    }
+    assert checkpoints == {summary.checkpoints["imitation"]["id"]}
+    assert summary.training["learn-1"]["losses"][0] == pytest.approx(0.69315, abs=1e-4)
+
+
+def test_imitation_lowers_the_loss(straight: tuple[Path, Path, Summary]) -> None:
+    losses = straight[2].training["imitate"]["losses"]
+    assert losses[-1] < losses[0] - 0.5
+
+
+def test_a_second_run_repeats_nothing(straight: tuple[Path, Path, Summary]) -> None:
+    recipe, folder, summary = straight
+    again = run(recipe, folder)
+    assert all(stage["skipped"] for stage in again.stages)
+    assert result(again) == result(summary)
+
+
+_KILLER = """
+import os, signal, sys
+from understudy import store
+from understudy.recipe import load_recipe
+from understudy.store import RunFolder
+stage, moment, recipe_file, folder = sys.argv[1:]
+def die(*_args, **_kwargs):
+    os.kill(os.getpid(), signal.SIGKILL)
+if moment == "before-seal":
+    sealed = store._seal
+    def seal(place, names, facts):
+        die() if place.name.startswith(stage + "-") else sealed(place, names, facts)
+    store._seal = seal
+else:
+    from understudy import train
+    train._Loop.at_epoch_end = die
+from understudy.distil import distil
+recipe, base = load_recipe(recipe_file)
+with RunFolder.open(__import__("pathlib").Path(folder), recipe.model_dump(mode="json")) as run:
+    distil(recipe, run, base)
+"""
+
+
+@pytest.mark.parametrize("stage", [*STAGES, "decode-feedback-test", "grade-test", "judge-test"])
+def test_killed_before_a_stage_is_sealed_it_resumes_to_the_same_result(
+    straight: tuple[Path, Path, Summary], tmp_path: Path, stage: str
+) -> None:
+    recipe, folder, summary = straight
+    copy = tmp_path / "run"
+    # Everything up to the stage stands; the process dies after the stage's work and before its seal.
+    shutil.copytree(folder, copy)
+    for arrow in (copy / "arrows").iterdir():
+        if arrow.name.startswith(stage + "-") or arrow.stat().st_mtime > _sealed_at(folder, stage):
+            shutil.rmtree(arrow)
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLER, stage, "before-seal", str(recipe), str(copy)], env=env, capture_output=True
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-800:]
+    assert result(run(recipe, copy)) == result(summary)
+
+
+def _sealed_at(folder: Path, stage: str) -> float:
+    return next((folder / "arrows").glob(f"{stage}-*")).stat().st_mtime
+
+
+def test_a_torn_chunk_is_made_again(straight: tuple[Path, Path, Summary], tmp_path: Path) -> None:
+    recipe, folder, summary = straight
+    copy = tmp_path / "run"
+    shutil.copytree(folder, copy)
+    sample = next((copy / "arrows").glob("sample-1-*"))
+    (sample / "done.json").unlink()
+    rows = (sample / "rows.jsonl").read_bytes()
+    (sample / "rows.jsonl").write_bytes(rows[: int(len(rows) * 0.6)])
+    assert result(run(recipe, copy)) == result(summary)
+    assert (sample / "rows.jsonl").read_bytes() == rows
+
+
+def test_killed_in_the_middle_of_training_it_resumes_to_the_same_weights(
+    straight: tuple[Path, Path, Summary], tmp_path: Path
+) -> None:
+    recipe, _, summary = straight
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    killed = subprocess.run(
+        [sys.executable, "-c", _KILLER, "imitate", "in-training", str(recipe), str(tmp_path / "run")],
+        env=env,
+        capture_output=True,
+    )
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-800:]
+    assert result(run(recipe, tmp_path / "run"))["checkpoints"] == result(summary)["checkpoints"]
+
+
+def test_rounds_zero_is_imitation_alone(straight: tuple[Path, Path, Summary], tmp_path: Path) -> None:
+    summary = run(straight[0], tmp_path / "run", "rounds=0", "evaluate.best_of=0", "evaluate.base=false")
+    assert [(w.candidate, w.baseline) for w in summary.win_rates] == [("imitation", "teacher")]
+
+
+def test_two_rounds_train_from_one_another(straight: tuple[Path, Path, Summary], tmp_path: Path) -> None:
+    summary = run(straight[0], tmp_path / "run", "rounds=2", "evaluate.best_of=0", "evaluate.base=false")
+    assert list(summary.checkpoints) == ["imitation", "round-1", "feedback"]
+    assert summary.checkpoints["feedback"]["parent_id"] == summary.checkpoints["round-1"]["id"]

@@ -1,0 +1,203 @@
+"""Servers that differ: what the probe finds, what is asked of each, and what is read from it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faulty_server import FaultyServer
+from tests.test_calls_drill import FAST, ask, chat, requests
+from tests.test_critics import comparison
+from understudy.critic.mcp import MCP
+from understudy.errors import RecipeError, TeacherError
+from understudy.llm import Capabilities, Completion, Message, Request
+from understudy.llm.calls import Calls
+from understudy.llm.chat import Anthropic, Chat
+from understudy.llm.recorded import Recorded
+from understudy.records import Example, Sampling
+from understudy.task import Task
+from understudy.teacher import ModelTeacher
+
+
+class Kind:
+    """A stand-in server with the ways of a real one."""
+
+    def __init__(
+        self, prefill: str = "none", most: int = 20, *, cooled: bool = False, system: bool = True, n: bool = True
+    ) -> None:
+        self.prefill, self.most, self.cooled, self.system, self.several = prefill, most, cooled, system, n
+
+    def fault(self, number: int, body: dict[str, Any]) -> str | None:
+        if not self.system and body["messages"][0]["role"] == "system":
+            return "400"
+        return "400" if body.get("top_logprobs", 0) > self.most or ("logprobs" in body and not self.most) else None
+
+    def answer(self, body: dict[str, Any]) -> dict[str, Any]:
+        last = body["messages"][-1]
+        continues = self.prefill == "plain" or (self.prefill == "continue" and body.get("continue_final_message"))
+        text = "1"
+        if "zebra" in body["messages"][0]["content"]:
+            text = " lantern" if last["role"] == "assistant" and continues else "zebra quartz"
+        elif last["role"] == "assistant":
+            text = " 2" if continues else "The answer is 2"
+        choice: dict[str, Any] = {"message": {"content": text}, "finish_reason": "stop"}
+        if body.get("logprobs"):
+            heat = (body["temperature"] or 0.01) if self.cooled else 1.0
+            weights = {"1": 0.6 ** (1 / heat), "2": 0.2 ** (1 / heat)} | {
+                f"w{i}": 0.01 for i in range(body["top_logprobs"] - 2)
+            }
+            whole = sum(weights.values()) if self.cooled else 1.0
+            top = [{"token": t, "logprob": math.log(max(w / whole, 1e-30))} for t, w in weights.items()]
+            choice["logprobs"] = {"content": [{"token": "1", "logprob": top[0]["logprob"], "top_logprobs": top}]}
+        return {"choices": [choice] * (body.get("n", 1) if self.several else 1), "usage": {"prompt_tokens": 9}}
+
+
+KINDS = [
+    (Kind(), Capabilities(logprobs=20, several=True)),
+    (Kind("continue"), Capabilities(logprobs=20, prefill="continue", several=True)),
+    (Kind("plain", n=False), Capabilities(logprobs=20, prefill="plain")),
+    (Kind(most=5, system=False), Capabilities(logprobs=5, several=True, system=False)),
+    (Kind(most=0), Capabilities(several=True)),
+    (Kind(cooled=True), Capabilities(logprobs=20, raw_logprobs=False, several=True)),
+]
+
+
+@pytest.mark.parametrize(("kind", "found"), KINDS)
+def test_the_probe_finds_out_once_what_a_server_can_do(kind: Kind, found: Capabilities, tmp_path: Path) -> None:
+    with FaultyServer(kind.answer, kind.fault) as server:
+        with Calls.open(tmp_path) as calls:
+            assert chat(server).open(calls).capabilities == found
+        sent = len(server.bodies)
+        assert sent <= 9
+        with Calls.open(tmp_path) as calls:
+            assert chat(server).open(calls).capabilities == found
+        assert len(server.bodies) == sent
+
+
+def test_log_probabilities_that_move_with_temperature_are_read_at_one(tmp_path: Path) -> None:
+    kind = Kind(cooled=True)
+    with FaultyServer(kind.answer, kind.fault) as server, Calls.open(tmp_path) as calls:
+        asked = Request((Message("user", "1 or 2?"),), Sampling(), ("1", "2"))
+        (choice,) = chat(server).open(calls).choose_many([asked])
+        assert choice.probabilities == pytest.approx((0.75, 0.25))
+        assert server.bodies[-1]["temperature"] == 1.0
+
+
+def test_a_critic_over_http_in_all_readings(tmp_path: Path) -> None:
+    for kind, reading, p in (
+        (Kind("continue"), "answer_only", 0.75),
+        (Kind(), "reason_then_answer", 0.75),
+        (Kind(), "sampled", 8.5 / 9),
+    ):
+        with FaultyServer(kind.answer, kind.fault) as server, Calls.open(tmp_path / reading) as calls:
+            critic = MCP(model=chat(server), reading=reading).open(calls, Task.load())
+            ab, ba = critic.judge([comparison()])
+            assert (ab.p_a, ba.p_a) == pytest.approx((p, 1 - p))
+            assert ab.judge == f"mcp-{reading}:m"
+            if reading == "answer_only":
+                assert server.bodies[-1]["continue_final_message"] is True
+                assert server.bodies[-1]["messages"][-1] == {"role": "assistant", "content": "Answer:"}
+
+
+def test_a_teacher_over_http_recorded_and_replayed(tmp_path: Path) -> None:
+    reply = "1. My train collects stamps at every stop.\n2. The train took a gap year.\n3. The train was late again."
+    examples = [Example(text="The train was late again."), Example(text="It is raining hard today.")]
+    with FaultyServer(lambda body: reply) as server, Calls.open(tmp_path / "a") as calls:
+        live = ModelTeacher(model=chat(server, record="t.jsonl")).open(calls, Task.load())
+        taught = live.teach(examples)
+        assert len(server.bodies) == 2
+        assert server.bodies[0]["temperature"] == 0.8
+    assert taught.counts.line().startswith("asked 2, answered 2, refused 0")
+    path = tmp_path / "a" / "recordings" / "t.jsonl"
+    with Calls.open(tmp_path / "b") as calls:
+        replay = ModelTeacher(model=Recorded(path=str(path))).open(calls, Task.load())
+        again = replay.teach(examples)
+    assert [r.text for r in again.responses] == [r.text for r in taught.responses]
+    assert again.responses[0].author == "teacher:m"
+
+
+def test_anthropics_messages_api(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("UNDERSTUDY_TEST_KEY", "sk-test")
+
+    def answer(body: dict[str, Any]) -> dict[str, Any]:
+        usage = {"input_tokens": 7, "cache_read_input_tokens": 3, "output_tokens": 2}
+        return {"content": [{"type": "text", "text": "Hello."}], "stop_reason": "max_tokens", "usage": usage}
+
+    with FaultyServer(answer) as server:
+        door = Anthropic(model="c", base_url=server.url, key_env="UNDERSTUDY_TEST_KEY", retry=FAST)
+        messages = (Message("system", "Be brief."), Message("user", "Hi"), Message("assistant", "Well: "))
+        states = door.model_copy(update={"capabilities": Capabilities(prefill="plain")})
+        (reply,) = ask(tmp_path, states, [Request(messages, Sampling(temperature=0.8))])
+        assert reply == Completion("Hello.", "length", reply.call_id, 10, 2)
+        body, head = server.bodies[0], server.heads[0]
+    assert head.startswith("POST /v1/messages ")
+    assert "x-api-key: sk-test" in head.lower()
+    assert body["system"] == "Be brief."
+    assert body["messages"] == [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Well:"}]
+    assert "top_p" not in body
+    assert "seed" not in body
+
+
+REPLIES = [
+    ({"choices": [{"message": {"content": "x"}, "finish_reason": "length"}]}, "x", "length"),
+    ({"choices": [{"message": {"content": None, "refusal": "No."}, "finish_reason": "stop"}]}, "No.", "refused"),
+    ({"choices": [{"message": {"content": ""}, "finish_reason": "content_filter"}]}, "", "refused"),
+    ({"choices": [{"message": {"content": [{"type": "text", "text": "a"}, {"text": "b"}]}}]}, "ab", "stop"),
+    (
+        {"choices": [{"message": {"content": "\ud83d\ude00 \ud83d"}}], "usage": {"prompt_tokens": "many"}},
+        "😀 \ufffd",
+        "stop",
+    ),
+]
+
+
+@pytest.mark.parametrize(("reply", "text", "finish"), REPLIES)
+def test_replies_of_every_shape_are_read_and_stored(reply: Any, text: str, finish: str, tmp_path: Path) -> None:
+    with FaultyServer(lambda body: reply) as server:
+        for _ in range(2):
+            (answer,) = ask(tmp_path, chat(server), requests(1))
+            assert (answer.text, answer.finish, answer.tokens_in) == (text, finish, None)  # type: ignore[union-attr]
+        assert len(server.bodies) == 1  # a cut-off or refused answer is an outcome: it is not paid again
+
+
+def test_a_question_that_cannot_be_written_stops_no_other(tmp_path: Path) -> None:
+    with FaultyServer() as server:
+        asked = [*requests(2), Request((Message("user", "nul \x00 and \u2028"),), Sampling())]
+        assert all(isinstance(answer, Completion) for answer in ask(tmp_path, chat(server), asked))
+
+
+WRONG = [
+    ({"base_url": "localhost:8000"}, "is no http address"),
+    ({"base_url": "file:///etc/passwd"}, "is no http address"),
+    ({"base_url": ()}, "at least one address"),
+    ({"concurrency": 0}, "greater than or equal to 1"),
+    ({"retry": {"attempts": 9}}, "less than or equal to 8"),
+    ({"api_key": "sk-1"}, "Extra inputs"),
+]
+
+
+@pytest.mark.parametrize(("change", "words"), WRONG)
+def test_wrong_settings_are_refused(change: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValueError, match=words):
+        Chat.model_validate({"model": "m"} | change)
+
+
+@pytest.mark.parametrize(("status", "words"), [("404", "status 404"), ("301", "status 301"), ("405", "status 405")])
+def test_a_wrong_server_stops_at_once(status: str, words: str, tmp_path: Path) -> None:
+    with FaultyServer(fault=lambda n, body: status) as server, pytest.raises(TeacherError, match=words):
+        ask(tmp_path, chat(server), requests(100))
+    assert len(server.bodies) <= 8
+
+
+def test_beams_are_refused(tmp_path: Path) -> None:
+    with FaultyServer() as server, pytest.raises(RecipeError, match="no beam search"):
+        ask(tmp_path, chat(server), requests(1, beams=5))
+
+
+def test_an_empty_account_is_not_asked_again(tmp_path: Path) -> None:
+    with FaultyServer(fault=lambda n, body: "quota") as server, pytest.raises(TeacherError, match="Top up the account"):
+        ask(tmp_path, chat(server), requests(100))
+    assert len(server.bodies) <= 8
