@@ -90,7 +90,7 @@ def seq2seq_network(family: str, vocabulary: int, dropout: float = 0.0) -> Any:
     torch.manual_seed(0)
     if family in ("bart", "pegasus"):
         layers = {"encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
-        heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": 128}
+        heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": 256}
         rates = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), dropout)
         bart = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}
         other = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "forced_eos_token_id": 1}

@@ -12,8 +12,11 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from understudy import __version__
+from understudy.errors import DataError
 from understudy.evaluate import Difference, System, comparisons, contests, difference, item_scores, quality, win_rate
+from understudy.progress import console
 from understudy.records import Checkpoint, Example, Grade, Quality, Ranking, Response, WinRate
+from understudy.rounds import Reading, Watch
 from understudy.stages import Stages
 from understudy.store import write_atomic
 
@@ -154,6 +157,35 @@ def _sample(example: Example, systems: Mapping[str, System], grades: Mapping[str
     return Sample(literal=example.text, answers=texts, funny=funny, feedback_over_imitation=head)
 
 
+def reading(
+    stages: Stages,
+    round: int,
+    before: Checkpoint,
+    now: Checkpoint,
+    examples: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+) -> Reading:
+    """Round ``round`` on the validation split: win-tie rate against the teacher, and the degeneracy guard's complaints
+    beside the student ``before`` all rounds. Raises :class:`DataError` without validation literals."""
+    watch, how = stages.recipe.watch or Watch(), stages.recipe.evaluate
+    valid = [e for e in examples if e.split == "valid" and e.id in taught]
+    if not valid:
+        raise DataError("watch measures on the valid split, which is empty.", "Give data.valid, or leave watch out.")
+    systems = {
+        "before": _first(stages.sample("watch-0", before, valid, how.decode)),
+        "now": _first(stages.sample(f"watch-{round}", now, valid, how.decode)),
+        "teacher": _first({e.id: taught[e.id] for e in valid}),
+    }
+    compared = comparisons("now", "teacher", systems, valid)
+    scores = item_scores(compared, stages.judge(f"watch-judge-{round}", compared))
+    rate = win_rate(("now", "teacher"), "", "valid", compared, scores, how.tie).rate
+    complaints = watch.complaints(*(quality(name, "valid", systems[name], valid, {}) for name in ("now", "before")))
+    for complaint in complaints:
+        stages.notes.append(f"Round {round} degenerates on the validation split: {complaint}.")
+        console.print(stages.notes[-1])
+    return Reading(round, rate, tuple(complaints))
+
+
 def summarise(
     stages: Stages, students: Mapping[str, Checkpoint], rankings: Sequence[Sequence[Ranking]], evaluation: Evaluation
 ) -> Summary:
@@ -186,7 +218,7 @@ def summarise(
         checkpoints={name: {"id": c.id, **c.model_dump(mode="json")} for name, c in students.items()},
         training=run.facts,
         counts=_counts(stages, rankings),
-        warnings=_warnings(evaluation),
+        warnings=[*_warnings(evaluation), *stages.notes],
         samples=evaluation.samples,
     )
     write_atomic(run.path / "summary.json", summary.model_dump_json(indent=1))
