@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 
-.PHONY: setup demo test test-all lint bench clean
+.PHONY: setup demo test test-all lint bench bench-calls clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,10 @@ test-all: lint
 
 bench: setup
 	$(BIN)/python -m benchmarks
+
+bench-calls: setup
+	$(PIP) -e '.[bench]'
+	$(BIN)/python -m benchmarks.calls
 
 clean:
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 SOURCE = ROOT / "src" / "understudy"
 GROUND, DOORS, ROOMS, ROOF = range(4)
 FLOORS = {
-    GROUND: ("__init__", "errors", "records", "settings", "store", "text", "resources", "progress"),
+    GROUND: ("__init__", "errors", "records", "settings", "store", "text", "resources", "progress", "paths", "lists"),
     DOORS: ("batches", "objectives", "pairs", "rounds", "examples", "statistics", "students", "llm", "critic.__init__"),
     ROOMS: (
         "task",

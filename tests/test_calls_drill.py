@@ -18,9 +18,10 @@ from tests.faulty_server import FaultyServer
 from understudy.errors import BudgetError, DamagedError, DiskError, RecipeError, RunError, TeacherError
 from understudy.llm import Completion, Failure, Message, Request
 from understudy.llm.calls import Calls
-from understudy.llm.callstore import FILE, CallStore, Stored, salvage
+from understudy.llm.callstore import FILE, CallStore, Stored
 from understudy.llm.chat import Anthropic, Chat
 from understudy.llm.retry import Retry
+from understudy.llm.salvage import salvage
 from understudy.llm.spend import Budget, Price
 from understudy.records import Sampling
 
@@ -203,6 +204,23 @@ def test_salvage_keeps_every_row_of_a_sound_store(tmp_path: Path) -> None:
     with CallStore.open(tmp_path) as store:
         store.put([Stored(f"k{i}", "m", {}, {"text": "x" * 50}) for i in range(300)])
     assert salvage(tmp_path / FILE)[0] == 300
+
+
+def test_answers_on_their_way_to_the_disk_are_taken_over(tmp_path: Path) -> None:
+    with CallStore.open(tmp_path) as store:
+        store.hand_over(Stored("k1", "m", {}, {"text": "one"}))
+        committed = store.tail.swap()
+        store.hand_over(Stored("k2", "m", {}, {"text": "two"}))
+        with open(store.tail.paths[1], "ab") as file:
+            file.write(b'["k3", "torn')
+    with CallStore.open(tmp_path) as store:
+        assert {key: row.reply["text"] for key, row in store.find(["k1", "k2", "k3"]).items()} == {
+            "k1": "one",
+            "k2": "two",
+        }
+        assert store.ledger.calls == 2
+    assert not list(tmp_path.glob("calls.tail*"))
+    assert callable(committed)
 
 
 def test_5_a_second_process_leaves_at_once_and_a_stale_lock_does_not_block(tmp_path: Path) -> None:

@@ -113,6 +113,17 @@ def test_texts_are_scored_from_the_first_token_on(backend: TransformersBackend) 
     assert scores[1].nats == pytest.approx(by_hand(backend.network, list(part.ids), 9), abs=1e-3)
 
 
+def test_half_precision_weights_still_tell_close_labels_apart() -> None:
+    plain, half = network(), network().to(torch.bfloat16)
+    requests = [Request((Message("user", "which?"), Message("assistant", "Answer:")), Sampling(), ("1", "2"))]
+    exact, near = (TransformersBackend(n, tokenizer(), "t").label_nats(requests)[0] for n in (plain, half))
+    assert near == pytest.approx(exact, abs=0.05)
+    assert half.get_output_embeddings().weight.dtype == torch.float32
+    assert half.get_input_embeddings().weight.dtype == torch.bfloat16
+    hidden = TransformersBackend(half, tokenizer(), "t").score([("", "abc")])[0].nats
+    assert hidden != float(torch.tensor(hidden, dtype=torch.bfloat16))
+
+
 def test_a_template_that_refuses_system_messages_is_found_out() -> None:
     strict = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + TEMPLATE
     assert not TransformersBackend(network(), tokenizer(strict), "t").capabilities.system

@@ -174,6 +174,25 @@ def train_critic(
         print(f"{name} {value:g}")
 
 
+@app.command("measure-critic")
+def measure_critic(
+    folder: Annotated[str, typer.Argument(help="A trained critic: a folder, or bundled:critic.")] = "bundled:critic",
+    verdicts: Annotated[str, typer.Option(help="Verdicts whose heldout split is used.")] = "bundled:verdicts.jsonl",
+) -> None:
+    """Agreement of a distilled critic, and of each of its parts alone, with held-out verdicts."""
+    from understudy.critic.learn import component_figures, measure
+    from understudy.critic.reward import RewardCritic
+    from understudy.critic.verdicts import read_verdicts
+    from understudy.resources import resolve
+
+    critic = RewardCritic.load(resolve(folder, "Critic"))
+    rows = [row for row in read_verdicts(resolve(verdicts, "Verdicts")) if row.split == "heldout"]
+    for name, value in measure(critic, rows).items():
+        print(f"{name} {value:g}")
+    for name, (rate, low, high) in component_figures(critic, rows).items():
+        print(f"{name:<14} alone agrees with {rate:.1%} ({low:.1%} to {high:.1%})")
+
+
 @app.command()
 def export(
     run: Annotated[Path, typer.Argument(help="A finished run folder.")],

@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from understudy.critic.cloze import Cloze
+from understudy.critic.distilled import Distilled
+from understudy.critic.mcp import MCP
+from understudy.critic.panel import Panel
 from understudy.critic.reward import RewardSettings
 from understudy.evaluate import EvaluateSettings
 from understudy.examples import DataSettings
 from understudy.llm.corpus import RecordedTeacher
+from understudy.llm.spend import Budget, Price
 from understudy.objectives import BRIO, DPO, MLE, Objective
 from understudy.pairs import BestWorst, Diverse, RankRule, Selector
 from understudy.resources import recipe_path
@@ -19,7 +24,11 @@ from understudy.rounds import Watch
 from understudy.sample import Candidates, SampleSettings
 from understudy.settings import Settings, override, read_yaml, validate
 from understudy.students import StudentSettings
+from understudy.teacher import ModelTeacher
 from understudy.train import TrainSettings
+
+AnyTeacher = Annotated[RecordedTeacher | ModelTeacher, Field(discriminator="kind")]
+AnyCritic = Annotated[RewardSettings | MCP | Cloze | Panel | Distilled, Field(discriminator="kind")]
 
 
 class Imitation(Settings):
@@ -66,13 +75,17 @@ class Supervision(Settings):
 
 
 class Recipe(Settings):
-    """A whole run. Defaults are the embedded parts; ``recipes/demo.yaml`` is the smallest complete example."""
+    """A whole run. Defaults are the embedded parts; ``recipes/demo.yaml`` is the smallest complete example.
+
+    ``copies_lose``: the rule of :mod:`understudy.critic.guard` stands before the critic. ``prices`` (by model) and
+    ``budget`` are for teachers and critics that cost money.
+    """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     seed: int = Field(0, ge=0)
     task: str = "humour"
     data: DataSettings = DataSettings()
-    teacher: RecordedTeacher = RecordedTeacher()
+    teacher: AnyTeacher = RecordedTeacher()
     student: StudentSettings = StudentSettings()
     imitation: Imitation = Imitation()
     supervision: Supervision | None = None
@@ -85,10 +98,13 @@ class Recipe(Settings):
         None, ge=1, description="training literals that are sampled for feedback; all if unset"
     )
     select: Selector = BestWorst()
-    critic: RewardSettings = RewardSettings()
+    critic: AnyCritic = RewardSettings()
+    copies_lose: bool = True
     rank: RankRule = RankRule()
     learn: Learning = Learning()
     evaluate: EvaluateSettings = EvaluateSettings()
+    prices: dict[str, Price] = Field(default_factory=dict)
+    budget: Budget = Budget()
 
     @field_validator("candidates", mode="before")
     @classmethod
@@ -102,6 +118,11 @@ class Recipe(Settings):
             kind = self.learn.objective.kind
             raise ValueError(
                 f"candidates.k is {self.candidates.k}, but {kind} compares {max(2, least)} candidates; set k >= 2"
+            )
+        if self.rounds and self.select.needs_scores and self.critic.kind != "reward":
+            raise ValueError(
+                f"select {self.select.kind} needs a critic that scores each candidate alone (reward), but critic is "
+                f"{self.critic.kind}; set select: {{kind: diverse}}"
             )
         return self
 

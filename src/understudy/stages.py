@@ -14,13 +14,16 @@ from typing import Any
 
 import torch
 
-from understudy.critic import Comparison, Critic
+from understudy.critic import Comparison, Critic, Grader
+from understudy.critic.distilled import Distilled, distil_critic
 from understudy.critic.guard import Guarded
-from understudy.critic.reward import RewardCard, RewardCritic
-from understudy.errors import TrainingError
+from understudy.critic.learn import copy_critic
+from understudy.critic.reward import RewardSettings
+from understudy.errors import CriticError, TeacherError, TrainingError
+from understudy.llm.calls import Calls
 from understudy.objectives import MLE
 from understudy.pairs import AnySelector, chained, copy_losers, rank, select
-from understudy.progress import bar
+from understudy.progress import bar, console
 from understudy.recipe import Learning, Recipe
 from understudy.records import (
     Checkpoint,
@@ -42,6 +45,7 @@ from understudy.store import Chunks, RunFolder, file_sha256
 from understudy.students import Prompted, Student, open_student
 from understudy.students.shared import WEIGHTS_FILE
 from understudy.task import Task
+from understudy.teacher import ModelTeacher
 from understudy.train import Reference, TrainSettings, score_rows, total_steps, train
 
 
@@ -55,6 +59,7 @@ class Stages:
     notes: list[str] = field(default_factory=list)
     _students: dict[str, Student] = field(default_factory=dict)
     _loaded: str = ""
+    _labelling: Sequence[Comparison] = ()
 
     @cached_property
     def task(self) -> Task:
@@ -62,26 +67,43 @@ class Stages:
         return Task.load(self.recipe.task, self.base)
 
     @cached_property
-    def critic(self) -> RewardCritic:
-        """The critic, loaded once."""
-        return self.recipe.critic.open(self.base)
+    def calls(self) -> Calls:
+        """The one door to every call that may cost money; opened when first needed, closed with the run."""
+        recipe = self.recipe
+        opened = Calls.open(self.run.path, prices=recipe.prices, budget=recipe.budget, base=self.base)
+        return self.run.resources.enter_context(opened)
 
     @cached_property
-    def critic_key(self) -> list[str]:
-        """What identifies the critic's readings: its settings and its weights."""
-        folder = resolve(self.recipe.critic.path, "Critic", self.base)
-        return [self.recipe.critic.hash, *(file_sha256(p) for p in sorted(folder.glob("critic.*")))]
+    def critic(self) -> Critic:
+        """The critic, loaded once. A distilled one exists only after :meth:`judge` has bought its verdicts."""
+        settings = self.recipe.critic
+        if isinstance(settings, RewardSettings):
+            return settings.open(self.base)
+        if isinstance(settings, Distilled):
+            raise CriticError("A distilled critic judges only after a round of feedback.", "Set rounds to at least 1.")
+        return settings.open(self.calls, self.task)
+
+    @cached_property
+    def critic_key(self) -> list[Any]:
+        """What identifies the critic's readings: its settings, its weights, its wording."""
+        settings = self.recipe.critic
+        if not isinstance(settings, RewardSettings):
+            return [settings.hash, self.task.critic.hash, self.task.cloze]
+        folder = resolve(settings.path, "Critic", self.base)
+        return [settings.hash, *(file_sha256(p) for p in sorted(folder.glob("critic.*")))]
 
     @property
-    def critic_card(self) -> RewardCard:
-        """The critic's measured figures."""
-        return self.critic.card
+    def grades_alone(self) -> bool:
+        """True where the critic also scores single responses."""
+        return isinstance(self.recipe.critic, RewardSettings)
 
     # --- phase 1 -----------------------------------------------------------------------------------------------------
 
     def teach(self, examples: Sequence[Example]) -> dict[str, list[Response]]:
         """Example -> the teacher's responses, by example id."""
         settings = self.recipe.teacher
+        if isinstance(settings, ModelTeacher):
+            return self._ask(settings, examples)
 
         def work(start: int) -> Iterator[list[Response]]:
             recording = settings.open(self.base)
@@ -93,10 +115,42 @@ class Stages:
         path = resolve(settings.path, "Recorded teacher", self.base)
         return by_example(self.run.rows("teach", Response, [settings, _sha(path), ids_hash(examples)], work))
 
+    def _ask(self, settings: ModelTeacher, examples: Sequence[Example]) -> dict[str, list[Response]]:
+        """A live teacher's responses; what it refused or we could not use stays on record with its reason."""
+        parts = [examples[i : i + 64] for i in range(0, len(examples), 64)]
+
+        def work(start: int) -> Iterator[list[Response]]:
+            teacher = settings.open(self.calls, self.task)
+            with bar("teach", len(examples), "literals", done=64 * start) as step:
+                for part in parts[start:]:
+                    taught = teacher.teach(part)
+                    drops = [
+                        Response(
+                            example_id=d.example_id,
+                            text=d.text,
+                            author=teacher.name,
+                            call_id=d.call_id,
+                            dropped=d.reason,
+                        )
+                        for d in taught.drops
+                    ]
+                    yield [*taught.responses, *drops]
+                    step(len(part))
+
+        found = self.run.rows(
+            "teach", Response, [settings, self.task.teacher, self.task.refusals, ids_hash(examples)], work
+        )
+        taught = by_example([r for r in found if not r.dropped])
+        if not taught:
+            raise TeacherError(
+                f"None of {len(examples)} literals got a usable paraphrase.", "Read the reasons in arrows/teach-*."
+            )
+        return taught
+
     def imitate(self, examples: Sequence[Example], taught: Mapping[str, Sequence[Response]]) -> Checkpoint:
         """MLE on all paraphrases of a literal at once -> checkpoint 0."""
-        rows = [self._prompted(e, taught[e.id]) for e in examples if e.split == "train"]
-        held = [self._prompted(e, taught[e.id]) for e in examples if e.split == "valid"]
+        rows = [self._prompted(e, taught[e.id]) for e in examples if e.split == "train" and e.id in taught]
+        held = [self._prompted(e, taught[e.id]) for e in examples if e.split == "valid" and e.id in taught]
         how = self.recipe.imitation
         return self._trained("imitate", None, rows, how.objective, how.train, round=0, validation=held)
 
@@ -140,9 +194,14 @@ class Stages:
         parts = [responses[i : i + 96] for i in range(0, len(responses), 96)]
 
         def work(start: int) -> Iterator[list[Grade]]:
+            critic = self.critic
+            if not isinstance(critic, Grader):
+                raise CriticError(
+                    f"Critic {critic.name} does not score single responses.", "Use critic: {kind: reward}."
+                )
             with bar(name, len(responses), "texts", done=96 * start) as step:
                 for part in parts[start:]:
-                    yield self.critic.grade([examples[r.example_id].text for r in part], part)
+                    yield critic.grade([examples[r.example_id].text for r in part], part)
                     step(len(part))
 
         rows = self.run.rows(name, Grade, [self.critic_key, ids_hash(responses), ids_hash(examples.values())], work)
@@ -169,17 +228,32 @@ class Stages:
 
     def judge(self, name: str, compared: Sequence[Comparison]) -> list[Judgment]:
         """Pairs -> judgments."""
+        self._labelling = self._labelling or compared  # the first pairs of a run are those of its first round
         parts = [compared[i : i + 64] for i in range(0, len(compared), 64)]
 
         def work(start: int) -> Iterator[list[Judgment]]:
-            critic: Critic = Guarded(self.critic) if self.recipe.critic.copies_lose else self.critic
+            self._distil_critic()
+            critic: Critic = Guarded(self.critic) if self.recipe.copies_lose else self.critic
             with bar(name, len(compared), "pairs", done=64 * start) as step:
                 for part in parts[start:]:
                     yield critic.judge(part)
                     step(len(part))
 
-        key = [self.critic_key, [[c.pair.id, c.literal, c.a, c.b] for c in compared]]
+        key = [self.critic_key, self.recipe.copies_lose, [[c.pair.id, c.literal, c.a, c.b] for c in compared]]
         return self.run.rows(name, Judgment, key, work)
+
+    def _distil_critic(self) -> None:
+        """Buy verdicts on the first pairs of the run for a distilled critic and train its cheap copy, once."""
+        settings = self.recipe.critic
+        if not isinstance(settings, Distilled) or "critic" in self.__dict__:
+            return
+        cheap = None if settings.policy == "random" else RewardSettings().open(self.base)
+        expensive = settings.source.open(self.calls, self.task)
+        made = distil_critic(
+            settings, expensive, self._labelling, lambda labels: copy_critic(labels, settings.seed), cheap
+        )
+        console.print(made.agreement.line())
+        self.__dict__["critic"] = made
 
     def rank(self, round: int, pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> list[Ranking]:
         """Judgments -> rankings; ties and weak margins stay on record as judgments only."""

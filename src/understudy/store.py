@@ -16,7 +16,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -84,6 +84,7 @@ class RunFolder:
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     dropped: dict[str, list[str]] = field(default_factory=dict)
     until: str | None = None
+    resources: ExitStack = field(default_factory=ExitStack)
     on_stage: Callable[[str, bool], None] | None = None
     _lock: Any = None
 
@@ -105,6 +106,7 @@ class RunFolder:
             run._check_identity(identity)
             yield run
         finally:
+            run.resources.close()
             run._lock.close()
 
     def _take_lock(self) -> None:

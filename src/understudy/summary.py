@@ -12,12 +12,15 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from understudy import __version__
+from understudy.critic.distilled import DistilledCritic
+from understudy.critic.reward import RewardCritic
 from understudy.errors import DataError
 from understudy.evaluate import Difference, System, comparisons, contests, difference, item_scores, quality, win_rate
 from understudy.progress import console
 from understudy.records import Checkpoint, Example, Grade, Quality, Ranking, Response, WinRate
 from understudy.rounds import Reading, Watch
 from understudy.stages import Stages
+from understudy.statistics import wilson
 from understudy.store import write_atomic
 
 
@@ -88,7 +91,7 @@ def _evaluate_split(
     how, by_id = stages.recipe.evaluate, {e.id: e for e in examples}
     systems = _systems(stages, split, examples, taught, students)
     answers = {r.id: r for system in systems.values() for r in system.values()}
-    grades = stages.grade(f"grade-{split}", by_id, list(answers.values()))
+    grades = stages.grade(f"grade-{split}", by_id, list(answers.values())) if stages.grades_alone else {}
     opponents = [name for name in ("teacher", "base") if name in systems]
     later = [name for name in systems if name not in (*opponents, "imitation")]
     meetings = contests(systems, opponents, later)
@@ -118,7 +121,7 @@ def _systems(
     systems: dict[str, System] = {}
     for name, checkpoint in students.items():
         systems[name] = _first(stages.sample(f"decode-{name}-{split}", checkpoint, examples, how.decode))
-    if how.best_of:
+    if how.best_of and stages.grades_alone:
         for name in [n for n in ("imitation", "feedback") if n in students]:
             drawn = stages.sample(
                 f"best-of-{name}-{split}",
@@ -193,7 +196,7 @@ def summarise(
     import torch
     import transformers
 
-    run, card = stages.run, stages.critic_card
+    run = stages.run
     summary = Summary(
         name=stages.recipe.name,
         recipe=stages.recipe.model_dump(mode="json"),
@@ -207,14 +210,7 @@ def summarise(
         differences=evaluation.differences,
         quality=evaluation.quality,
         stages=[{"name": s.name, "seconds": s.seconds, "skipped": s.skipped} for s in run.stages],
-        critic={
-            "name": stages.critic.name,
-            "agreement": card.agreement,
-            "low": card.low,
-            "high": card.high,
-            "n": card.n,
-            **{k: v for k, v in card.figures.items() if k not in ("n", "agreement")},
-        },
+        critic=_critic_figures(stages),
         checkpoints={name: {"id": c.id, **c.model_dump(mode="json")} for name, c in students.items()},
         training=run.facts,
         counts=_counts(stages, rankings),
@@ -223,6 +219,20 @@ def summarise(
     )
     write_atomic(run.path / "summary.json", summary.model_dump_json(indent=1))
     return summary
+
+
+def _critic_figures(stages: Stages) -> dict[str, Any]:
+    """What is known of the critic; figures that nobody measured are ``None``."""
+    critic = stages.critic
+    if isinstance(critic, RewardCritic):
+        card = critic.card
+        known = {"agreement": card.agreement, "low": card.low, "high": card.high, "n": card.n}
+        return {"name": critic.name, **card.figures, **known}
+    if isinstance(critic, DistilledCritic):
+        measured = critic.agreement
+        low, high = wilson(round(measured.share * measured.n), measured.n)
+        return {"name": critic.name, "agreement": measured.share, "low": low, "high": high, "n": measured.n}
+    return {"name": critic.name, "agreement": None, "low": None, "high": None, "n": 0}
 
 
 def _counts(stages: Stages, rankings: Sequence[Sequence[Ranking]]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import fmean
+from typing import Literal
 
 import numpy as np
 import torch
@@ -15,12 +16,14 @@ from scipy.optimize import minimize
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
-from understudy.critic.features import fit_features, fit_logistic
+from understudy.critic.distilled import Labelled
+from understudy.critic.features import NAMES, fit_features, fit_logistic
 from understudy.critic.reward import Calibration, RewardArchitecture, RewardCard, RewardCritic, RewardModel, sigmoid
 from understudy.critic.verdicts import FreeComparisons, Group, VerdictRow, grouped, read_verdicts
 from understudy.errors import TrainingError
 from understudy.llm.corpus import RecordedTeacher
 from understudy.progress import bar
+from understudy.records import content_hash
 from understudy.resources import resolve
 from understudy.settings import Settings
 from understudy.statistics import wilson
@@ -62,18 +65,39 @@ def train_critic(settings: CriticTraining, base: Path | None = None) -> RewardCr
     """
     path = resolve(settings.verdicts, "Verdicts", base)
     verdicts = read_verdicts(path)
-    fit, calibration = _parted(grouped([r for r in verdicts if r.split == "train"], settings.unjudged_weight), settings)
+    critic = fit_critic([row for row in verdicts if row.split == "train"], settings, file_sha256(path)[:16], base)
+    critic.card = _with_figures(critic, [row for row in verdicts if row.split == "heldout"])
+    return critic
+
+
+def fit_critic(
+    verdicts: Sequence[VerdictRow], settings: CriticTraining, data_hash: str, base: Path | None = None
+) -> RewardCritic:
+    """A critic fitted and calibrated on ``verdicts``, not yet measured."""
+    fit, calibration = _parted(grouped(verdicts, settings.unjudged_weight), settings)
     free = None
     if settings.teacher is not None and settings.free_share:
         free = FreeComparisons(settings.teacher.open(base).answers, settings.free_share, settings.free_weight)
     torch.manual_seed(settings.seed)
     model = RewardModel(settings.architecture)
     _fit(model, fit, free, settings)
-    data_hash = file_sha256(path)[:16]
-    critic = RewardCritic(model, RewardCard(architecture=settings.architecture, data_hash=data_hash), "reward")
+    critic = RewardCritic(
+        model, RewardCard(architecture=settings.architecture, data_hash=data_hash), f"reward:{data_hash[:8]}"
+    )
     critic.card = calibrated(critic, fit, calibration, free, settings)
-    critic.card = _with_figures(critic, [row for row in verdicts if row.split == "heldout"])
     return critic
+
+
+def copy_critic(labels: Sequence[Labelled], seed: int, settings: CriticTraining | None = None) -> RewardCritic:
+    """A cheap copy of an expensive critic, fitted on the pairs it labelled; P(A better) is the soft target's side."""
+    rows = []
+    for label in labels:
+        c, margin = label.comparison, abs(label.p_a - 0.5)
+        verdict: Literal["a", "b", "tie"] = "tie" if margin == 0 else "a" if label.p_a > 0.5 else "b"
+        strength = 1 if margin < 0.15 else 2 if margin < 0.35 else 3
+        rows.append(VerdictRow(literal=c.literal, a=c.a, b=c.b, verdict=verdict, strength=strength))
+    how = (settings or CriticTraining(teacher=None)).model_copy(update={"seed": seed})
+    return fit_critic(rows, how, content_hash([row.model_dump() for row in rows]))
 
 
 def _parted(groups: Sequence[Group], settings: CriticTraining) -> tuple[list[Group], list[Group]]:
@@ -242,6 +266,28 @@ def measure(critic: RewardCritic, rows: Sequence[VerdictRow]) -> dict[str, float
         "grade_exact": _grade_exact(critic, rows),
     }
     return {name: round(value, 4) for name, value in figures.items()}
+
+
+def component_figures(critic: RewardCritic, rows: Sequence[VerdictRow]) -> dict[str, tuple[float, float, float]]:
+    """Agreement with Wilson interval of each part of ``critic`` alone, and of the longer text as a yardstick.
+
+    Parts: the learned ``head``, all plain ``features`` together, and single features by name.
+    """
+    decided = [row for row in rows if row.verdict != "tie"]
+    literals = [row.literal for row in decided for _ in "ab"]
+    texts = [text for row in decided for text in (row.a, row.b)]
+    plain = critic.read_features(literals, texts)
+    parts = {"whole": np.array(critic.scores(literals, texts)), "head": np.array(critic.head_scores(literals, texts))}
+    if critic.card.features is not None:
+        parts["features"] = critic.card.features.score(plain)
+    parts |= {name: plain[:, i] for i, name in enumerate(NAMES) if not name.endswith("2")}
+    winner_first = np.array([row.verdict == "a" for row in decided])
+    result = {}
+    for name, score in parts.items():
+        margin = score[0::2] - score[1::2]
+        right = float(np.where(margin == 0, 0.5, (margin > 0) == winner_first).sum())
+        result[name] = (right / len(decided), *wilson(right, len(decided)))
+    return result
 
 
 def _prefers_shorter(row: VerdictRow) -> bool:

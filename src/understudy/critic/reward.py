@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from jaxtyping import Float
 from pydantic import Field
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import dropout, linear, softplus
 
 from understudy.batches import RankedBatch
@@ -78,12 +80,11 @@ class RewardCard(Settings):
 
 class RewardSettings(Settings):
     """A distilled critic by its folder; ``bundled:critic`` ships. ``floor``: agreement it must have shown on held-out
-    verdicts before it is trusted. ``copies_lose``: the rule of :mod:`understudy.critic.guard` stands before it."""
+    verdicts before it is trusted."""
 
     kind: Literal["reward"] = "reward"
     path: str = "bundled:critic"
     floor: float = Field(0.6, ge=0, le=1)
-    copies_lose: bool = True
 
     def open(self, base: Path | None = None) -> RewardCritic:
         """Load it. Raises :class:`CriticError` when its measured agreement is below the floor."""
@@ -142,7 +143,8 @@ class RewardModel(nn.Module):
         """Scores in nats of preference; those of absent columns mean nothing."""
         rows, k, _ = batch.response.shape
         packed = pack(batch)
-        with torch.autocast(packed.ids.device.type, torch.bfloat16):
+        kernel = sdpa_kernel(SDPBackend.MATH) if packed.ids.device.type == "cpu" else nullcontext()
+        with torch.autocast(packed.ids.device.type, torch.bfloat16), kernel:
             hidden = self.backbone(
                 input_ids=packed.ids, attention_mask=packed.visible, position_ids=packed.positions, use_cache=False
             ).last_hidden_state.float()

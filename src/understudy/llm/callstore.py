@@ -21,6 +21,7 @@ from typing import Any
 
 from understudy.errors import DamagedError, DiskError, RunError
 from understudy.llm.spend import Ledger
+from understudy.llm.tail import Tail
 from understudy.store import disk_errors
 
 FILE = "calls.sqlite"
@@ -77,6 +78,7 @@ class CallStore:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         """Wrap an open, checked connection."""
         self.path = path
+        self.tail = Tail(path.parent)
         self.ledger = Ledger()
         self.damaged: list[str] = []
         self._db = connection
@@ -97,8 +99,12 @@ class CallStore:
             try:
                 _prepare(connection)
                 store = cls(path, connection)
-                store._count()
-                yield store
+                try:
+                    store._take_over()
+                    store._count()
+                    yield store
+                finally:
+                    store.tail.close()
             finally:
                 connection.close()
 
@@ -110,7 +116,7 @@ class CallStore:
                 part = list(keys[start : start + _LOOKUP])
                 query = f"SELECT key, value, hash FROM calls WHERE key IN ({','.join('?' * len(part))})"
                 for key, value, hashed in self._db.execute(query, part):
-                    if (stored := _row(key, value, hashed)) is not None:
+                    if (stored := read_row(key, value, hashed)) is not None:
                         found[key] = stored
         return found
 
@@ -131,6 +137,10 @@ class CallStore:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    def hand_over(self, answer: Stored) -> None:
+        """Give ``answer`` to the system without waiting for the disk: a killed process does not lose it any more."""
+        self.tail.append((answer.key, value := answer.value(), _hash(answer.key, value)))
 
     def failures(self) -> list[Failed]:
         """Every request given up on so far, oldest first."""
@@ -154,14 +164,21 @@ class CallStore:
         """Every good row, oldest first, one at a time."""
         with _storage_errors(self.path):
             for key, value, hashed in self._db.execute("SELECT key, value, hash FROM calls ORDER BY row"):
-                if (stored := _row(key, value, hashed)) is not None:
+                if (stored := read_row(key, value, hashed)) is not None:
                     yield stored
+
+    def _take_over(self) -> None:
+        """Store what an earlier process had been given but not yet committed."""
+        rows = [row for key, value, hashed in self.tail.leftover() if (row := read_row(key, value, hashed)) is not None]
+        if rows:
+            self.put(rows)
+        self.tail.clear()
 
     def _count(self) -> None:
         """Totals so far; rows that do not match their hash are deleted, so that they are asked for again."""
         bad: list[str] = []
         for key, value, hashed in self._db.execute("SELECT key, value, hash FROM calls"):
-            stored = _row(key, value, hashed)
+            stored = read_row(key, value, hashed)
             if stored is None:
                 bad.append(key)
             else:
@@ -189,46 +206,12 @@ class CallStore:
             ledger.cost += stored.cost
 
 
-def salvage(path: Path) -> tuple[int, Path]:
-    """Copy every readable good row of a torn store to a new one; the torn file is kept beside it.
-
-    Returns the number of rows kept and where the torn file now is.
-    """
-    kept = list(_readable(path))
-    torn = path.with_name(f"{path.name}.damaged-{int(time.time())}")
-    with disk_errors(path):
-        os.replace(path, torn)
-        path.with_name(path.name + "-journal").unlink(missing_ok=True)
-    with CallStore.open(path.parent) as store:
-        store.put(kept)
-    return len(kept), torn
-
-
-def _readable(path: Path) -> Iterator[Stored]:
-    connection = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
-    try:
-        # Without this, SQLite refuses a file that is shorter than its header says before a single page is read.
-        connection.execute("PRAGMA writable_schema=ON")
-        misses, row = 0, 0
-        while misses < 20_000:
-            row += 1
-            try:
-                found = connection.execute("SELECT key, value, hash FROM calls WHERE row = ?", (row,)).fetchone()
-            except sqlite3.DatabaseError:
-                found = None
-            stored = _row(*found) if found else None
-            misses = 0 if stored else misses + 1
-            if stored:
-                yield stored
-    finally:
-        connection.close()
-
-
 def _hash(key: str, value: str) -> str:
     return hashlib.sha256(f"{key}\n{value}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
 
 
-def _row(key: Any, value: Any, hashed: Any) -> Stored | None:
+def read_row(key: Any, value: Any, hashed: Any) -> Stored | None:
+    """A row of the store, or ``None`` when it does not match its hash."""
     if not isinstance(key, str) or not isinstance(value, str) or _hash(key, value) != hashed:
         return None
     fields: Mapping[str, Any] = json.loads(value)

@@ -5,23 +5,28 @@ from __future__ import annotations
 import asyncio
 import heapq
 import json
+import math
 import random
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import Any, Protocol, TypeVar
 
 import httpx2
 
-from understudy.errors import TeacherError, UnderstudyError
+from understudy.errors import DiskError, TeacherError, UnderstudyError
 from understudy.llm.callstore import CallStore, Failed, Stored
 from understudy.llm.retry import Lane, Retry
 from understudy.llm.spend import Budget, check_budget
 from understudy.llm.verdicts import Answered, Outcome, judge_error, judge_response
 
 T = TypeVar("T")
+_BACKLOG = 8  # answers waiting for the disk, in units of requests under way, before no more are asked for
+_PER_CLIENT = 8  # a client looks through all of its connections at every request
 
 
 @dataclass
@@ -56,6 +61,12 @@ class Wire(Protocol):
 
 
 @dataclass
+class _Client:
+    http: httpx2.AsyncClient
+    busy: int = 0
+
+
+@dataclass
 class Engine:
     """One batch of jobs against a pool of servers. ``cost`` prices an answer from its token counts."""
 
@@ -82,7 +93,9 @@ class Engine:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="calls")
         self._saver: asyncio.Future[None] | None = None
         try:
-            async with _client(self.ceiling, self.retry, self.lanes) as self._client:
+            async with AsyncExitStack() as stack:
+                clients = _clients(self.ceiling, self.retry, self.lanes)
+                self._clients = [_Client(await stack.enter_async_context(client)) for client in clients]
                 try:
                     await self._loop()
                 finally:
@@ -93,6 +106,7 @@ class Engine:
             if self._unsaved and not isinstance(self._stop, OSError):
                 self.store.put(*_split(self._unsaved))
                 self._unsaved.clear()
+                self.store.tail.clear()
         if self._stop is not None:
             raise self._stop
         return self.done
@@ -101,9 +115,9 @@ class Engine:
         while self._ready or self._later or self._tasks or self._unsaved or self._saving:
             self._wake.clear()
             self._launch()
-            if self._unsaved and not self._saving:
+            if self._unsaved and not self._saving and not isinstance(self._stop, DiskError):
                 self._saver = asyncio.ensure_future(self._save())
-            if self._stop is not None and not (self._tasks or self._unsaved or self._saving):
+            if self._stop is not None and not (self._tasks or self._saving):
                 return
             try:
                 async with asyncio.timeout(self._until_next()):
@@ -116,7 +130,7 @@ class Engine:
         while self._later and self._later[0][0] <= now:
             self._ready.appendleft(heapq.heappop(self._later)[2])
         while self._ready and self._stop is None:
-            if len(self._tasks) + len(self._unsaved) + self._saving >= self.ceiling:
+            if len(self._tasks) >= self.ceiling or len(self._unsaved) >= _BACKLOG * self.ceiling:
                 return
             lane = min((one for one in self.lanes if one.free(now)), key=lambda one: one.load, default=None)
             if lane is None:
@@ -143,18 +157,21 @@ class Engine:
 
     async def _attempt(self, job: Job, lane: Lane, sent: float) -> None:
         left = self.retry.deadline - (sent - (job.began or sent))
+        client = min(self._clients, key=attrgetter("busy"))
+        client.busy += 1
         try:
             async with asyncio.timeout(min(self.retry.timeout, max(left, 0.001))):
                 url = lane.url + self.wire.path
                 # ASCII JSON: even half a surrogate pair in a user's text can be sent, and refused by the server alone.
                 content = json.dumps(job.body).encode()
-                response = await self._client.post(url, content=content, headers=self.wire.headers())
+                response = await client.http.post(url, content=content, headers=self.wire.headers())
             outcome = judge_response(response, self.wire)
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, TimeoutError, OSError) as error:
             outcome = judge_error(error)
         except Exception as error:  # one request that cannot be made must not stop the others
             outcome = Outcome(reason=f"could not be sent ({type(error).__name__})", permanent=True)
         finally:
+            client.busy -= 1
             lane.in_flight -= 1
         self._settle(job, lane, sent, outcome)
 
@@ -162,7 +179,7 @@ class Engine:
         now = time.monotonic()
         if outcome.answer is not None:
             lane.succeeded()
-            self._unsaved.append(self._stored(job, outcome.answer, now - sent))
+            self._keep(self._stored(job, outcome.answer, now - sent))
             return
         if outcome.maybe_paid and job.bound is not None:
             job.charged += job.bound
@@ -179,6 +196,15 @@ class Engine:
                 "Check that the server runs and that base_url is right, then run the same command again.",
             )
         self._again(job, outcome, now)
+
+    def _keep(self, row: Stored) -> None:
+        """Kill-safe and counted now, on the disk with the next commit."""
+        try:
+            self.store.hand_over(row)
+        except UnderstudyError as error:
+            self._stop = self._stop or error
+        self.store.add(row, counted=True)
+        self._unsaved.append(row)
 
     def _again(self, job: Job, outcome: Outcome, now: float) -> None:
         due = now + self.retry.pause(job.attempts, outcome.wait, self._luck)
@@ -203,16 +229,15 @@ class Engine:
     async def _save(self) -> None:
         rows, self._unsaved = self._unsaved, []
         self._saving = len(rows)
+        committed = self.store.tail.swap()
         try:
             await asyncio.get_running_loop().run_in_executor(self._writer, self.store.put, *_split(rows))
-            for row in rows:
-                self.done[row.key] = row
-                if isinstance(row, Stored):
-                    self.store.add(row, counted=True)
-                else:
-                    self.store.ledger.failures += 1
+            committed()
+            self.done.update((row.key, row) for row in rows)
+            self.store.ledger.failures += sum(isinstance(row, Failed) for row in rows)
         except UnderstudyError as error:
             self._stop = error
+            self._unsaved = rows + self._unsaved  # still in the tail: the next run takes them over
         finally:
             self._saving = 0
             self._wake.set()
@@ -230,15 +255,21 @@ def _split(rows: Sequence[Stored | Failed]) -> tuple[list[Stored], list[Failed]]
     return [r for r in rows if isinstance(r, Stored)], [r for r in rows if isinstance(r, Failed)]
 
 
-def _client(ceiling: int, retry: Retry, lanes: Sequence[Lane]) -> httpx2.AsyncClient:
-    # The pool is as large as the semaphore, so that no time-out ticks while a request queues for a connection.
+def _clients(ceiling: int, retry: Retry, lanes: Sequence[Lane]) -> list[httpx2.AsyncClient]:
+    """Clients for ``ceiling`` requests in all. Together their pools are as large as the semaphore, so that no time-out
+    ticks while a request queues for a connection."""
     local = all(httpx2.URL(lane.url).host in ("localhost", "127.0.0.1", "::1") for lane in lanes)
-    return httpx2.AsyncClient(
-        limits=httpx2.Limits(max_connections=ceiling, max_keepalive_connections=ceiling),
-        timeout=httpx2.Timeout(retry.timeout, connect=min(15.0, retry.timeout), pool=retry.timeout),
-        follow_redirects=False,
-        trust_env=not local,
-    )
+    context = httpx2.create_ssl_context()
+    return [
+        httpx2.AsyncClient(
+            limits=httpx2.Limits(max_connections=_PER_CLIENT, max_keepalive_connections=_PER_CLIENT),
+            timeout=httpx2.Timeout(retry.timeout, connect=min(15.0, retry.timeout), pool=retry.timeout),
+            follow_redirects=False,
+            trust_env=not local,
+            verify=context,
+        )
+        for _ in range(math.ceil(ceiling / _PER_CLIENT))
+    ]
 
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:

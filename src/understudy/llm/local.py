@@ -55,7 +55,7 @@ class TransformersBackend:
 
     def __init__(self, network: Any, tokenizer: Any, name: str, batch: int = 16, context: int = 2048) -> None:
         """Wrap a loaded model; :meth:`open` loads one by settings."""
-        self.network, self.tokenizer = network.eval(), tokenizer
+        self.network, self.tokenizer = _exact_head(network.eval()), tokenizer
         self.name, self.batch, self.context = name, batch, context
         ends = getattr(network.generation_config, "eos_token_id", None)
         self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
@@ -176,6 +176,20 @@ class TransformersBackend:
                 f"A question and its answer take {tokens} tokens; the context is {self.context}.",
                 "Shorten the literal or raise context.",
             )
+
+
+def _exact_head(network: Any) -> Any:
+    """``network`` with its output layer in float32: bf16 logits lie an eighth of a nat apart at 20, and two labels
+    that differ by less would tie exactly (measured with SmolLM2)."""
+    head = network.get_output_embeddings()
+    if isinstance(head, torch.nn.Linear) and head.weight.dtype in (torch.bfloat16, torch.float16):
+        exact = torch.nn.Linear(head.in_features, head.out_features, bias=head.bias is not None, device="meta")
+        exact.weight = torch.nn.Parameter(head.weight.detach().float(), requires_grad=False)
+        if head.bias is not None:
+            exact.bias = torch.nn.Parameter(head.bias.detach().float(), requires_grad=False)
+        exact.register_forward_pre_hook(lambda module, inputs: (inputs[0].float(),))
+        network.set_output_embeddings(exact)
+    return network
 
 
 class _Row:

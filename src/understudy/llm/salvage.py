@@ -2,11 +2,51 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
 import sys
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from understudy.errors import DataError, UnderstudyError
-from understudy.llm.callstore import salvage
+from understudy.llm.callstore import CallStore, Stored, read_row
+from understudy.store import disk_errors
+
+
+def salvage(path: Path) -> tuple[int, Path]:
+    """Copy every readable good row of a torn store to a new one; the torn file is kept beside it.
+
+    Returns the number of rows kept and where the torn file now is.
+    """
+    kept = list(_readable(path))
+    torn = path.with_name(f"{path.name}.damaged-{int(time.time())}")
+    with disk_errors(path):
+        os.replace(path, torn)
+        path.with_name(path.name + "-journal").unlink(missing_ok=True)
+    with CallStore.open(path.parent) as store:
+        store.put(kept)
+    return len(kept), torn
+
+
+def _readable(path: Path) -> Iterator[Stored]:
+    connection = sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+    try:
+        # Without this, SQLite refuses a file that is shorter than its header says before a single page is read.
+        connection.execute("PRAGMA writable_schema=ON")
+        misses, row = 0, 0
+        while misses < 20_000:
+            row += 1
+            try:
+                found = connection.execute("SELECT key, value, hash FROM calls WHERE row = ?", (row,)).fetchone()
+            except sqlite3.DatabaseError:
+                found = None
+            stored = read_row(*found) if found else None
+            misses = 0 if stored else misses + 1
+            if stored:
+                yield stored
+    finally:
+        connection.close()
 
 
 def main(arguments: list[str]) -> int:

@@ -146,7 +146,9 @@ class CausalStudent:
         Sampling uses the whole nucleus (top_k off, which transformers would silently set to 50) and torch's seed.
         Raises :class:`DataError` for a prompt that leaves no room in the context.
         """
-        from transformers import GenerationConfig
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        from understudy.students.nucleus import Nucleus
 
         ids = [self.prompt_ids(prompt) for prompt in prompts]
         need_room(max(map(len, ids)), sampling.max_tokens, self.settings.context)
@@ -154,23 +156,24 @@ class CausalStudent:
         if isinstance(sampling, DiverseBeams):
             return self._diverse(tokens, mask, sampling)
         drawn = sampling.temperature > 0
-        options: dict[str, Any] = {
-            "do_sample": True,
-            "temperature": sampling.temperature,
-            "top_p": sampling.top_p,
-            "top_k": 0,
-        }
+        nucleus = [Nucleus(sampling.temperature, sampling.top_p)] if drawn else []
         config = GenerationConfig(
             max_new_tokens=sampling.max_tokens,
             num_beams=sampling.beams,
             num_return_sequences=k,
             eos_token_id=self.tokenizer.eos_token_id,
             pad_token_id=self.tokenizer.eos_token_id,
-            **(options if drawn else {"do_sample": False}),
+            do_sample=drawn,
+            top_k=0,
         )
         with torch.inference_mode(), quiet():
             torch.manual_seed(sampling.seed)
-            out = self._snapshot().generate(input_ids=tokens, attention_mask=mask.long(), generation_config=config)
+            out = self._snapshot().generate(
+                input_ids=tokens,
+                attention_mask=mask.long(),
+                generation_config=config,
+                logits_processor=LogitsProcessorList(nucleus),
+            )
         width = tokens.shape[1]
         texts = [read_generated(self.tokenizer, row[width:]) for row in out]
         return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]

@@ -166,16 +166,16 @@ class Seq2SeqStudent:
         No end token is forced at the limit (published BART configs do), so that what was cut off is known as such.
         Raises :class:`DataError` for a prompt that outgrows the context.
         """
-        from transformers import GenerationConfig
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        from understudy.students.nucleus import Nucleus
 
         ids, mask = self._encoded(prompts, sampling.max_tokens)
         if isinstance(sampling, DiverseBeams):
             return self._diverse(ids, mask, sampling)
         opening = torch.tensor([self.opening], device=self.device).expand(len(prompts), -1)
-        options: dict[str, Any] = {"do_sample": False}
-        if sampling.temperature > 0:
-            drawn = {"temperature": sampling.temperature, "top_p": sampling.top_p}
-            options = {"do_sample": True, "top_k": 0, **drawn}
+        drawn = sampling.temperature > 0
+        nucleus = [Nucleus(sampling.temperature, sampling.top_p)] if drawn else []
         config = GenerationConfig(
             max_new_tokens=sampling.max_tokens,
             num_beams=sampling.beams,
@@ -183,12 +183,17 @@ class Seq2SeqStudent:
             eos_token_id=self.tokenizer.eos_token_id,
             pad_token_id=self._pad,
             decoder_start_token_id=self.opening[0],
-            **options,
+            do_sample=drawn,
+            top_k=0,
         )
         with torch.inference_mode(), quiet():
             torch.manual_seed(sampling.seed)
             out = self._snapshot().generate(
-                input_ids=ids, attention_mask=mask.long(), decoder_input_ids=opening, generation_config=config
+                input_ids=ids,
+                attention_mask=mask.long(),
+                decoder_input_ids=opening,
+                generation_config=config,
+                logits_processor=LogitsProcessorList(nucleus),
             )
         texts = [read_generated(self.tokenizer, row[len(self.opening) :]) for row in out]
         return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]

@@ -85,6 +85,9 @@ def snapshot(network: Any, settings: StudentSettings) -> Any:
 
     engine = merged(network, settings).eval()
     engine.generation_config = GenerationConfig()
+    # Behind the prompt only the last position is read, a strided view; for that torch copies the whole output matrix
+    # once a row (5 GB for 96 rows). A contiguous input takes the plain product.
+    engine.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))
     return engine
 
 

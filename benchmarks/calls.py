@@ -1,0 +1,172 @@
+"""What our client costs: a server that answers after 50 ms, asked by us (every answer stored) and by ``openai`` (none).
+
+``python -m benchmarks.calls`` writes ``benchmarks/results/calls.md``. Server and client are processes of their own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import sqlite3
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import httpx2
+
+from understudy.llm import Message, Request
+from understudy.llm.calls import Calls
+from understudy.llm.callstore import CallStore, Stored
+from understudy.llm.chat import Chat
+from understudy.records import Sampling
+
+LATENCY = 0.05
+LOADS = {8: 600, 64: 4000, 256: 6000}  # requests under way: calls in all
+RESULTS = Path(__file__).parent / "results" / "calls.md"
+REPLY = json.dumps(
+    {
+        "id": "x", "object": "chat.completion", "created": 1, "model": "m",
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": "1. a\n2. b"}, "finish_reason": "stop"}],
+        "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120},
+    }
+).encode()  # fmt: skip
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%b" % (len(REPLY), REPLY)
+
+
+class _Server(asyncio.Protocol):
+    """As little work a request as Python allows, so that the client is what is measured."""
+
+    def connection_made(self, transport: Any) -> None:
+        self.transport, self.buffer = transport, b""
+
+    def data_received(self, data: bytes) -> None:
+        self.buffer += data
+        while (end := self.buffer.find(b"\r\n\r\n")) >= 0:
+            head = self.buffer[:end].lower()
+            at = head.find(b"content-length:")
+            length = int(head[at + 15 :].split(b"\r\n", 1)[0]) if at >= 0 else 0
+            if len(self.buffer) < end + 4 + length:
+                return
+            self.buffer = self.buffer[end + 4 + length :]
+            asyncio.get_running_loop().call_later(LATENCY, self._answer)
+
+    def _answer(self) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(ANSWER)
+
+
+def _serve(port: Any) -> None:
+    async def main() -> None:
+        server = await asyncio.get_running_loop().create_server(_Server, "127.0.0.1", 0, backlog=1024)
+        port.value = server.sockets[0].getsockname()[1]
+        await server.serve_forever()
+
+    asyncio.run(main())
+
+
+def _ours(url: str, concurrency: int, calls: int) -> None:
+    requests = [
+        Request((Message("user", f"question {i} " + "x" * 300),), Sampling(temperature=0.8)) for i in range(calls)
+    ]
+    with tempfile.TemporaryDirectory() as folder, Calls.open(Path(folder)) as opened:
+        door = Chat(model="m", base_url=url, concurrency=concurrency).open(opened)
+        _timed(lambda: door.complete_many(requests))
+        assert opened.ledger.calls == calls
+
+
+def _theirs(url: str, concurrency: int, calls: int) -> None:
+    from openai import AsyncOpenAI, DefaultAsyncHttpxClient
+
+    async def main() -> None:
+        limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+        client = AsyncOpenAI(base_url=url, api_key="none", http_client=DefaultAsyncHttpxClient(limits=limits))
+        gate = asyncio.Semaphore(concurrency)
+
+        async def one(i: int) -> str | None:
+            async with gate:
+                turns: Any = [{"role": "user", "content": f"question {i} " + "x" * 300}]
+                made = await client.chat.completions.create(model="m", messages=turns, temperature=0.8, max_tokens=64)
+                return made.choices[0].message.content
+
+        assert len(await asyncio.gather(*(one(i) for i in range(calls)))) == calls
+        await client.close()
+
+    _timed(lambda: asyncio.run(main()))
+
+
+def _timed(work: Callable[[], object]) -> None:
+    cpu, began = time.process_time(), time.perf_counter()
+    work()
+    _FIGURES.put((time.perf_counter() - began, time.process_time() - cpu))
+
+
+_FIGURES: Any = multiprocessing.SimpleQueue()
+
+
+def _run(client: Callable[[str, int, int], None], url: str, concurrency: int, calls: int) -> tuple[float, float]:
+    process = multiprocessing.Process(target=client, args=(url, concurrency, calls))
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f"{client.__name__} failed")
+    figures: tuple[float, float] = _FIGURES.get()
+    return figures
+
+
+def _resume(folder: Path) -> tuple[float, float]:
+    """Seconds to open a store of 100,000 calls and look all of them up, and the growth of peak memory in MB."""
+    with CallStore.open(folder) as store:
+        for start in range(0, 100_000, 10_000):
+            content = {"messages": [["user", "q" * 400]]}
+            store.put([Stored(f"k{i}", "m", content, {"text": "a" * 200}) for i in range(start, start + 10_000)])
+    peak, began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    with CallStore.open(folder) as store:
+        for start in range(0, 100_000, 1000):
+            assert len(store.find([f"k{i}" for i in range(start, start + 1000)])) == 1000
+    return time.perf_counter() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
+
+
+def main() -> None:
+    """Run everything, print and write the table."""
+    port = multiprocessing.Value("i", 0)
+    server = multiprocessing.Process(target=_serve, args=(port,), daemon=True)
+    server.start()
+    while not port.value:
+        time.sleep(0.01)
+    url = f"http://127.0.0.1:{port.value}/v1"
+    rows = []
+    for concurrency, calls in LOADS.items():
+        ideal = concurrency / LATENCY
+        for name, client in (("understudy, stored", _ours), ("openai, not stored", _theirs)):
+            wall, cpu = _run(client, url, concurrency, calls)
+            share = f"{calls / wall:,.0f} | {calls / wall / ideal:.0%}"
+            rows.append(f"| {concurrency} | {name} | {calls:,} | {share} | {cpu / calls * 1000:.2f} |")
+    server.terminate()
+    with tempfile.TemporaryDirectory() as folder:
+        seconds, memory = _resume(Path(folder))
+    machine = f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}"
+    versions = f"Python {platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    text = f"""# Client overhead
+
+`python -m benchmarks.calls` on {machine}, {versions}.
+The server answers after {LATENCY * 1000:.0f} ms; the ideal is requests under way / latency. Ours starts at four
+requests under way and grows, and every answer is stored.
+
+| under way | client | calls | calls/s | of ideal | CPU ms a call |
+|--:|---|--:|--:|--:|--:|
+{chr(10).join(rows)}
+
+100,000 stored calls: opened, checked and looked up in {seconds:.1f} s; peak memory grew by {memory:.0f} MB.
+"""
+    RESULTS.write_text(text, encoding="utf-8")
+    print(text)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""The snippets of docs/teachers-and-critics.md are valid, and those for a server answer against one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import TypeAdapter
+
+from tests.faulty_server import FaultyServer
+from tests.test_calls_drill import FAST, ask, requests
+from understudy.critic.mcp import MCP
+from understudy.estimate import main
+from understudy.llm import Completion
+from understudy.llm.doors import AnyModel
+from understudy.llm.spend import Budget, Price
+from understudy.teacher import ModelTeacher
+
+PAGE = (Path(__file__).parents[1] / "docs" / "teachers-and-critics.md").read_text(encoding="utf-8")
+SNIPPETS: list[dict[str, Any]] = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
+MODELS: TypeAdapter[Any] = TypeAdapter(AnyModel)
+
+
+@pytest.mark.parametrize("snippet", [s for s in SNIPPETS if "kind" in s], ids=lambda s: s["kind"])
+def test_every_door_is_what_the_page_says(
+    snippet: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = MODELS.validate_python(snippet)
+    assert door.identity()["model" if "model" in snippet else "kind"]
+    if snippet["kind"] == "chat":
+        monkeypatch.setenv("GATEWAY_KEY", "x")
+        with FaultyServer() as server:
+            here = MODELS.validate_python(snippet | {"base_url": server.url, "retry": FAST.model_dump()})
+            assert isinstance(ask(tmp_path, here, requests(1))[0], Completion)
+
+
+def test_the_other_snippets_are_valid() -> None:
+    first, *_, money = (s for s in SNIPPETS if "kind" not in s)
+    assert ModelTeacher.model_validate(first["teacher"])
+    assert MCP.model_validate(first["critic"])
+    assert Price.model_validate(money["prices"]["some-model"])
+    assert Budget.model_validate(money["budget"])
+
+
+def test_all_kinds_are_shown() -> None:
+    kinds = {s["kind"] for s in SNIPPETS if "kind" in s}
+    assert kinds == {"chat", "anthropic", "local", "gguf", "vllm", "recorded", "batch", "files"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--reading", "reason_then_answer"]])
+def test_the_cost_table_is_what_the_command_prints(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main(arguments)
+    assert capsys.readouterr().out.strip() in PAGE
