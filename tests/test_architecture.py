@@ -15,7 +15,7 @@ SOURCE = ROOT / "src" / "understudy"
 GROUND, DOORS, ROOMS, ROOF = range(4)
 FLOORS = {
     GROUND: ("__init__", "errors", "records", "settings", "store", "text", "resources", "progress", "paths", "lists"),
-    DOORS: ("batches", "objectives", "pairs", "examples", "statistics", "students", "llm", "critic.__init__"),
+    DOORS: ("batches", "objectives", "pairs", "rounds", "examples", "statistics", "students", "llm", "critic.__init__"),
     ROOMS: (
         "task",
         "teacher",
@@ -36,7 +36,7 @@ FLOORS = {
         "export",
         "estimate",
     ),
-    ROOF: ("recipe", "planning", "stages", "summary", "distil", "report", "experiment", "cli"),
+    ROOF: ("recipe", "planning", "stages", "summary", "feedback", "distil", "report", "experiment", "cli"),
 }
 
 

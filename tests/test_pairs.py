@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from understudy.pairs import (
     BestWorst,
     Diverse,
+    DiverseQuality,
     LengthRule,
+    Listed,
     Random,
     RankRule,
     Scores,
+    TeacherMix,
+    chained,
     copy_losers,
     rank,
     select,
@@ -230,3 +234,66 @@ def test_copy_losers_depend_on_the_seed_alone() -> None:
     assert copy_losers(rankings, examples, texts, 0.5, 1) == copy_losers(rankings, examples, texts, 0.5, 1)
     drawn = {tuple(r.example_id for r in copy_losers(rankings, examples, texts, 0.5, s)[0]) for s in range(9)}
     assert len(drawn) > 1
+
+
+# --- lists, variety and the teacher ----------------------------------------------------------------------------------
+
+
+def test_a_list_is_spread_evenly_from_best_to_worst_and_compared_by_neighbours() -> None:
+    own = responses("a", "b", "c", "d", "e", "f", "g")
+    pairs = Listed(size=4)(own, scored(own, 1.0, 7.0, 2.0, 6.0, 3.0, 5.0, 4.0), LengthRule(), 0)
+    names = {r.id: r.text for r in own}
+    assert ["".join(names[i] for i in pair) for pair in pairs] == ["bf", "fe", "ea"]
+    assert Listed()(own[:1], scored(own[:1], 1.0), LengthRule(), 0) == []
+
+
+def neighbours(*orders: str, strength: float = 0.8) -> list[Ranking]:
+    return [Ranking(example_id="e", best_first=tuple(o), strength=strength, agreement=True) for o in orders]
+
+
+def test_neighbours_chain_into_lists_and_break_where_a_verdict_is_missing() -> None:
+    assert [r.best_first for r in chained(neighbours("ab", "bc", "cd"))] == [("a", "b", "c", "d")]
+    assert [r.best_first for r in chained(neighbours("ab", "cd"))] == [("a", "b"), ("c", "d")]
+    assert [r.best_first for r in chained(neighbours("ba", "bc"))] == [("b", "a"), ("b", "c")]
+    assert chained([]) == []
+    weakest = chained([*neighbours("ab", strength=0.9), *neighbours("bc", strength=0.7)])
+    assert (weakest[0].strength, weakest[0].agreement) == (0.7, True)
+    other = Ranking(example_id="f", best_first=("b", "c"), strength=0.8)
+    assert len(chained([*neighbours("ab"), other])) == 2
+
+
+def test_diverse_quality_is_a_varied_good_one_against_a_common_bad_one() -> None:
+    own = responses("the cat sat down", "the cat sat here", "a heist by whiskers", "the cat sat there")
+    picked = DiverseQuality()(own, scored(own, 3.0, 0.0, 2.0, 0.5), LengthRule(), 0)
+    assert picked == [(own[2].id, own[3].id)]
+    assert DiverseQuality()(own, scored(own, 1.0, 1.0, 1.0, 1.0), LengthRule(), 0) == []
+
+
+@given(attempts, st.integers(0, 5))
+def test_diverse_quality_prefers_only_what_the_critic_prefers(texts: list[str], seed: int) -> None:
+    own = responses(*texts)
+    scores = {r.id: float((i * 7 + seed) % 5) for i, r in enumerate(own)}
+    for good, bad in DiverseQuality()(own, scores, ANY, seed):
+        assert scores[good] > scores[bad]
+
+
+def test_teacher_mix_mixes_its_share_in_early_rounds_only() -> None:
+    examples = [Example(text=f"Cat {i}.") for i in range(200)]
+    mixed = TeacherMix(share=0.3, rounds=1, otherwise=Random())
+    found = {
+        e.id: [
+            *(Response(example_id=e.id, text=f"s {i}", author="student:x") for i in range(3)),
+            *(Response(example_id=e.id, text=f"t {i}", author="teacher:y") for i in range(2)),
+        ]
+        for e in examples
+    }
+    authors = {r.id: r.author for own in found.values() for r in own}
+
+    def share(round: int) -> float:
+        pairs = select(mixed, examples, found, None, ANY, round=round, seed=1)
+        assert len(pairs) == 200
+        return sum({authors[p.a_id], authors[p.b_id]} == {"student:x", "teacher:y"} for p in pairs) / 200
+
+    assert share(1) == pytest.approx(0.3, abs=0.1)
+    # once its rounds are over the teacher's responses are out of the game
+    assert share(2) == 0

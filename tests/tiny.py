@@ -10,6 +10,7 @@ from transformers import PreTrainedTokenizerFast
 
 from understudy.students import Prompted, StudentSettings
 from understudy.students.causal import CausalStudent
+from understudy.students.seq2seq import Seq2SeqStudent
 
 TEXTS = (
     "The cat stole my sandwich.",
@@ -68,6 +69,52 @@ def causal_student(family: str = "llama", *, start: bool = False, dropout: float
     words = causal_tokenizer(start)
     how = StudentSettings(**{"precision": "fp32", "tuning": "full", "context": 128, **settings})
     return CausalStudent(causal_network(family, len(words), dropout), words, how)
+
+
+SEQ2SEQ = ("bart", "t5", "t5-v1.1", "mt5", "pegasus")
+
+
+def seq2seq_tokenizer(family: str) -> PreTrainedTokenizerFast:
+    """BART wraps a text in start and end; the others end it only, and start decoding from the padding."""
+    if family == "bart":
+        named = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+        return tokenizer(["<s>", "<pad>", "</s>", "<unk>"], "<s> $A </s>", **named)
+    named = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    return tokenizer(["<pad>", "</s>", "<unk>"], "$A </s>", **named)
+
+
+def seq2seq_network(family: str, vocabulary: int, dropout: float = 0.0) -> Any:
+    """A two-layer random network of ``family``; ``t5`` is v1.0 (tied, scaled), ``t5-v1.1`` untied and gated."""
+    import transformers as hf
+
+    torch.manual_seed(0)
+    if family in ("bart", "pegasus"):
+        layers = {"encoder_layers": 2, "decoder_layers": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48}
+        heads = {"encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": 256}
+        rates = dict.fromkeys(("dropout", "attention_dropout", "activation_dropout"), dropout)
+        bart = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 2}
+        other = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "forced_eos_token_id": 1}
+        common = {"vocab_size": vocabulary, "d_model": 32, "init_std": 0.2, **layers, **heads, **rates}
+        if family == "bart":
+            return hf.BartForConditionalGeneration(hf.BartConfig(**common, **bart)).eval()
+        return hf.PegasusForConditionalGeneration(hf.PegasusConfig(**common, **other)).eval()
+    shape: dict[str, Any] = {"d_model": 32, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
+    ends = {"pad_token_id": 0, "eos_token_id": 1, "decoder_start_token_id": 0, "dropout_rate": dropout}
+    shape |= {"vocab_size": vocabulary, "initializer_factor": 2.0, **ends}
+    if family == "t5":
+        return hf.T5ForConditionalGeneration(hf.T5Config(**shape, tie_word_embeddings=True)).eval()
+    # an untied output layer is not scaled: smaller weights keep its log-probabilities within float32's digits
+    gated = {"feed_forward_proj": "gated-gelu", "tie_word_embeddings": False, "initializer_factor": 0.5}
+    if family == "mt5":
+        return hf.MT5ForConditionalGeneration(hf.MT5Config(**(shape | gated))).eval()
+    return hf.T5ForConditionalGeneration(hf.T5Config(**(shape | gated))).eval()
+
+
+def seq2seq_student(family: str = "bart", *, dropout: float = 0.0, **settings: Any) -> Any:
+    """A student over a random network of ``family``, trained in full and in float32 unless ``settings`` say otherwise."""
+    words = seq2seq_tokenizer(family)
+    how = StudentSettings(**{"kind": "seq2seq", "precision": "fp32", "tuning": "full", "context": 128, **settings})
+    return Seq2SeqStudent(seq2seq_network(family, len(words), dropout), words, how)
 
 
 ROWS = (

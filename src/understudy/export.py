@@ -11,7 +11,8 @@ from safetensors.torch import load_file, save_file
 
 from understudy.errors import RunError
 from understudy.store import disk_errors
-from understudy.students.causal import WEIGHTS_FILE, CausalStudent
+from understudy.students import Student
+from understudy.students.shared import WEIGHTS_FILE
 from understudy.write import Writer, read_summary
 
 Form = Literal["adapter", "hf"]
@@ -21,7 +22,7 @@ def export(run: Path, target: Path, name: str | None, form: Form) -> Path:
     """Write student ``name`` of ``run`` (default: the last trained) to the new folder ``target``, with a model card.
 
     ``adapter``: the trained tensors in bf16 and ``student.json``, which ``student.adapter`` of a recipe reads.
-    ``hf``: merged weights and tokenizer, for ``AutoModelForCausalLM.from_pretrained``.
+    ``hf``: merged weights and tokenizer, for transformers' ``from_pretrained``.
     """
     if target.exists() and any(target.iterdir()):
         raise RunError(f"{target} is not empty.", "Name a new folder.")
@@ -38,7 +39,7 @@ def export(run: Path, target: Path, name: str | None, form: Form) -> Path:
     return target
 
 
-def _adapter(student: CausalStudent, target: Path) -> None:
+def _adapter(student: Student, target: Path) -> None:
     student.save(target)
     tensors = {key: value.to(torch.bfloat16) for key, value in load_file(target / WEIGHTS_FILE).items()}
     save_file(tensors, target / WEIGHTS_FILE)
@@ -47,7 +48,7 @@ def _adapter(student: CausalStudent, target: Path) -> None:
     (target / "student.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 
-def _merged(student: CausalStudent, target: Path) -> None:
+def _merged(student: Student, target: Path) -> None:
     student.merged().save_pretrained(target)
     student.tokenizer.save_pretrained(target)
 

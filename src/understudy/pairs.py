@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import combinations
+from itertools import combinations, pairwise
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
@@ -97,11 +97,92 @@ class BestWorst(Settings):
         return [(a, b) for _, a, b in sorted(margins, reverse=True) if a == winner][: self.pairs]
 
 
-Selector = Annotated[Diverse | Random | BestWorst, Field(discriminator="kind")]
+class DiverseQuality(Settings):
+    """A varied good response against a common bad one (after DivPO, arXiv 2501.18101).
+
+    Of the ``share`` best by the critic the one farthest from the other responses, against the one nearest to them of
+    the ``share`` worst; distance is the mean N-DIST to all others. Where the length rule forbids that pair, the next.
+    """
+
+    kind: Literal["diverse_quality"] = "diverse_quality"
+    share: float = Field(0.5, gt=0, le=0.5)
+    n: int = Field(2, ge=1, le=5)
+    needs_scores: ClassVar[bool] = True
+
+    def __call__(
+        self, responses: Sequence[Response], scores: Scores | None, length: LengthRule, seed: int
+    ) -> list[tuple[str, str]]:
+        """At most one (good, bad) of ids; the good one's score is the higher."""
+        if scores is None:
+            raise ValueError("diverse_quality needs a critic that scores each candidate alone")
+        ordered = sorted(responses, key=lambda r: -scores[r.id])
+        size = max(1, int(self.share * len(ordered)))
+        far = {r.id: self._distance(r, responses) for r in responses}
+        good = sorted(ordered[:size], key=lambda r: -far[r.id])
+        bad = sorted(ordered[-size:], key=lambda r: far[r.id])
+        allowed = ((g, b) for g in good for b in bad if scores[g.id] > scores[b.id] and length.passes(g.text, b.text))
+        return [(g.id, b.id) for g, b in allowed][:1]
+
+    def _distance(self, response: Response, responses: Sequence[Response]) -> float:
+        others = [n_dist(words(response.text), words(r.text), self.n) for r in responses if r.id != response.id]
+        return sum(others) / len(others) if others else 0.0
+
+
+class Listed(Settings):
+    """``size`` responses spread evenly from the critic's best to its worst, compared neighbour by neighbour: the
+    verdicts make one list of more than two for list-wise BRIO (see :func:`chained`). The length rule is not used."""
+
+    kind: Literal["list"] = "list"
+    size: int = Field(4, ge=3)
+    needs_scores: ClassVar[bool] = True
+
+    def __call__(
+        self, responses: Sequence[Response], scores: Scores | None, length: LengthRule, seed: int
+    ) -> list[tuple[str, str]]:
+        """Neighbours (better, worse) of the list, best first."""
+        if scores is None:
+            raise ValueError("list needs a critic that scores each candidate alone")
+        ordered = sorted(responses, key=lambda r: -scores[r.id])
+        size = min(self.size, len(ordered))
+        chosen = [ordered[round(i * (len(ordered) - 1) / (size - 1))] for i in range(size)] if size > 1 else []
+        return [(a.id, b.id) for a, b in pairwise(chosen)]
+
+
+class TeacherMix(Settings):
+    """In the first ``rounds`` a ``share`` of the inputs pairs a teacher's response with one of the student's, drawn at
+    random within the length rule; all others are as ``otherwise`` picks. Off-policy pairs may help early on and hurt
+    later (arXiv 2508.10530)."""
+
+    kind: Literal["teacher_mix"] = "teacher_mix"
+    share: float = Field(0.5, ge=0, le=1)
+    rounds: int = Field(1, ge=1)
+    otherwise: Annotated[Diverse | Random | BestWorst | DiverseQuality, Field(discriminator="kind")] = Diverse()
+
+    @property
+    def needs_scores(self) -> bool:
+        """True where the inner selector needs them."""
+        return self.otherwise.needs_scores
+
+    def __call__(
+        self, responses: Sequence[Response], scores: Scores | None, length: LengthRule, seed: int
+    ) -> list[tuple[str, str]]:
+        """Ids of a teacher's and a student's response, or what ``otherwise`` picks among the student's."""
+        own = [r for r in responses if not r.author.startswith("teacher:")]
+        taught = [r for r in responses if r.author.startswith("teacher:")]
+        rng = random.Random(content_hash("teacher_mix", seed, [r.id for r in responses]))
+        if rng.random() < self.share:
+            mixed = [(t.id, r.id) for t in taught for r in own if length.passes(t.text, r.text)]
+            if mixed:
+                return [rng.choice(mixed)]
+        return self.otherwise(own, scores, length, seed)
+
+
+AnySelector = Diverse | Random | BestWorst | DiverseQuality | Listed | TeacherMix
+Selector = Annotated[AnySelector, Field(discriminator="kind")]
 
 
 def select(
-    selector: Diverse | Random | BestWorst,
+    selector: AnySelector,
     examples: Iterable[Example],
     responses: Mapping[str, Sequence[Response]],
     scores: Scores | None,
@@ -112,6 +193,8 @@ def select(
 ) -> list[Pair]:
     """The pairs that ``selector`` picks among each example's usable responses (``responses`` is by example id)."""
     picked = []
+    if isinstance(selector, TeacherMix) and round > selector.rounds:
+        selector = selector.model_copy(update={"share": 0.0})
     for example in examples:
         usable = [r for r in responses.get(example.id, ()) if not r.dropped]
         for a, b in selector(usable, scores, length, seed):
@@ -148,6 +231,32 @@ def rank(pair: Pair, judgments: Sequence[Judgment], rule: RankRule) -> Ranking |
         strength=strength,
         agreement=agreement,
         judgment_ids=tuple(j.id for j in judgments),
+    )
+
+
+def chained(rankings: Sequence[Ranking]) -> list[Ranking]:
+    """Rankings of neighbours joined into lists: a over b and b over c make a over b over c of the weaker's strength.
+
+    A neighbour pair that had no clear winner, or whose verdict turned it round, ends a list there.
+    """
+    lists: list[Ranking] = []
+    for ranking in rankings:
+        last = lists[-1] if lists else None
+        if last and last.example_id == ranking.example_id and last.best_first[-1] == ranking.best_first[0]:
+            lists[-1] = _joined(last, ranking)
+        else:
+            lists.append(ranking)
+    return lists
+
+
+def _joined(first: Ranking, then: Ranking) -> Ranking:
+    known = [a for a in (first.agreement, then.agreement) if a is not None]
+    return Ranking(
+        example_id=first.example_id,
+        best_first=first.best_first + then.best_first[1:],
+        strength=min(first.strength, then.strength),
+        agreement=all(known) if known else None,
+        judgment_ids=first.judgment_ids + then.judgment_ids,
     )
 
 

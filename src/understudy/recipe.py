@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from understudy.critic.cloze import Cloze
 from understudy.critic.distilled import Distilled
@@ -17,10 +17,11 @@ from understudy.evaluate import EvaluateSettings
 from understudy.examples import DataSettings
 from understudy.llm.corpus import RecordedTeacher
 from understudy.llm.spend import Budget, Price
-from understudy.objectives import DPO, MLE, Objective
-from understudy.pairs import BestWorst, RankRule, Selector
+from understudy.objectives import BRIO, DPO, MLE, Objective
+from understudy.pairs import BestWorst, Diverse, RankRule, Selector
 from understudy.resources import recipe_path
-from understudy.sample import SampleSettings
+from understudy.rounds import Watch
+from understudy.sample import Candidates, SampleSettings
 from understudy.settings import Settings, override, read_yaml, validate
 from understudy.students import StudentSettings
 from understudy.teacher import ModelTeacher
@@ -38,12 +39,39 @@ class Imitation(Settings):
 
 
 class Learning(Settings):
-    """Phase 2: what is learnt from the critic's rankings. ``copy_share``: for that share of them, an extra pair in
-    which the chosen response beats the literal itself, so that copying never pays."""
+    """Phase 2: what is learnt from the critic. ``copy_share``: for that share of the rankings, an extra pair in which
+    the chosen response beats the literal itself, so that copying never pays.
+
+    ``source``: ``verdicts`` (ranked pairs or lists; under MLE the preferred only, the paper's SD), ``best_of_n`` (MLE
+    on the critic's best of each literal's candidates), or ``teacher`` (MLE on the teacher's responses: the warm start
+    trained on, the paper's FT). ``anchor``: a teacher's response as target of the objective's MLE term; unset means for
+    BRIO only, whose published forms have it.
+    """
 
     objective: Objective = DPO()
     train: TrainSettings = TrainSettings(lr=2e-4, epochs=2)
+    source: Literal["verdicts", "best_of_n", "teacher"] = "verdicts"
     copy_share: float = Field(0.25, ge=0, le=1)
+    anchor: bool | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Learning:
+        if self.source != "verdicts" and self.objective.kind != "mle":
+            raise ValueError(f"source {self.source} is imitation; use objective: {{kind: mle}}")
+        return self
+
+    @property
+    def anchored(self) -> bool:
+        """True where rows carry a teacher's response beside the compared ones."""
+        return self.objective.kind == "brio" if self.anchor is None else self.anchor
+
+
+class Supervision(Settings):
+    """A step between imitation and the rounds: the critic compares the *teacher's* responses, and the student learns
+    from that (the BRIO of BRIO-DPO, Ravi et al. 2024 sec. 3.2). ``select`` as for the student's candidates."""
+
+    select: Selector = Diverse()
+    learn: Learning = Learning(objective=BRIO(), copy_share=0)
 
 
 class Recipe(Settings):
@@ -60,8 +88,12 @@ class Recipe(Settings):
     teacher: AnyTeacher = RecordedTeacher()
     student: StudentSettings = StudentSettings()
     imitation: Imitation = Imitation()
+    supervision: Supervision | None = None
     rounds: int = Field(1, ge=0)
-    candidates: SampleSettings = SampleSettings()
+    keep_pairs: bool = Field(False, description="train each round on the earlier rounds' pairs too")
+    reference: Literal["previous", "initial"] = "previous"
+    watch: Watch | None = None
+    candidates: Candidates = SampleSettings()
     feedback: int | None = Field(
         None, ge=1, description="training literals that are sampled for feedback; all if unset"
     )
@@ -74,10 +106,15 @@ class Recipe(Settings):
     prices: dict[str, Price] = Field(default_factory=dict)
     budget: Budget = Budget()
 
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _nucleus_unless_named(cls, value: Any) -> Any:
+        return {"kind": "nucleus", **value} if isinstance(value, dict) else value
+
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
         least = self.learn.objective.min_columns
-        if self.rounds and self.candidates.k < max(2, least):
+        if self.rounds and self.learn.source != "teacher" and self.candidates.k < max(2, least):
             kind = self.learn.objective.kind
             raise ValueError(
                 f"candidates.k is {self.candidates.k}, but {kind} compares {max(2, least)} candidates; set k >= 2"

@@ -79,6 +79,15 @@ class Sampling(Record):
     index: int = 0
 
 
+class DiverseBeams(Record):
+    """How a text was written by diverse beam search: which of ``groups`` it is, and the ``penalty`` in nats a vote."""
+
+    groups: int
+    penalty: float
+    max_tokens: int = 64
+    index: int = 0
+
+
 class Response(Record):
     """A paraphrase of an example. ``author`` is ``teacher:…``, ``student:<checkpoint>``, ``rule:…`` or ``human``.
 
@@ -88,7 +97,7 @@ class Response(Record):
     example_id: str
     text: str
     author: str
-    sampling: Sampling | None = None
+    sampling: Sampling | DiverseBeams | None = None
     call_id: str | None = None
     dropped: str = ""
 

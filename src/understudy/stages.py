@@ -22,9 +22,9 @@ from understudy.critic.reward import RewardSettings
 from understudy.errors import CriticError, TeacherError, TrainingError
 from understudy.llm.calls import Calls
 from understudy.objectives import MLE
-from understudy.pairs import copy_losers, rank, select
+from understudy.pairs import AnySelector, chained, copy_losers, rank, select
 from understudy.progress import bar, console
-from understudy.recipe import Recipe
+from understudy.recipe import Learning, Recipe
 from understudy.records import (
     Checkpoint,
     Example,
@@ -39,10 +39,11 @@ from understudy.records import (
     ids_hash,
 )
 from understudy.resources import resolve
-from understudy.sample import DecodeSettings, SampleSettings, sampled
+from understudy.rounds import ranked_rows
+from understudy.sample import AnyCandidates, DecodeSettings, sampled
 from understudy.store import Chunks, RunFolder, file_sha256
-from understudy.students import Prompted
-from understudy.students.causal import WEIGHTS_FILE, CausalStudent
+from understudy.students import Prompted, Student, open_student
+from understudy.students.shared import WEIGHTS_FILE
 from understudy.task import Task
 from understudy.teacher import ModelTeacher
 from understudy.train import Reference, TrainSettings, score_rows, total_steps, train
@@ -55,7 +56,8 @@ class Stages:
     recipe: Recipe
     run: RunFolder
     base: Path
-    _students: dict[str, CausalStudent] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    _students: dict[str, Student] = field(default_factory=dict)
     _loaded: str = ""
     _labelling: Sequence[Comparison] = ()
 
@@ -155,7 +157,7 @@ class Stages:
     # --- phase 2 -----------------------------------------------------------------------------------------------------
 
     def sample(
-        self, name: str, student: Checkpoint, examples: Sequence[Example], how: SampleSettings | DecodeSettings
+        self, name: str, student: Checkpoint, examples: Sequence[Example], how: AnyCandidates | DecodeSettings
     ) -> dict[str, list[Response]]:
         """Examples -> k attempts (or one decoded answer) each, by example id."""
         chunks = sampled(
@@ -211,16 +213,17 @@ class Stages:
         examples: Sequence[Example],
         attempts: Mapping[str, Sequence[Response]],
         grades: Mapping[str, Grade],
+        how: AnySelector | None = None,
     ) -> list[Pair]:
-        """Which pairs to judge."""
+        """Which pairs to judge; by the recipe's selector unless ``how`` names another."""
         scores = {response_id: grade.score for response_id, grade in grades.items()} or None
-        recipe, length = self.recipe, self.task.length
+        recipe, length, selector = self.recipe, self.task.length, how or self.recipe.select
 
         def work(start: int) -> Iterator[list[Pair]]:
-            yield select(recipe.select, examples, attempts, scores, length, round=round, seed=recipe.seed)
+            yield select(selector, examples, attempts, scores, length, round=round, seed=recipe.seed)
 
         sampled_ids = ids_hash(r for own in attempts.values() for r in own)
-        key = [recipe.select, length, round, recipe.seed, sampled_ids, ids_hash(grades.values())]
+        key = [selector, length, round, recipe.seed, sampled_ids, ids_hash(grades.values())]
         return self.run.rows(f"select-{round}", Pair, key, _once(work))
 
     def judge(self, name: str, compared: Sequence[Comparison]) -> list[Judgment]:
@@ -259,7 +262,8 @@ class Stages:
             of_pair.setdefault(judgment.pair_id, []).append(judgment)
 
         def work(start: int) -> Iterator[list[Ranking]]:
-            yield [r for pair in pairs if (r := rank(pair, of_pair.get(pair.id, []), self.recipe.rank)) is not None]
+            found = [r for pair in pairs if (r := rank(pair, of_pair.get(pair.id, []), self.recipe.rank)) is not None]
+            yield chained(found) if pairs and pairs[0].selector == "list" else found
 
         key = [self.recipe.rank, ids_hash(pairs), ids_hash(judgments)]
         return self.run.rows(f"rank-{round}", Ranking, key, _once(work))
@@ -271,9 +275,14 @@ class Stages:
         examples: Mapping[str, Example],
         responses: Mapping[str, Response],
         rankings: Sequence[Ranking],
+        *,
+        taught: Mapping[str, Sequence[Response]] | None = None,
+        reference: Checkpoint | None = None,
+        how: Learning | None = None,
     ) -> Checkpoint:
-        """Preference training from ``parent``, whose log-probabilities are the reference, computed once and stored."""
-        how = self.recipe.learn
+        """Preference training from ``parent``. The log-probabilities of ``reference`` (``parent`` unless named) are
+        computed once and stored. ``taught``: the teacher's responses, one of which anchors each row where asked."""
+        how, frozen = how or self.recipe.learn, reference or parent
         if not rankings:
             raise TrainingError(
                 f"Round {round} has no pair with a usable verdict to learn from.",
@@ -282,10 +291,17 @@ class Stages:
         extra, literals = copy_losers(rankings, examples, responses, how.copy_share, self.recipe.seed + round)
         texts = {**responses, **{r.id: r for r in literals}}
         used = [*rankings, *extra]
-        ordered = [[texts[i] for i in ranking.best_first] for ranking in used]
-        rows = [self._prompted(examples[r.example_id], own) for r, own in zip(used, ordered, strict=True)]
-        reference = self._reference(round, parent, rows, ordered) if how.objective.needs_reference else None
-        return self._trained(f"learn-{round}", parent, rows, how.objective, how.train, round=round, reference=reference)
+        rows, ordered = ranked_rows(self.prompt, examples, texts, used, (taught or {}) if how.anchored else {})
+        scores = self._reference(round, frozen, rows, ordered) if how.objective.needs_reference else None
+        return self._trained(f"learn-{round}", parent, rows, how.objective, how.train, round=round, reference=scores)
+
+    def absorb(
+        self, round: int, parent: Checkpoint, examples: Sequence[Example], chosen: Mapping[str, Sequence[Response]]
+    ) -> Checkpoint:
+        """MLE from ``parent`` on the ``chosen`` responses (by example id) of those examples that have any."""
+        rows = [self._prompted(e, own) for e in examples if (own := chosen.get(e.id))]
+        how = self.recipe.learn
+        return self._trained(f"learn-{round}", parent, rows, how.objective, how.train, round=round)
 
     def _reference(
         self, round: int, parent: Checkpoint, rows: Sequence[Prompted], ordered: Sequence[Sequence[Response]]
@@ -316,7 +332,7 @@ class Stages:
 
     # --- students ----------------------------------------------------------------------------------------------------
 
-    def student(self, checkpoint: Checkpoint | None) -> CausalStudent:
+    def student(self, checkpoint: Checkpoint | None) -> Student:
         """The student with the weights of ``checkpoint`` (``None``: those it starts from)."""
         if "trained" not in self._students:
             self._students["trained"] = self._fresh_student()
@@ -331,11 +347,11 @@ class Stages:
             self._loaded = wanted
         return student
 
-    def _fresh_student(self) -> CausalStudent:
+    def _fresh_student(self) -> Student:
         torch.manual_seed(self.recipe.seed)  # new adapters are drawn from it
-        return CausalStudent.open(self.recipe.student)
+        return open_student(self.recipe.student)
 
-    def _fresh(self) -> CausalStudent:
+    def _fresh(self) -> Student:
         if "base" not in self._students:
             self._students["base"] = self._fresh_student()
         return self._students["base"]
@@ -344,8 +360,12 @@ class Stages:
         """Free the untrained weights."""
         self._students.pop("base", None)
 
+    def prompt(self, example: Example) -> str:
+        """What the student is shown for ``example``."""
+        return self.task.prompt(example.text)
+
     def _prompted(self, example: Example, responses: Sequence[Response]) -> Prompted:
-        return Prompted(self.task.prompt(example.text), tuple(r.text for r in responses))
+        return Prompted(self.prompt(example), tuple(r.text for r in responses))
 
     def _trained(
         self,
@@ -361,7 +381,9 @@ class Stages:
     ) -> Checkpoint:
         recipe = self.recipe
         settings_hash = content_hash(recipe.student, objective, settings, recipe.seed)
-        data_hash = content_hash([[row.prompt, row.responses] for row in [*rows, *validation]])
+        # rows without ranks of their own hash as they did before rows could carry any
+        told = [[r.prompt, r.responses, *([r.ranks] if r.ranks else [])] for r in [*rows, *validation]]
+        data_hash = content_hash(told)
 
         def build(folder: Path) -> dict[str, Any]:
             student = self.student(parent)

@@ -15,9 +15,12 @@ from understudy import __version__
 from understudy.contest import Contest, Duel, adjusted, contest, duel
 from understudy.critic.distilled import DistilledCritic
 from understudy.critic.reward import RewardCritic
+from understudy.errors import DataError
 from understudy.evaluate import Difference, System, comparisons, contests, difference, item_scores, quality, win_rate
 from understudy.meaning import PACKAGE, Kept, Meaning, packaged
+from understudy.progress import console
 from understudy.records import Checkpoint, Example, Grade, Quality, Ranking, Response, WinRate, ids_hash
+from understudy.rounds import Reading, Watch
 from understudy.stages import Stages
 from understudy.statistics import wilson
 from understudy.store import write_atomic
@@ -211,6 +214,35 @@ def _sample(example: Example, systems: Mapping[str, System], grades: Mapping[str
     )
 
 
+def reading(
+    stages: Stages,
+    round: int,
+    before: Checkpoint,
+    now: Checkpoint,
+    examples: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+) -> Reading:
+    """Round ``round`` on the validation split: win-tie rate against the teacher, and the degeneracy guard's complaints
+    beside the student ``before`` all rounds. Raises :class:`DataError` without validation literals."""
+    watch, how = stages.recipe.watch or Watch(), stages.recipe.evaluate
+    valid = [e for e in examples if e.split == "valid" and e.id in taught]
+    if not valid:
+        raise DataError("watch measures on the valid split, which is empty.", "Give data.valid, or leave watch out.")
+    systems = {
+        "before": _first(stages.sample("watch-0", before, valid, how.decode)),
+        "now": _first(stages.sample(f"watch-{round}", now, valid, how.decode)),
+        "teacher": _first({e.id: taught[e.id] for e in valid}),
+    }
+    compared = comparisons("now", "teacher", systems, valid)
+    scores = item_scores(compared, stages.judge(f"watch-judge-{round}", compared))
+    rate = win_rate(("now", "teacher"), "", "valid", compared, scores, how.tie).rate
+    complaints = watch.complaints(*(quality(name, "valid", systems[name], valid, {}) for name in ("now", "before")))
+    for complaint in complaints:
+        stages.notes.append(f"Round {round} degenerates on the validation split: {complaint}.")
+        console.print(stages.notes[-1])
+    return Reading(round, rate, tuple(complaints))
+
+
 def summarise(
     stages: Stages, students: Mapping[str, Checkpoint], rankings: Sequence[Sequence[Ranking]], evaluation: Evaluation
 ) -> Summary:
@@ -236,7 +268,7 @@ def summarise(
         checkpoints={name: {"id": c.id, **c.model_dump(mode="json")} for name, c in students.items()},
         training=run.facts,
         counts={**_counts(stages, rankings), **evaluation.data},
-        warnings=_warnings(evaluation),
+        warnings=[*_warnings(evaluation), *stages.notes],
         samples=evaluation.samples,
         contests=evaluation.contests,
         duels=evaluation.duels,

@@ -17,8 +17,7 @@ from understudy.examples import Row, read_rows
 from understudy.records import Response, Sampling
 from understudy.resources import resolve
 from understudy.store import disk_errors
-from understudy.students import StudentSettings
-from understudy.students.causal import CausalStudent
+from understudy.students import Student, StudentSettings, open_student
 from understudy.task import Task
 from understudy.text import degenerate, is_copy, normalise
 
@@ -29,7 +28,7 @@ SHIPPED = "bundled:student"
 class Writer:
     """A student with its task. ``critic`` ranks several samples, where asked for the best of them."""
 
-    student: CausalStudent
+    student: Student
     task: Task
     critic: RewardCritic | None = None
     seed: int = 0
@@ -40,7 +39,7 @@ class Writer:
         """The student that ships with the package."""
         folder = resolve(SHIPPED, "Student")
         settings = StudentSettings.model_validate_json((folder / "student.json").read_text(encoding="utf-8"))
-        student = CausalStudent.open(settings)
+        student = open_student(settings)
         student.load(folder)
         return cls(student, Task.load())
 
@@ -52,7 +51,7 @@ class Writer:
         chosen = name or list(checkpoints)[-1]
         if chosen not in checkpoints:
             raise RunError(f"{folder} has no student {chosen!r}.", f"It has: {', '.join(checkpoints)}.")
-        student = CausalStudent.open(StudentSettings.model_validate(summary["recipe"]["student"]))
+        student = open_student(StudentSettings.model_validate(summary["recipe"]["student"]))
         student.load(folder / "arrows" / checkpoints[chosen]["path"])
         return cls(student, Task.load(summary["recipe"]["task"]))
 

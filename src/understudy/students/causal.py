@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import re
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,20 +9,32 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from understudy.batches import LogProbs, RankedBatch
 from understudy.errors import DataError, RecipeError, WeightsError
-from understudy.records import Sampling
+from understudy.records import DiverseBeams, Sampling
 from understudy.students import Generated, LoRA, Prompted, StudentSettings
+from understudy.students.diverse import causal_beams
 from understudy.students.packing import pack
+from understudy.students.shared import (
+    WEIGHTS_FILE,
+    add_lora,
+    load_trained,
+    merged,
+    need_room,
+    pad,
+    ranked_batch,
+    read_generated,
+    save_trained,
+    snapshot,
+    trained,
+)
 from understudy.students.weights import load, quiet
 
-_LAYER = re.compile(r"\b(?:layers?|h)\.(\d+)\.")
-WEIGHTS_FILE = "student.safetensors"
+__all__ = ["WEIGHTS_FILE", "CausalPolicy", "CausalStudent", "add_lora", "collate", "prompt_ids", "response_ids"]
 
 
 class CausalPolicy(nn.Module):
@@ -111,7 +120,7 @@ class CausalStudent:
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that training may change, by name; asking for them drops the generation snapshot."""
         self._engine = None
-        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
+        return trained(self.network)
 
     def collate(self, rows: Sequence[Prompted]) -> RankedBatch:
         """Token ids, right-padded; a response is a space, its text and the end token."""
@@ -130,8 +139,9 @@ class CausalStudent:
         result: LogProbs = self.module(batch.to(self.device), uniform)
         return result
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling, k: int = 1) -> list[list[Generated]]:
-        """``k`` texts a prompt in one left-padded batch: nucleus sampling at temperature > 0, else beam search or greedy.
+    def generate(self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1) -> list[list[Generated]]:
+        """``k`` texts a prompt in one left-padded batch: nucleus sampling at temperature > 0, else beam search or greedy;
+        or diverse beams.
 
         Sampling uses the whole nucleus (top_k off, which transformers would silently set to 50) and torch's seed.
         Raises :class:`DataError` for a prompt that leaves no room in the context.
@@ -141,12 +151,10 @@ class CausalStudent:
         from understudy.students.nucleus import Nucleus
 
         ids = [self.prompt_ids(prompt) for prompt in prompts]
-        if (longest := max(map(len, ids))) + sampling.max_tokens > self.settings.context:
-            raise DataError(
-                f"A prompt of {longest} tokens leaves no room for {sampling.max_tokens} more in a context of {self.settings.context}.",
-                "Shorten it or raise student.context.",
-            )
-        tokens, mask = (side.flip(1).to(self.device) for side in _pad([row[::-1] for row in ids]))
+        need_room(max(map(len, ids)), sampling.max_tokens, self.settings.context)
+        tokens, mask = (side.flip(1).to(self.device) for side in pad([row[::-1] for row in ids]))
+        if isinstance(sampling, DiverseBeams):
+            return self._diverse(tokens, mask, sampling)
         drawn = sampling.temperature > 0
         nucleus = [Nucleus(sampling.temperature, sampling.top_p)] if drawn else []
         config = GenerationConfig(
@@ -166,56 +174,34 @@ class CausalStudent:
                 generation_config=config,
                 logits_processor=LogitsProcessorList(nucleus),
             )
-        return [[self._read(out[i * k + j, tokens.shape[1] :]) for j in range(k)] for i in range(len(prompts))]
+        width = tokens.shape[1]
+        texts = [read_generated(self.tokenizer, row[width:]) for row in out]
+        return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
 
-    def _read(self, ids: Tensor) -> Generated:
-        finished = bool((ids == self.tokenizer.eos_token_id).any())
-        lines = self.tokenizer.decode(ids, skip_special_tokens=True).strip().split("\n")
-        return Generated(lines[0].strip(), truncated=not finished and len(lines) == 1)
+    def _diverse(self, ids: Tensor, mask: Tensor, how: DiverseBeams) -> list[list[Generated]]:
+        end = self.tokenizer.eos_token_id
+        options = {"penalty": how.penalty, "end": end, "pad": end, "max_tokens": how.max_tokens}
+        found = causal_beams(self._snapshot(), ids, mask, how.groups, **options)
+        return [[read_generated(self.tokenizer, own) for own in row] for row in found.ids]
 
     def _snapshot(self) -> Any:
-        """The weights merged into one network in the precision of generation, kept until they change."""
+        """The weights to generate with, kept until they change."""
         if self._engine is None:
-            from transformers import GenerationConfig
-
-            self._engine = self.merged().eval()
-            self._engine.generation_config = GenerationConfig()
-            # Behind the prompt only the last position is read, a strided view; for that torch copies the whole output
-            # matrix once a row (5 GB for 96 rows). A contiguous input takes the plain product.
-            self._engine.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))
+            self._engine = snapshot(self.network, self.settings)
         return self._engine
 
     def merged(self) -> Any:
         """A copy of the network with the adapters merged in, in the precision of generation."""
-        network = copy.deepcopy(self.network)
-        if isinstance(self.settings.tuning, LoRA):
-            network = network.merge_and_unload()
-        return network.to(torch.bfloat16 if self.settings.precision == "bf16" else torch.float32)
+        return merged(self.network, self.settings)
 
     def save(self, folder: Path) -> None:
         """Write the trained weights in float32 (adapter alone, or all) to ``folder``."""
-        folder.mkdir(parents=True, exist_ok=True)
-        save_file(
-            {name: p.detach().float().cpu().contiguous() for name, p in self._saved().items()}, folder / WEIGHTS_FILE
-        )
+        save_trained(trained(self.network), folder)
 
     def load(self, folder: Path) -> None:
         """Read trained weights from ``folder``. Raises :class:`WeightsError` when they are of another shape."""
-        path = folder / WEIGHTS_FILE
-        if not path.exists():
-            raise WeightsError(f"{path} does not exist.", "Name a checkpoint folder of a run.")
-        stored, mine = load_file(path), self._saved()
-        if stored.keys() != mine.keys() or any(stored[n].shape != p.shape for n, p in mine.items()):
-            raise WeightsError(
-                f"{path} is of another student than the settings say.", "Check student.weights and student.tuning."
-            )
-        with torch.no_grad():
-            for name, parameter in mine.items():
-                parameter.copy_(stored[name])
+        load_trained(trained(self.network), folder)
         self._engine = None
-
-    def _saved(self) -> dict[str, Tensor]:
-        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}
 
 
 def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
@@ -231,7 +217,6 @@ def response_ids(tokenizer: Any, text: str) -> list[int]:
 def collate(tokenizer: Any, rows: Sequence[Prompted], context: int) -> RankedBatch:
     """``rows`` as right-padded ids. Raises :class:`DataError` where a prompt and a response outgrow ``context``."""
     prompts = [prompt_ids(tokenizer, row.prompt) for row in rows]
-    k = max(len(row.responses) for row in rows)
     responses = [[response_ids(tokenizer, text) for text in row.responses] for row in rows]
     longest = max(len(p) + max(map(len, r)) for p, r in zip(prompts, responses, strict=True))
     if longest > context:
@@ -239,41 +224,4 @@ def collate(tokenizer: Any, rows: Sequence[Prompted], context: int) -> RankedBat
             f"A literal and its response take {longest} tokens; the context is {context}.",
             "Shorten the literal or raise student.context.",
         )
-    ranks = [(list(row.ranks) or list(range(len(row.responses)))) + [0] * (k - len(row.responses)) for row in rows]
-    prompt, prompt_mask = _pad(prompts)
-    flat, mask = _pad([ids for row in responses for ids in row + [[]] * (k - len(row))])
-    shape = (len(rows), k, flat.shape[1])
-    return RankedBatch(prompt, prompt_mask, flat.view(shape), mask.view(shape), torch.tensor(ranks))
-
-
-def add_lora(network: Any, lora: LoRA, first_layer: int = 0, layers: int | None = None) -> Any:
-    """``network`` with fresh float32 adapters on its linear layers (from ``first_layer`` on); the rest is frozen.
-
-    The adapters' first factors are drawn from torch's seed, so seed before.
-    """
-    from peft import LoraConfig, get_peft_model
-
-    targets: str | list[str] = "all-linear"
-    if layers is not None:
-        linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-        targets = [n for n in linear if (found := _LAYER.search(n)) and first_layer <= int(found[1]) < layers]
-    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", FutureWarning)  # peft still asks transformers by an older name
-        wrapped: Any = get_peft_model(network, config, autocast_adapter_dtype=True)
-    wrapped.config.use_cache = True
-    module: Any
-    for module in wrapped.modules():
-        if hasattr(module, "cast_input_dtype_enabled"):
-            module.cast_input_dtype_enabled = False  # autocast casts the small factors; casting the inputs costs more
-    return wrapped
-
-
-def _pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    width = max(1, *map(len, rows)) if rows else 1
-    ids = torch.zeros(len(rows), width, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.bool)
-    for i, row in enumerate(rows):
-        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
-        mask[i, : len(row)] = True
-    return ids, mask
+    return ranked_batch(prompts, responses, rows)

@@ -1,0 +1,89 @@
+"""Phase 2, step by step: what the student tries, what the critic says of it, and what the student learns from that."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from understudy.critic import Comparison
+from understudy.pairs import AnySelector
+from understudy.recipe import Supervision
+from understudy.records import Checkpoint, Example, Ranking, Response
+from understudy.rounds import Memory, Past, best_of, out_of_patience, winners
+from understudy.stages import Stages
+from understudy.summary import reading
+
+Taught = Mapping[str, Sequence[Response]]
+"""Responses by example id."""
+Texts = Mapping[str, Response]
+"""Responses by their own id."""
+
+
+def supervise(
+    stages: Stages, how: Supervision, student: Checkpoint, examples: list[Example], taught: Taught
+) -> Checkpoint:
+    """The critic ranks the teacher's own responses, and the student learns from that before it ever tries."""
+    train = [e for e in examples if e.split == "train" and e.id in taught][: stages.recipe.feedback]
+    texts = {r.id: r for e in train for r in taught[e.id]}
+    rankings = _ranked(stages, 0, train, {e.id: taught[e.id] for e in train}, texts, how.select)
+    by_id = {e.id: e for e in train}
+    return stages.learn(0, student, by_id, texts, rankings, taught=taught, how=how.learn)
+
+
+def rounds(stages: Stages, student: Checkpoint, examples: list[Example], taught: Taught) -> Past:
+    """Every round of feedback, until the recipe's number or its watch says stop."""
+    recipe, past, memory = stages.recipe, Past(), Memory(stages.recipe.keep_pairs)
+    initial = current = student
+    for number in range(1, recipe.rounds + 1):
+        reference = initial if recipe.reference == "initial" else current
+        current, ranked = feedback(stages, number, current, reference, examples, taught, memory)
+        past.checkpoints.append(current)
+        past.rankings.append(ranked)
+        if recipe.watch is not None:
+            past.readings.append(reading(stages, number, student, current, examples, taught))
+            if out_of_patience(past.readings, recipe.watch.patience):
+                break
+    return past
+
+
+def feedback(
+    stages: Stages,
+    round: int,
+    student: Checkpoint,
+    reference: Checkpoint,
+    examples: list[Example],
+    taught: Taught,
+    memory: Memory,
+) -> tuple[Checkpoint, list[Ranking]]:
+    """One round: the student tries, the critic compares its attempts, the student learns from the verdicts."""
+    recipe, how = stages.recipe, stages.recipe.learn
+    train = [e for e in examples if e.split == "train"][: recipe.feedback]
+    by_id = {e.id: e for e in train}
+    if how.source == "teacher":
+        return stages.absorb(round, student, train, taught), []
+    attempts = stages.sample(f"sample-{round}", student, train, recipe.candidates)
+    texts = {r.id: r for own in attempts.values() for r in own}
+    if how.source == "best_of_n":
+        usable = [r for r in texts.values() if not r.dropped]
+        return stages.absorb(
+            round, student, train, best_of(attempts, stages.grade(f"grade-{round}", by_id, usable))
+        ), []
+    if recipe.select.kind == "teacher_mix":
+        attempts = {e.id: [*attempts.get(e.id, ()), *taught.get(e.id, ())] for e in train}
+        texts |= {r.id: r for own in attempts.values() for r in own}
+    rankings = _ranked(stages, round, train, attempts, texts, recipe.select)
+    known, used = memory.recall(texts, rankings)
+    if how.objective.kind == "mle":
+        return stages.absorb(round, student, train, winners(used, known)), rankings
+    return stages.learn(round, student, by_id, known, used, taught=taught, reference=reference), rankings
+
+
+def _ranked(
+    stages: Stages, round: int, examples: list[Example], attempts: Taught, texts: Texts, selector: AnySelector
+) -> list[Ranking]:
+    """The critic's order of the pairs (or lists) that ``selector`` picks among ``attempts``."""
+    by_id = {e.id: e for e in examples}
+    usable = [r for r in texts.values() if not r.dropped]
+    grades = stages.grade(f"grade-{round}", by_id, usable) if selector.needs_scores else {}
+    pairs = stages.select(round, examples, attempts, grades, selector)
+    compared = [Comparison(p, by_id[p.example_id].text, texts[p.a_id].text, texts[p.b_id].text) for p in pairs]
+    return stages.rank(round, pairs, stages.judge(f"judge-{round}", compared))
