@@ -18,7 +18,7 @@ from understudy.critic import Comparison, Critic, Grader
 from understudy.critic.distilled import Distilled, distil_critic
 from understudy.critic.guard import Guarded
 from understudy.critic.learn import copy_critic
-from understudy.critic.reward import RewardSettings
+from understudy.critic.reward import FromGrades, RewardSettings
 from understudy.errors import CriticError, TeacherError, TrainingError
 from understudy.llm.calls import Calls
 from understudy.objectives import MLE
@@ -60,6 +60,7 @@ class Stages:
     _students: dict[str, Student] = field(default_factory=dict)
     _loaded: str = ""
     _labelling: Sequence[Comparison] = ()
+    _grades: dict[str, Grade] = field(default_factory=dict)
 
     @cached_property
     def task(self) -> Task:
@@ -190,7 +191,8 @@ class Stages:
         return by_example(self.run.rows(name, Response, key, chunks))
 
     def grade(self, name: str, examples: Mapping[str, Example], responses: Sequence[Response]) -> dict[str, Grade]:
-        """The critic's absolute reading of each response, by response id."""
+        """The critic's absolute reading of each response, by response id (with all it read before)."""
+        responses = [r for r in responses if r.id not in self._grades]  # nothing is read twice
         parts = [responses[i : i + 96] for i in range(0, len(responses), 96)]
 
         def work(start: int) -> Iterator[list[Grade]]:
@@ -205,7 +207,8 @@ class Stages:
                     step(len(part))
 
         rows = self.run.rows(name, Grade, [self.critic_key, ids_hash(responses), ids_hash(examples.values())], work)
-        return {grade.response_id: grade for grade in rows}
+        self._grades |= {grade.response_id: grade for grade in rows}
+        return self._grades
 
     def select(
         self,
@@ -233,7 +236,9 @@ class Stages:
 
         def work(start: int) -> Iterator[list[Judgment]]:
             self._distil_critic()
-            critic: Critic = Guarded(self.critic) if self.recipe.copies_lose else self.critic
+            graded = all(c.pair.a_id in self._grades and c.pair.b_id in self._grades for c in compared)
+            reader: Critic = FromGrades(self.critic.name, self._grades) if graded else self.critic
+            critic: Critic = Guarded(reader) if self.recipe.copies_lose else reader
             with bar(name, len(compared), "pairs", done=64 * start) as step:
                 for part in parts[start:]:
                     yield critic.judge(part)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
@@ -242,12 +242,8 @@ class RewardCritic:
         """One judgment a pair."""
         literals = [c.literal for c in comparisons for _ in range(2)]
         scores = self.scores(literals, [text for c in comparisons for text in (c.a, c.b)])
-        judgments = []
-        for i, comparison in enumerate(comparisons):
-            p = sigmoid(scores[2 * i] - scores[2 * i + 1])
-            verdict: Literal["A", "B", "tie"] = "tie" if p == 0.5 else "A" if p > 0.5 else "B"
-            judgments.append(Judgment(pair_id=comparison.pair.id, judge=self.name, p_a=round(p, 6), verdict=verdict))
-        return judgments
+        pairs = zip(scores[0::2], scores[1::2], strict=True)
+        return [preference(c, a, b, self.name) for c, (a, b) in zip(comparisons, pairs, strict=True)]
 
     def grade(self, literals: Sequence[str], responses: Sequence[Response]) -> list[Grade]:
         """Score and grade probabilities of each response."""
@@ -271,6 +267,31 @@ class RewardCritic:
         how = self.card.calibration
         at_least_plain, at_least_funny = (sigmoid(how.slope * score - cut) for cut in how.cuts[:2])
         return 1 - at_least_plain, at_least_plain - at_least_funny, at_least_funny
+
+
+class FromGrades:
+    """Judges by the grades a critic has given already: no text is read twice."""
+
+    positional = False
+
+    def __init__(self, name: str, grades: Mapping[str, Grade]) -> None:
+        """``grades`` by response id must hold both sides of every pair that is asked about."""
+        self.name = name
+        self.grades = grades
+
+    def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
+        """One judgment a pair."""
+        return [
+            preference(c, self.grades[c.pair.a_id].score, self.grades[c.pair.b_id].score, self.name)
+            for c in comparisons
+        ]
+
+
+def preference(comparison: Comparison, a: float, b: float, judge: str) -> Judgment:
+    """The judgment that scores ``a`` and ``b`` imply."""
+    p = round(sigmoid(a - b), 6)
+    verdict: Literal["A", "B", "tie"] = "tie" if p == 0.5 else "A" if p > 0.5 else "B"
+    return Judgment(pair_id=comparison.pair.id, judge=judge, p_a=p, verdict=verdict)
 
 
 def sigmoid(x: float) -> float:
