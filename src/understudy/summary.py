@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -36,7 +36,10 @@ class Sample(BaseModel):
 
 
 class Summary(BaseModel):
-    """What a run found. Rates carry their intervals; nothing here is computed twice elsewhere."""
+    """What a run found. Rates carry their intervals; nothing here is computed twice elsewhere.
+
+    ``scores``: s by example id (``None`` is unread) under ``candidate>baseline@split``, for paired comparisons of runs.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -53,6 +56,7 @@ class Summary(BaseModel):
     counts: dict[str, Any]
     warnings: list[str]
     samples: list[Sample]
+    scores: dict[str, dict[str, float | None]] = {}
 
 
 @dataclass
@@ -63,6 +67,7 @@ class Evaluation:
     differences: list[Difference]
     quality: list[Quality]
     samples: list[Sample]
+    scores: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
 
 def evaluate(
@@ -98,6 +103,7 @@ def _evaluate_split(
     compared = {names: comparisons(*names, systems, examples) for names in meetings}
     judgments = stages.judge(f"judge-{split}", list(chain.from_iterable(compared.values())))
     scores = {names: item_scores(own, judgments) for names, own in compared.items()}
+    result.scores |= {score_key(*names, split): own for names, own in scores.items()}
     for names in meetings:
         result.win_rates.append(win_rate(names, stages.critic.name, split, compared[names], scores[names], how.tie))
     for name in later:
@@ -107,6 +113,11 @@ def _evaluate_split(
     result.quality += [quality(name, split, system, examples, grades) for name, system in systems.items()]
     head = scores.get(("feedback", "imitation"), {})
     result.samples += [_sample(e, systems, grades, head.get(e.id)) for e in examples]
+
+
+def score_key(candidate: str, baseline: str, split: str) -> str:
+    """The name under which a summary keeps the scores of ``candidate`` against ``baseline``."""
+    return f"{candidate}>{baseline}@{split}"
 
 
 def _systems(
@@ -216,6 +227,7 @@ def summarise(
         counts=_counts(stages, rankings),
         warnings=[*_warnings(evaluation), *stages.notes],
         samples=evaluation.samples,
+        scores=evaluation.scores,
     )
     write_atomic(run.path / "summary.json", summary.model_dump_json(indent=1))
     return summary
