@@ -1,4 +1,4 @@
-"""Literal sentences in: JSONL, CSV or plain text, checked before anything is spent on them."""
+"""Literal sentences in: JSONL, CSV, Parquet, plain text or hub data sets, checked before anything is spent on them."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from understudy.errors import DataError
+from understudy.examples_hub import HUB, cleaned, hub_splits
 from understudy.records import Example, Split, content_hash
 from understudy.resources import resolve
 from understudy.settings import Settings, read_text
-from understudy.text import normalise
+from understudy.text import normalise, word_count
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -24,12 +25,15 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 class DataSettings(Settings):
     """Where the literals come from and how many of each split are used (``None`` is all of them).
 
-    ``path``: JSONL (field ``literal`` or ``text``, optional ``split``), CSV (``column``) or plain lines. Rows without
+    ``path``: JSONL or Parquet (field ``literal`` or ``text``, optional ``split``), CSV (``column``) or plain lines. Rows without
     a split get one by a hash of their text: 85 % train, 5 % valid, 10 % test. ``duplicates``: ``error`` or ``drop``.
+    Or ``hub:OWNER/NAME[@REVISION]``, cleaned where it is EmpatheticDialogues or SAMSum. ``ood_path``: a second source,
+    all of which is the ``ood`` split (less what the first one has).
     """
 
     path: str = "bundled:humour.jsonl"
     column: str | None = None
+    ood_path: str | None = None
     train: int | None = Field(None, ge=0)
     valid: int | None = Field(None, ge=0)
     test: int | None = Field(None, ge=0)
@@ -47,7 +51,10 @@ class Row:
 
 
 def read_rows(path: Path, column: str | None = None) -> Iterator[Row]:
-    """Rows of a JSONL, CSV or text file, by its ending. Raises :class:`DataError` naming the line."""
+    """Rows of a JSONL, CSV, Parquet or text file, by its ending. Raises :class:`DataError` naming the line."""
+    if path.suffix == ".parquet":
+        yield from _parquet(path, column)
+        return
     text = read_text(path, "Input")
     if path.suffix in (".jsonl", ".ndjson"):
         yield from _jsonl(path, text, column)
@@ -82,6 +89,21 @@ def _csv(path: Path, text: str, column: str | None) -> Iterator[Row]:
         raise DataError(f"{path} line {reader.line_num} is not CSV: {error}.", "Mend that line.") from None
 
 
+def _parquet(path: Path, column: str | None) -> Iterator[Row]:
+    try:
+        from pyarrow import ArrowException, parquet
+    except ImportError:
+        raise DataError("Parquet files need the package pyarrow.", "Install it: pip install pyarrow.") from None
+    try:
+        table = parquet.read_table(path)
+    except FileNotFoundError:
+        raise DataError(f"Input {path} does not exist.", "Check the path.") from None
+    except (ArrowException, OSError) as error:
+        raise DataError(f"Input {path} is not Parquet: {' '.join(str(error).split())[:100]}.", "Check it.") from None
+    for number, fields in enumerate(table.to_pylist(), 1):
+        yield Row(number, _literal(fields, column, f"{path} row {number}"), fields)
+
+
 def _literal(fields: dict[str, Any], column: str | None, where: str) -> str:
     for name in (column,) if column else ("literal", "text"):
         if isinstance(fields.get(name), str):
@@ -94,23 +116,55 @@ def _literal(fields: dict[str, Any], column: str | None, where: str) -> str:
 
 def load_examples(settings: DataSettings, base: Path | None = None) -> list[Example]:
     """The examples that a run uses, in file order within each split, capped as ``settings`` say."""
-    path = resolve(settings.path, "Data", base)
+    seen: dict[str, str] = {}
+    found = _source(settings.path, settings, base, seen)
+    if settings.ood_path is not None:
+        # the second source is another domain: what both have stays where it was
+        apart = settings.model_copy(update={"duplicates": "drop"})
+        extra = _source(settings.ood_path, apart, base, seen)
+        found = [e for e in found if e.split != "ood"] + [e.model_copy(update={"split": "ood"}) for e in extra]
+    limits = {"train": settings.train, "valid": settings.valid, "test": settings.test, "ood": settings.ood}
+    return [example for split in SPLITS for example in _of(found, split)[: limits[split]]]
+
+
+def _source(reference: str, settings: DataSettings, base: Path | None, seen: dict[str, str]) -> list[Example]:
+    """All examples of one file or hub data set; ``seen`` says where each text (casefolded) was first met."""
+    if reference.startswith(HUB):
+        pairs = cleaned(hub_splits(reference), settings.column)
+        rows: Iterator[Row] = (Row(i, text, {"split": split}) for i, (text, split) in enumerate(pairs, 1))
+        place, name = Path(reference.removeprefix(HUB)), reference
+    else:
+        place = resolve(reference, "Data", base)
+        rows, name = read_rows(place, settings.column), place.name
     found: list[Example] = []
-    seen: dict[str, int] = {}
-    for row in read_rows(path, settings.column):
+    for row in rows:
         text = normalise(row.literal)
         if not any(character.isalpha() for character in text):
-            raise DataError(f"{path} line {row.line} holds no sentence: {row.literal[:40]!r}.", "Remove that line.")
-        if (first := seen.setdefault(text.casefold(), row.line)) != row.line:
+            raise DataError(f"{place} line {row.line} holds no sentence: {row.literal[:40]!r}.", "Remove that line.")
+        here = f"line {row.line}"
+        if (first := seen.setdefault(text.casefold(), f"{reference} {here}")) != f"{reference} {here}":
             if settings.duplicates == "drop":
                 continue
             raise DataError(
-                f"{path} line {row.line} repeats the literal of line {first}: {text[:60]!r}.",
+                f"{place} {here} repeats the literal of line {first.rpartition(' ')[2]}: {text[:60]!r}.",
                 "Remove one of them, or set data.duplicates: drop.",
             )
-        found.append(Example(text=text, split=_split(row, path), source=path.name))
-    limits = {"train": settings.train, "valid": settings.valid, "test": settings.test, "ood": settings.ood}
-    return [example for split in SPLITS for example in _of(found, split)[: limits[split]]]
+        found.append(Example(text=text, split=_split(row, place), source=name))
+    return found
+
+
+def overview(examples: Sequence[Example], shown: int = 3) -> str:
+    """What would be used, in plain lines: each split's size, mean words and first literals."""
+    lines = []
+    for split in SPLITS:
+        own = _of(examples, split)
+        words = sum(word_count(e.text) for e in own) / len(own) if own else 0.0
+        sources = ", ".join(sorted({e.source for e in own}))
+        lines.append(
+            f"{split}: {len(own)} literals" + (f", {words:.1f} words on average, from {sources}" if own else "")
+        )
+        lines += [f"  {e.text}" for e in own[:shown]]
+    return "\n".join(lines)
 
 
 def _of(examples: Sequence[Example], split: str) -> list[Example]:

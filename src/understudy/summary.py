@@ -45,7 +45,10 @@ class Sample(BaseModel):
 
 
 class Summary(BaseModel):
-    """What a run found. Rates carry their intervals; nothing here is computed twice elsewhere."""
+    """What a run found. Rates carry their intervals; nothing here is computed twice elsewhere.
+
+    ``scores``: s by example id (``None`` is unread) under ``candidate>baseline@split``, for paired comparisons of runs.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -64,6 +67,7 @@ class Summary(BaseModel):
     samples: list[Sample]
     contests: list[Contest] = []
     duels: list[Duel] = []
+    scores: dict[str, dict[str, float | None]] = {}
 
 
 @dataclass
@@ -77,6 +81,7 @@ class Evaluation:
     contests: list[Contest] = field(default_factory=list)
     duels: list[Duel] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
 
 def evaluate(
@@ -119,6 +124,7 @@ def _evaluate_split(
     judgments = stages.judge(f"judge-{split}", list(chain.from_iterable(compared.values())))
     scores = {names: item_scores(own, judgments) for names, own in compared.items()}
     judge = stages.critic.name
+    result.scores |= {score_key(*names, split): own for names, own in scores.items()}
     for names in meetings:
         if compared[names]:
             found = contest(
@@ -152,6 +158,11 @@ def _meaning(
 
     key = [PACKAGE, ids_hash(answers), ids_hash(examples.values())]
     return {kept.response_id: kept.cosine for kept in stages.run.rows(f"meaning-{split}", Kept, key, work)}
+
+
+def score_key(candidate: str, baseline: str, split: str) -> str:
+    """The name under which a summary keeps the scores of ``candidate`` against ``baseline``."""
+    return f"{candidate}>{baseline}@{split}"
 
 
 def _systems(
@@ -272,6 +283,7 @@ def summarise(
         samples=evaluation.samples,
         contests=evaluation.contests,
         duels=evaluation.duels,
+        scores=evaluation.scores,
     )
     write_atomic(run.path / "summary.json", summary.model_dump_json(indent=1))
     return summary

@@ -1,0 +1,145 @@
+"""A grid of recipe variants x seeds -> one table: means, intervals, paired differences with Holm's p-values, and cost.
+
+Variants write into one shared folder of arrows, so that what they have in common (teaching, the imitation student) is
+made once. A variant that fails keeps its reason in the table and stops nobody.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, model_validator
+
+from understudy.distil import distil
+from understudy.errors import RecipeError, UnderstudyError
+from understudy.experiment_table import Result, markdown, tabulate
+from understudy.recipe import Recipe
+from understudy.resources import recipe_path
+from understudy.settings import Settings, override, read_yaml, validate
+from understudy.store import RunFolder, write_atomic
+from understudy.summary import Summary
+
+Assignments = dict[str, Any]
+"""Values by dotted path, as ``--set`` takes them."""
+
+
+class Variant(Settings):
+    """One row of the table: what it changes in the recipe (``set``), and which of the run's students it is."""
+
+    set: Assignments = Field(default_factory=dict)
+    student: str = "feedback"
+
+
+class Scale(Settings):
+    """Another size of the same experiment: its recipe, seeds and settings replace or add to the experiment's.
+
+    ``set`` applies to every variant *after* its own; ``variants`` adds to single ones.
+    """
+
+    recipe: str | None = None
+    seeds: tuple[int, ...] | None = None
+    set: Assignments = Field(default_factory=dict)
+    variants: dict[str, Assignments] = Field(default_factory=dict)
+
+
+class Experiment(Settings):
+    """A grid: ``variants`` of ``recipe`` (a file beside the experiment's, or one that ships) under each of ``seeds``.
+
+    Every variant's student meets ``opponent`` on ``split``; differences are to the variant named ``baseline``.
+    ``set`` holds what all variants share. ``paper``: figures to print beside ours, by variant.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    recipe: str
+    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
+    opponent: str = "teacher"
+    split: str = "test"
+    baseline: str
+    set: Assignments = Field(default_factory=dict)
+    variants: dict[str, Variant] = Field(min_length=1)
+    paper: dict[str, float] = Field(default_factory=dict)
+    scales: dict[str, Scale] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _names_exist(self) -> Experiment:
+        scaled = (name for scale in self.scales.values() for name in scale.variants)
+        unknown = [n for n in (self.baseline, *self.paper, *scaled) if n not in self.variants]
+        if unknown:
+            raise ValueError(f"{unknown[0]!r} is no variant; variants are {', '.join(self.variants)}")
+        return self
+
+    def at(self, scale: str | None) -> Experiment:
+        """The experiment at ``scale`` (``None``: as written). Raises :class:`RecipeError` for an unknown one."""
+        if scale is None:
+            return self
+        if scale not in self.scales:
+            raise RecipeError(f"{self.name} has no scale {scale!r}.", f"It has: {', '.join(self.scales) or 'none'}.")
+        how = self.scales[scale]
+        variants = {
+            name: v.model_copy(update={"set": v.set | how.set | how.variants.get(name, {})})
+            for name, v in self.variants.items()
+        }
+        changed = {"recipe": how.recipe or self.recipe, "seeds": how.seeds or self.seeds, "variants": variants}
+        return self.model_copy(update={**changed, "name": f"{self.name}-{scale}"})
+
+
+def load_experiment(path: Path, scale: str | None = None) -> tuple[Experiment, Path]:
+    """The experiment of a YAML file at ``scale``, and the folder its relative paths start from."""
+    tree = read_yaml(path, "Experiment")
+    tree.setdefault("name", path.stem)
+    return validate(Experiment, tree, f"Experiment {path}").at(scale), path.parent
+
+
+def run_experiment(
+    experiment: Experiment, base: Path, folder: Path, told: Callable[[str], None] = lambda line: None
+) -> Result:
+    """Run what is not finished of the grid under ``folder``, and write ``table.md`` and ``result.json`` there."""
+    recipes = {
+        (name, seed): recipe_of(experiment, base, name, seed)
+        for name in experiment.variants
+        for seed in experiment.seeds
+    }
+    found: dict[tuple[str, int], Summary | str] = {}
+    for (name, seed), (recipe, place) in recipes.items():
+        told(f"{name}, seed {seed}")
+        found[name, seed] = one = _run(recipe, place, folder, f"{name}-{seed}")
+        if isinstance(one, str):
+            told(f"{name}, seed {seed} failed: {one}")
+    result = tabulate(experiment, found, {key: _minutes(folder / f"{key[0]}-{key[1]}") for key in found})
+    write_atomic(folder / "result.json", result.model_dump_json(indent=1))
+    write_atomic(folder / "table.md", markdown(result))
+    return result
+
+
+def recipe_of(experiment: Experiment, base: Path, name: str, seed: int) -> tuple[Recipe, Path]:
+    """The recipe of variant ``name`` under ``seed``. All are read before anything runs, so that a typo costs nothing."""
+    beside = base / experiment.recipe
+    path = beside if beside.suffix in (".yaml", ".yml") and beside.exists() else recipe_path(experiment.recipe)
+    chosen = experiment.set | experiment.variants[name].set
+    assignments = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
+    tree = override(read_yaml(path, "Recipe"), [*assignments, f"seed={seed}"])
+    tree["name"] = f"{experiment.name}-{name}-{seed}"
+    return validate(Recipe, tree, f"Variant {name} of {experiment.name}"), path.parent
+
+
+def _run(recipe: Recipe, base: Path, folder: Path, name: str) -> Summary | str:
+    """The run's summary, or in one line why there is none."""
+    try:
+        with RunFolder.open(folder / name, recipe.model_dump(mode="json"), shared=folder / "arrows") as run:
+            try:
+                return distil(recipe, run, base)
+            finally:
+                spent = _minutes(run.path) + sum(s.seconds for s in run.stages if not s.skipped) / 60
+                write_atomic(run.path / "cost.json", json.dumps({"minutes": round(spent, 3)}))
+    except UnderstudyError as error:
+        return str(error)
+    except Exception as error:  # out of memory, a bug: the other variants must still run
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _minutes(run: Path) -> float:
+    cost = run / "cost.json"
+    return float(json.loads(cost.read_text(encoding="utf-8"))["minutes"]) if cost.exists() else 0.0

@@ -1,0 +1,189 @@
+"""A grid runs on tiny parts, shares its arrows, survives a variant that fails, and its table is right by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import yaml
+
+from tests.conftest import write_recipe
+from understudy.errors import RecipeError
+from understudy.evaluate import EvaluateSettings
+from understudy.experiment import Experiment, load_experiment, recipe_of, run_experiment
+from understudy.experiment_table import markdown, tabulate
+from understudy.records import Quality
+from understudy.statistics import holm, sign_flip_test
+from understudy.summary import Summary
+
+SHIPPED = sorted((Path(__file__).parents[1] / "experiments").rglob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_every_experiment_that_ships_loads_at_every_scale(path: Path) -> None:
+    if "variants" not in yaml.safe_load(path.read_text()):
+        return
+    whole, base = load_experiment(path)
+    for scale in (None, *whole.scales):
+        experiment = whole.at(scale)
+        for name in experiment.variants:
+            recipe, _ = recipe_of(experiment, base, name, experiment.seeds[0])
+            assert recipe.seed == experiment.seeds[0]
+
+
+def grid(**changed: Any) -> dict[str, Any]:
+    usual = {
+        "name": "grid",
+        "recipe": "tiny.yaml",
+        "seeds": [1, 2],
+        "baseline": "FT",
+        "set": {"evaluate.best_of": 0, "evaluate.base": False, "learn.copy_share": 0.0, "select": {"kind": "random"}},
+        "variants": {
+            "FT": {"student": "imitation", "set": {"rounds": 0}},
+            "DPO": {},
+            "BRIO": {"set": {"learn.objective": {"kind": "brio"}}},
+        },
+    }
+    return usual | changed
+
+
+@pytest.fixture
+def place(tmp_path: Path, tiny_weights: Path, tiny_critic: Path, corpus_file: Path) -> Path:
+    """A folder with the tiny recipe."""
+    write_recipe(tmp_path, tiny_weights, tiny_critic, corpus_file)
+    return tmp_path
+
+
+def write(place: Path, tree: dict[str, Any]) -> Path:
+    path = place / "grid.yaml"
+    path.write_text(yaml.safe_dump(tree, sort_keys=False))
+    return path
+
+
+def test_a_grid_runs_and_shares_what_its_variants_have_in_common(place: Path) -> None:
+    experiment, base = load_experiment(write(place, grid()))
+    result = run_experiment(experiment, base, place / "out")
+    assert [(r.variant, r.runs, r.failed) for r in result.rows] == [("FT", 2, {}), ("DPO", 2, {}), ("BRIO", 2, {})]
+    imitated = list((place / "out" / "arrows").glob("imitate-*"))
+    assert len(imitated) == 2  # one a seed, for three variants
+    assert len(list((place / "out" / "arrows").glob("learn-1-*"))) == 4
+    assert result.rows[0].p is None
+    assert all(r.p is not None and r.difference is not None and r.minutes > 0 for r in result.rows[1:])
+    assert json.loads((place / "out" / "result.json").read_text())["baseline"] == "FT"
+    assert (place / "out" / "table.md").read_text() == markdown(result)
+    again = run_experiment(experiment, base, place / "out")
+    assert again == result
+
+
+def test_a_variant_that_fails_stops_no_other_and_goes_on_when_mended(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import understudy.experiment as module
+
+    experiment, base = load_experiment(write(place, grid(seeds=[1])))
+    distil = module.distil
+
+    def crash(recipe: Any, *rest: Any) -> Any:
+        if "DPO" in recipe.name:
+            raise MemoryError("no room\nat all")
+        return distil(recipe, *rest)
+
+    monkeypatch.setattr(module, "distil", crash)
+    result = run_experiment(experiment, base, place / "out")
+    assert [r.runs for r in result.rows] == [1, 0, 1]
+    assert result.rows[1].failed == {1: "MemoryError: no room at all"}
+    assert "- DPO, seed 1: MemoryError: no room at all" in markdown(result)
+    monkeypatch.undo()
+    assert [r.runs for r in run_experiment(experiment, base, place / "out").rows] == [1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"baseline": "SFT"}, "'SFT' is no variant; variants are FT, DPO, BRIO"),
+        ({"varaints": {}}, "the nearest valid one is 'variants'"),
+        ({"paper": {"GRPO": 1}}, "'GRPO' is no variant"),
+        ({"seeds": []}, "seeds"),
+    ],
+)
+def test_mistakes_are_named(place: Path, changed: dict[str, Any], words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        load_experiment(write(place, grid(**changed)))
+
+
+def test_a_typo_in_any_variant_costs_no_run(place: Path) -> None:
+    tree = grid()
+    tree["variants"]["BRIO"] = {"set": {"learn.objectiv": {"kind": "brio"}}}
+    experiment, base = load_experiment(write(place, tree))
+    with pytest.raises(RecipeError, match=r"Variant BRIO of grid: unknown key 'learn.objectiv'"):
+        run_experiment(experiment, base, place / "out")
+    assert not (place / "out").exists()
+
+
+def test_scales_replace_recipe_and_seeds_and_add_settings(place: Path) -> None:
+    tree = grid(scales={"small": {"seeds": [7], "set": {"feedback": 3}, "variants": {"BRIO": {"rounds": 2}}}})
+    path = write(place, tree)
+    experiment, base = load_experiment(path, "small")
+    assert (experiment.name, experiment.seeds) == ("grid-small", (7,))
+    recipes = {name: recipe_of(experiment, base, name, 7)[0] for name in experiment.variants}
+    assert [(r.rounds, r.feedback) for r in recipes.values()] == [(0, 3), (1, 3), (2, 3)]
+    with pytest.raises(RecipeError, match=r"no scale 'tiny'. It has: small"):
+        load_experiment(path, "tiny")
+
+
+# --- the table, by hand ----------------------------------------------------------------------------------------------
+
+
+def summary(scores: dict[str, float | None], student: str = "feedback") -> Summary:
+    quality = Quality(
+        system=student,
+        split="test",
+        n=4,
+        copy_rate=0.25,
+        empty=0,
+        truncated=0,
+        words=9,
+        length_ratio=1.5,
+        distinct_2=0.5,
+    )
+    recipe = {"evaluate": EvaluateSettings(tie=0.05).model_dump()}
+    return cast(Summary, SimpleNamespace(scores={f"{student}>teacher@test": scores}, quality=[quality], recipe=recipe))
+
+
+def test_the_tables_numbers() -> None:
+    experiment = Experiment.model_validate(grid(paper={"FT": 28}))
+    found = {
+        ("FT", 1): summary({"a": 0.2, "b": 0.6, "c": 0.3, "d": 0.1}, "imitation"),
+        ("FT", 2): summary({"a": 0.4, "b": 0.46, "c": 0.3, "d": None}, "imitation"),
+        ("DPO", 1): summary({"a": 0.9, "b": 0.8, "c": 0.7, "d": 0.6}),
+        ("DPO", 2): summary({"a": 0.7, "b": 0.8, "c": 0.7, "d": 0.4}),
+        ("BRIO", 1): summary({"a": 0.3, "b": 0.5, "c": 0.3, "d": 0.9}),
+        ("BRIO", 2): "broken",
+    }
+    result = tabulate(experiment, found, dict.fromkeys(found, 1.5))
+    ft, dpo, brio = result.rows
+    assert ft.rates == {1: 1 / 4, 2: 1 / 3}
+    assert ft.rate == pytest.approx((1 / 4 + 1 / 3) / 2)
+    assert (ft.paper, ft.minutes, ft.n, ft.difference) == (28, 3.0, 4, None)
+    assert dpo.rates == {1: 1.0, 2: 0.75}
+    # t interval of two seeds: 0.875 +- 12.706 * 0.1768 / sqrt 2, cut at 0 and 1
+    assert (dpo.seeds_low, dpo.seeds_high) == (0.0, 1.0)
+    mine, theirs = [0.8, 0.8, 0.7, 0.5], [0.3, 0.53, 0.3, 0.1]
+    assert dpo.difference == pytest.approx(sum(mine) / 4 - sum(theirs) / 4)
+    assert dpo.difference_low is not None
+    assert dpo.difference_low > 0
+    assert (brio.runs, brio.failed, brio.seeds_low) == (1, {2: "broken"}, None)
+    raw = [sign_flip_test(mine, theirs), sign_flip_test([0.3, 0.5, 0.3, 0.9], theirs)]
+    assert [dpo.p, brio.p] == pytest.approx(list(holm(raw)))
+    assert (dpo.length_ratio, dpo.copy_rate, dpo.distinct_2) == (1.5, 0.25, 0.5)
+
+
+def test_a_grid_of_failures_is_still_a_table() -> None:
+    experiment = Experiment.model_validate(grid())
+    keys = [(name, seed) for name in experiment.variants for seed in experiment.seeds]
+    result = tabulate(experiment, dict.fromkeys(keys, "no disk"), dict.fromkeys(keys, 0.0))
+    assert markdown(result).count("no disk") == 6
+    assert all(row.rate is None for row in result.rows)
