@@ -63,6 +63,8 @@ def _helped(s: Summary) -> list[str]:
     gain = next((d for d in s.differences if d.candidate == "feedback"), None)
     if gain is None or gain.mean is None or gain.low is None or gain.high is None:
         return []
+    if gain.n < FEW:
+        return [f"With {gain.n} inputs nothing can be said about whether feedback helped."]
     helped = (
         "Feedback helped" if gain.low > 0 else "Feedback hurt" if gain.high < 0 else "Whether feedback helped is open"
     )
