@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Literal
@@ -28,14 +28,16 @@ from understudy.resources import resolve
 from understudy.settings import Settings
 from understudy.statistics import wilson
 from understudy.store import file_sha256
-from understudy.text import word_count
+from understudy.text import normalise, word_count
 
 
 class CriticTraining(Settings):
     """How a distilled critic is trained.
 
     The loss is Bradley-Terry on pairs plus ``grade_weight`` times an ordinal loss on grades. ``unjudged_weight``: pairs
-    whose grades differ but that were never judged side by side. ``free_share``/``free_weight``: see ``FreeComparisons``.
+    whose grades differ but that were never judged side by side. ``free_share``, ``free_weight`` and
+    ``teacher_weight``: see ``FreeComparisons``. ``start``: a trained critic whose adapters, head and feature weights to
+    go on from.
     ``features``: mix plain features in. ``calibration_share`` of the literals is kept out of the fit to set mix and
     cut points on. ``batch`` literals a step.
     """
@@ -53,6 +55,8 @@ class CriticTraining(Settings):
     unjudged_weight: float = Field(0.5, ge=0)
     free_share: float = Field(0.4, ge=0, le=1)
     free_weight: float = Field(0.2, ge=0)
+    teacher_weight: float = Field(0.5, ge=0)
+    start: str | None = None
     features: bool = True
     calibration_share: float = Field(0.12, gt=0, lt=0.5)
     seed: int = Field(0, ge=0)
@@ -66,7 +70,8 @@ def train_critic(settings: CriticTraining, base: Path | None = None) -> RewardCr
     path = resolve(settings.verdicts, "Verdicts", base)
     verdicts = read_verdicts(path)
     critic = fit_critic([row for row in verdicts if row.split == "train"], settings, file_sha256(path)[:16], base)
-    critic.card = _with_figures(critic, [row for row in verdicts if row.split == "heldout"])
+    answers = settings.teacher.open(base).answers if settings.teacher is not None else {}
+    critic.card = _with_figures(critic, [row for row in verdicts if row.split == "heldout"], answers)
     return critic
 
 
@@ -76,14 +81,21 @@ def fit_critic(
     """A critic fitted and calibrated on ``verdicts``, not yet measured."""
     fit, calibration = _parted(grouped(verdicts, settings.unjudged_weight), settings)
     free = None
-    if settings.teacher is not None and settings.free_share:
-        free = FreeComparisons(settings.teacher.open(base).answers, settings.free_share, settings.free_weight)
+    if settings.teacher is not None:
+        answers = settings.teacher.open(base).answers
+        free = FreeComparisons(answers, settings.free_share, settings.free_weight, settings.teacher_weight)
     torch.manual_seed(settings.seed)
-    model = RewardModel(settings.architecture)
+    begun = RewardCritic.load(resolve(settings.start, "Critic", base)) if settings.start else None
+    model = begun.model if begun else RewardModel(settings.architecture)
     _fit(model, fit, free, settings)
+    with torch.no_grad():  # what ships is bf16: measure what ships
+        for parameter in model.trained().values():
+            parameter.copy_(parameter.to(torch.bfloat16))
     critic = RewardCritic(
         model, RewardCard(architecture=settings.architecture, data_hash=data_hash), f"reward:{data_hash[:8]}"
     )
+    if begun:
+        critic.card = critic.card.model_copy(update={"features": begun.card.features})
     critic.card = calibrated(critic, fit, calibration, free, settings)
     return critic
 
@@ -115,13 +127,13 @@ def calibrated(
     settings: CriticTraining,
 ) -> RewardCard:
     """The card with feature weights (fitted on ``fit``), and mix, slope and cut points (on ``calibration``)."""
-    features = None
-    if settings.features:
-        rng = random.Random(settings.seed + 1)
+    rng = random.Random(settings.seed + 1)
+    features = critic.card.features
+    if settings.features and features is None:
         literals, texts, pairs, _ = _flat([free.extend(g, rng) if free else g for g in fit])
         features = fit_features(critic.read_features(literals, texts), pairs)
     card = critic.card.model_copy(update={"features": features})
-    literals, texts, pairs, graded = _flat(calibration)
+    literals, texts, pairs, graded = _flat([free.extend(g, rng) if free else g for g in calibration])
     head = np.array(critic.head_scores(literals, texts))
     plain = features.score(critic.read_features(literals, texts)) if features else np.zeros(len(texts))
     x = np.stack([head, plain], 1)
@@ -168,8 +180,10 @@ def _flat(groups: Sequence[Group]) -> Flat:
     return literals, texts, pairs, graded
 
 
-def _with_figures(critic: RewardCritic, heldout: Sequence[VerdictRow]) -> RewardCard:
-    figures = measure(critic, heldout)
+def _with_figures(
+    critic: RewardCritic, heldout: Sequence[VerdictRow], teacher: Mapping[str, Sequence[str]]
+) -> RewardCard:
+    figures = measure(critic, heldout, teacher)
     n = int(figures["n"])
     low, high = wilson(round(figures["agreement"] * n), n)
     found = {
@@ -232,12 +246,15 @@ def group_loss(model: RewardModel, groups: Sequence[Group], grade_weight: float)
     return total / len(groups)
 
 
-def measure(critic: RewardCritic, rows: Sequence[VerdictRow]) -> dict[str, float]:
+def measure(
+    critic: RewardCritic, rows: Sequence[VerdictRow], teacher: Mapping[str, Sequence[str]] | None = None
+) -> dict[str, float]:
     """Figures of ``critic`` on verdicts with a winner (ties left out), each a share unless said otherwise.
 
     ``agreement`` of ``n``; ``agreement_clear`` where the verdict's strength is at least 2; ``agreement_graded`` where
     the grades differ; ``length_bias``: the verdict prefers the shorter and the critic the longer; ``ece``: expected
-    calibration error; ``grade_exact``: broken / plain / funny as the verdict says, over attempts.
+    calibration error; ``grade_exact``: broken / plain / funny as the verdict says, over attempts;
+    ``teacher_preferred``: a paraphrase of ``teacher`` (by literal) over each attempt graded 0 or 1.
     """
     decided = [row for row in rows if row.verdict != "tie"]
     scores = critic.scores([r.literal for r in decided for _ in "ab"], [t for r in decided for t in (r.a, r.b)])
@@ -265,7 +282,28 @@ def measure(critic: RewardCritic, rows: Sequence[VerdictRow]) -> dict[str, float
         "ece": _ece([sigmoid(s) for s in signed]),
         "grade_exact": _grade_exact(critic, rows),
     }
+    if teacher:
+        figures |= _teacher_preferred(critic, rows, teacher)
     return {name: round(value, 4) for name, value in figures.items()}
+
+
+def _teacher_preferred(
+    critic: RewardCritic, rows: Sequence[VerdictRow], teacher: Mapping[str, Sequence[str]]
+) -> dict[str, float]:
+    known = {normalise(literal).casefold(): texts for literal, texts in teacher.items()}
+    attempts = [
+        (row.literal, text)
+        for row in rows
+        for text, grade in ((row.a, row.quality_a), (row.b, row.quality_b))
+        if grade is not None and grade <= 1 and normalise(row.literal).casefold() in known
+    ]
+    attempts = list(dict.fromkeys(attempts))
+    literals = [literal for literal, _ in attempts]
+    own = critic.scores(literals, [text for _, text in attempts])
+    taught = {x: known[normalise(x).casefold()][0] for x in dict.fromkeys(literals)}
+    best = dict(zip(taught, critic.scores(list(taught), list(taught.values())), strict=True))
+    preferred = [best[literal] > score for literal, score in zip(literals, own, strict=True)]
+    return {"teacher_preferred": fmean(preferred) if preferred else 0.0, "n_teacher": float(len(preferred))}
 
 
 def component_figures(critic: RewardCritic, rows: Sequence[VerdictRow]) -> dict[str, tuple[float, float, float]]:

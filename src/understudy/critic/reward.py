@@ -172,6 +172,7 @@ class RewardCritic:
         self.card = card
         self.name = name
         self._reader: FeatureReader | None = None
+        self._known: dict[tuple[str, str], float] = {}
 
     @classmethod
     def load(cls, folder: Path) -> RewardCritic:
@@ -203,7 +204,15 @@ class RewardCritic:
         )
 
     def scores(self, literals: Sequence[str], texts: Sequence[str]) -> list[float]:
-        """One score a text, in calibrated nats of preference."""
+        """One score a text, in calibrated nats of preference; what was read once is not read again."""
+        asked = list(zip(literals, texts, strict=True))
+        new = list(dict.fromkeys(pair for pair in asked if pair not in self._known))
+        if new:
+            found = self._fresh([literal for literal, _ in new], [text for _, text in new])
+            self._known |= dict(zip(new, found, strict=True))
+        return [self._known[pair] for pair in asked]
+
+    def _fresh(self, literals: Sequence[str], texts: Sequence[str]) -> list[float]:
         mix = self.card.calibration.mix
         head = self.head_scores(literals, texts)
         if self.card.features is None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -102,29 +102,35 @@ def grouped(verdicts: Sequence[VerdictRow], unjudged_weight: float) -> list[Grou
 
 class FreeComparisons:
     """Comparisons that cost no call: the teacher beats attempts, attempts that are true beat copies, spoilt and stray
-    texts. They are drawn anew each epoch for a ``share`` of the literals and weigh ``weight``."""
+    texts. The losers are drawn anew each epoch for a ``share`` of the literals and weigh ``weight``; one of the teacher's
+    texts joins every literal and weighs ``teacher_weight``: without it a critic that only ever saw small students'
+    attempts takes a wit it does not know for nonsense."""
 
-    def __init__(self, teacher: Mapping[str, Sequence[str]], share: float, weight: float) -> None:
+    def __init__(
+        self, teacher: Mapping[str, Sequence[str]], share: float, weight: float, teacher_weight: float = 0.5
+    ) -> None:
         """``teacher``: paraphrases by literal."""
-        self.teacher = {normalise(literal): list(texts) for literal, texts in teacher.items()}
+        self.teacher_weight = teacher_weight
+        self.teacher = {_key(literal): list(texts) for literal, texts in teacher.items()}
         self.share, self.weight = share, weight
         self.vocabulary = [word for texts in self.teacher.values() for text in texts for word in text.split()]
 
     def extend(self, group: Group, rng: random.Random) -> Group:
         """A copy of ``group`` with free texts and comparisons, or the group itself."""
-        own = self.teacher.get(group.literal)
-        if not own or rng.random() >= self.share:
+        own = self.teacher.get(_key(group.literal))
+        if not own:
             return group
         extended = Group(group.literal, [*group.texts], [*group.origins], [*group.pairs], [*group.graded])
-        if rng.random() < 0.5:
+        if self.teacher_weight:
             self._teacher_wins(extended, rng.choice(own))
-        self._loser(extended, *self._bad(group.literal, own, rng))
+        if rng.random() < self.share:
+            self._loser(extended, *self._bad(group.literal, own, rng))
         return extended
 
     def _teacher_wins(self, group: Group, text: str) -> None:
         best = group.add(text, "teacher")
-        group.pairs += [(best, i, 1.0, self.weight) for i, o in enumerate(group.origins) if o == "attempt"]
-        group.graded.append((best, 3.0, self.weight))
+        group.pairs += [(best, i, 1.0, self.teacher_weight) for i, o in enumerate(group.origins) if o == "attempt"]
+        group.graded.append((best, 3.0, self.teacher_weight))
 
     def _loser(self, group: Group, text: str, origin: Origin) -> None:
         good = {i for i, grade, _ in group.graded if grade >= 1 and not is_copy(group.texts[i], group.literal)}
@@ -141,7 +147,7 @@ class FreeComparisons:
             return self._near_copy(literal, rng), "copy"
         if kind < 0.85:
             return self._spoil(rng.choice(own), rng), "spoilt"
-        others = [other for other in self.teacher if other != literal]
+        others = [other for other in self.teacher if other != _key(literal)]
         return rng.choice(self.teacher[rng.choice(others)]), "stray"
 
     def _near_copy(self, literal: str, rng: random.Random) -> str:
@@ -163,12 +169,5 @@ class FreeComparisons:
         return " ".join(tokens)
 
 
-def facts(rows: Sequence[VerdictRow]) -> dict[str, Any]:
-    """How many verdicts and literals stand on each side."""
-    return {
-        split: {
-            "verdicts": sum(r.split == split for r in rows),
-            "literals": len({r.literal for r in rows if r.split == split}),
-        }
-        for split in ("train", "heldout")
-    }
+def _key(literal: str) -> str:
+    return normalise(literal).casefold()
