@@ -316,6 +316,12 @@ def _warnings(evaluation: Evaluation) -> list[str]:
     found = ["The critic that trained the student is the only judge here: an outside judge is needed for a claim."]
     by_name = {(q.system, q.split): q for q in evaluation.quality}
     for (name, split), q in by_name.items():
+        taught = by_name.get(("teacher", split))
+        if name == "imitation" and taught is not None and (taught.broken or 0) > (q.broken or 0):
+            found.append(
+                f"The critic calls the teacher broken more often than the student on {split} ({taught.broken:.0%} against "
+                f"{q.broken:.0%}): it does not know such texts, and win rates against the teacher mean nothing."
+            )
         base = by_name.get(("imitation", split))
         if base is None or not base.words or name in ("imitation", "teacher", "base"):
             continue

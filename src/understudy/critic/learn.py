@@ -36,7 +36,7 @@ class CriticTraining(Settings):
 
     The loss is Bradley-Terry on pairs plus ``grade_weight`` times an ordinal loss on grades. ``unjudged_weight``: pairs
     whose grades differ but that were never judged side by side. ``free_share``, ``free_weight`` and
-    ``teacher_weight``: see ``FreeComparisons``. ``start``: a trained critic whose adapters, head and feature weights to
+    ``teacher_weight``: see ``FreeComparisons``, off by default (docs/critic.md says why). ``start``: a trained critic whose adapters, head and feature weights to
     go on from.
     ``features``: mix plain features in. ``calibration_share`` of the literals is kept out of the fit to set mix and
     cut points on. ``batch`` literals a step.
@@ -53,9 +53,9 @@ class CriticTraining(Settings):
     clip: float = Field(1.0, gt=0)
     grade_weight: float = Field(1.5, ge=0)
     unjudged_weight: float = Field(0.5, ge=0)
-    free_share: float = Field(0.4, ge=0, le=1)
+    free_share: float = Field(0.0, ge=0, le=1)
     free_weight: float = Field(0.2, ge=0)
-    teacher_weight: float = Field(0.5, ge=0)
+    teacher_weight: float = Field(0.0, ge=0)
     start: str | None = None
     features: bool = True
     calibration_share: float = Field(0.12, gt=0, lt=0.5)
@@ -81,7 +81,7 @@ def fit_critic(
     """A critic fitted and calibrated on ``verdicts``, not yet measured."""
     fit, calibration = _parted(grouped(verdicts, settings.unjudged_weight), settings)
     free = None
-    if settings.teacher is not None:
+    if settings.teacher is not None and (settings.free_share or settings.teacher_weight):
         answers = settings.teacher.open(base).answers
         free = FreeComparisons(answers, settings.free_share, settings.free_weight, settings.teacher_weight)
     torch.manual_seed(settings.seed)
