@@ -181,13 +181,16 @@ class _Loop:
             group["lr"] = lr
         indices = self._rows_of_step()
         world, mine = self.accelerator.num_processes, self.accelerator.process_index
-        parts = _split(indices[mine::world] or indices[:1], self.settings.micro_batch)
+        parts = _split(indices[mine::world], self.settings.micro_batch)
+        most = math.ceil(math.ceil(len(indices) / world) / self.settings.micro_batch)
+        idle = most - len(parts)  # every process makes as many passes, or one would wait for a partner for ever
+        parts += [indices[:1]] * idle
         loss = 0.0
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.module):
                 batch = self.student.collate([self.rows[i] for i in part])
-                value = self._loss(batch, part, idle=not indices[mine::world])
+                value = self._loss(batch, part, idle=number >= most - idle)
                 # Gradients are averaged over processes, so each process's share is scaled up by their number.
                 self.accelerator.backward(value.sum() * (world / len(indices)))
                 loss += float(value.detach().sum())
