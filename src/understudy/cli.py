@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from understudy import __version__, cli_evidence, cli_experiment
+from understudy import __version__, cli_data, cli_evidence, cli_experiment
 from understudy.errors import DataError, RecipeError, RunError, UnderstudyError
 from understudy.progress import console
 
@@ -226,6 +226,7 @@ def export(
 
 cli_evidence.register(app)
 cli_experiment.register(app)
+cli_data.register(app)
 
 
 def main() -> None:
