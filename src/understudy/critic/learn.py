@@ -36,7 +36,8 @@ class CriticTraining(Settings):
 
     The loss is Bradley-Terry on pairs plus ``grade_weight`` times an ordinal loss on grades. ``unjudged_weight``: pairs
     whose grades differ but that were never judged side by side. ``free_share``, ``free_weight`` and
-    ``teacher_weight``: see ``FreeComparisons``, off by default (docs/critic.md says why). ``start``: a trained critic whose adapters, head and feature weights to
+    ``teacher_weight``: see ``FreeComparisons``, off by default (docs/critic.md says why).
+    ``start``: a trained critic whose adapters, head and feature weights to
     go on from.
     ``features``: mix plain features in. ``calibration_share`` of the literals is kept out of the fit to set mix and
     cut points on. ``batch`` literals a step.
