@@ -178,7 +178,8 @@ def test_free_comparisons_always_favour_the_sound_text(seed: int) -> None:
     rank = {"teacher": 2, "attempt": 1, "copy": 0, "spoilt": 0, "stray": 0}
     for i, j, target, weight in extended.pairs:
         assert target == 1.0
-        assert 0 < weight <= 0.2 * 1.5 + 1e-9
+        against_attempt = extended.origins[j] == "attempt"
+        assert weight == 0.5 if against_attempt else weight in (0.2, pytest.approx(0.3))
         assert rank[extended.origins[i]] > rank[extended.origins[j]]
 
 

@@ -90,7 +90,8 @@ def fit_features(
     features: Matrix, pairs: Sequence[tuple[int, int, float, float]], ridge: float = 10.0
 ) -> FeatureWeights:
     """Ridge Bradley-Terry fit; ``pairs`` are (i, j, P(i beats j), weight) over rows of ``features``."""
-    mean, std = features.mean(0), features.std(0) + 1e-9
+    mean, std = features.mean(0), features.std(0)
+    std = np.where(std > 1e-4, std, 1.0)  # a feature that never varies says nothing
     i, j, target, weight = (np.array(column) for column in zip(*pairs, strict=True))
     z = (features - mean) / std
     w = fit_logistic(z[i.astype(int)] - z[j.astype(int)], target, weight, ridge)

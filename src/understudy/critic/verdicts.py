@@ -124,7 +124,9 @@ class FreeComparisons:
         if self.teacher_weight:
             self._teacher_wins(extended, rng.choice(own))
         if rng.random() < self.share:
-            self._loser(extended, *self._bad(group.literal, own, rng))
+            text, origin = self._bad(group.literal, own, rng)
+            if text not in own and text not in extended.texts:  # what could not be spoilt is no loser
+                self._loser(extended, text, origin)
         return extended
 
     def _teacher_wins(self, group: Group, text: str) -> None:
