@@ -164,7 +164,7 @@ class CausalStudent:
             eos_token_id=self.tokenizer.eos_token_id,
             pad_token_id=self.tokenizer.eos_token_id,
             do_sample=drawn,
-            top_k=0,
+            **({"top_k": 0} if drawn else {}),
         )
         with torch.inference_mode(), quiet():
             torch.manual_seed(sampling.seed)

@@ -184,7 +184,7 @@ class Seq2SeqStudent:
             pad_token_id=self._pad,
             decoder_start_token_id=self.opening[0],
             do_sample=drawn,
-            top_k=0,
+            **({"top_k": 0} if drawn else {}),
         )
         with torch.inference_mode(), quiet():
             torch.manual_seed(sampling.seed)
