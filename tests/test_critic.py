@@ -222,6 +222,11 @@ def test_training_from_a_file_to_a_saved_critic_with_figures(tiny_weights: Path,
     parts = component_figures(trained, rows)
     assert parts["whole"][0] == pytest.approx(measure(trained, rows)["agreement"], abs=1e-3)
     assert {"head", "features", "recall"} <= parts.keys()
+    told = [row.model_copy(update={"author_a": "teacher"}) if i % 2 else row for i, row in enumerate(rows)]
+    split = measure(trained, told)
+    assert (split["n"], split["n_teacher_judged"]) == (3, 3)
+    right = split["agreement"] * 3 + split["agreement_teacher"] * 3
+    assert right == pytest.approx(6 * measure(trained, rows)["agreement"], abs=1e-2)
 
 
 def test_grouping_weighs_by_strength_and_finds_unjudged_pairs(tmp_path: Path) -> None:
@@ -237,6 +242,11 @@ def test_grouping_weighs_by_strength_and_finds_unjudged_pairs(tmp_path: Path) ->
     (group,) = grouped(train, unjudged_weight=0.5)
     assert group.pairs == [(0, 1, 1.0, 1.4), (1, 2, 0.5, 0.6), (0, 2, 1.0, 0.5)]
     assert group.graded == [(0, 2.0, 1.0), (1, 1.0, 1.0), (2, 0.0, 1.0)]
+    by_teacher = [train[0].model_copy(update={"author_a": "teacher"}), train[1]]
+    (group,) = grouped(by_teacher, unjudged_weight=0.5, teacher_share=0.5)
+    assert group.origins == ["teacher", "attempt", "attempt"]
+    assert group.pairs == [(0, 1, 1.0, 0.7), (1, 2, 0.5, 0.6), (0, 2, 1.0, 0.25)]
+    assert group.graded == [(0, 2.0, 0.5), (1, 1.0, 1.0), (2, 0.0, 1.0)]
 
 
 def test_bad_verdict_files(tmp_path: Path) -> None:

@@ -35,12 +35,12 @@ class CriticTraining(Settings):
     """How a distilled critic is trained.
 
     The loss is Bradley-Terry on pairs plus ``grade_weight`` times an ordinal loss on grades. ``unjudged_weight``: pairs
-    whose grades differ but that were never judged side by side. ``free_share``, ``free_weight`` and
-    ``teacher_weight``: see ``FreeComparisons``, off by default (docs/critic.md says why).
-    ``start``: a trained critic whose adapters, head and feature weights to
-    go on from.
-    ``features``: mix plain features in. ``calibration_share`` of the literals is kept out of the fit to set mix and
-    cut points on. ``batch`` literals a step.
+    whose grades differ but that were never judged side by side. ``teacher_share``: what a verdict on a text of the
+    teacher weighs beside one on two attempts. ``free_share``, ``free_weight`` and ``teacher_weight``: see
+    ``FreeComparisons``, off by default (docs/critic.md says why). ``start``: a trained critic whose adapters, head and
+    feature weights to go on from. ``features``: mix plain features in, fitted on ``feature_literals`` of the literals
+    at most. ``calibration_share`` of the literals is kept out of the fit to set mix and cut points on. ``batch``
+    literals a step.
     """
 
     verdicts: str = "bundled:verdicts.jsonl"
@@ -54,11 +54,13 @@ class CriticTraining(Settings):
     clip: float = Field(1.0, gt=0)
     grade_weight: float = Field(1.5, ge=0)
     unjudged_weight: float = Field(0.5, ge=0)
+    teacher_share: float = Field(0.3, ge=0, le=1)
     free_share: float = Field(0.0, ge=0, le=1)
     free_weight: float = Field(0.2, ge=0)
     teacher_weight: float = Field(0.0, ge=0)
     start: str | None = None
     features: bool = True
+    feature_literals: int = Field(500, ge=1)
     calibration_share: float = Field(0.12, gt=0, lt=0.5)
     seed: int = Field(0, ge=0)
 
@@ -80,7 +82,7 @@ def fit_critic(
     verdicts: Sequence[VerdictRow], settings: CriticTraining, data_hash: str, base: Path | None = None
 ) -> RewardCritic:
     """A critic fitted and calibrated on ``verdicts``, not yet measured."""
-    fit, calibration = _parted(grouped(verdicts, settings.unjudged_weight), settings)
+    fit, calibration = _parted(grouped(verdicts, settings.unjudged_weight, settings.teacher_share), settings)
     free = None
     if settings.teacher is not None and (settings.free_share or settings.teacher_weight):
         answers = settings.teacher.open(base).answers
@@ -131,7 +133,8 @@ def calibrated(
     rng = random.Random(settings.seed + 1)
     features = critic.card.features
     if settings.features and features is None:
-        literals, texts, pairs, _ = _flat([free.extend(g, rng) if free else g for g in fit])
+        few = fit[: settings.feature_literals]  # a dozen weights need no more, and reading is slow
+        literals, texts, pairs, _ = _flat([free.extend(g, rng) if free else g for g in few])
         features = fit_features(critic.read_features(literals, texts), pairs)
     card = critic.card.model_copy(update={"features": features})
     literals, texts, pairs, graded = _flat([free.extend(g, rng) if free else g for g in calibration])
@@ -252,15 +255,15 @@ def measure(
 ) -> dict[str, float]:
     """Figures of ``critic`` on verdicts with a winner (ties left out), each a share unless said otherwise.
 
+    All but ``agreement_teacher`` (a teacher's text against an attempt) are of pairs of two attempts.
     ``agreement`` of ``n``; ``agreement_clear`` where the verdict's strength is at least 2; ``agreement_graded`` where
     the grades differ; ``length_bias``: the verdict prefers the shorter and the critic the longer; ``ece``: expected
     calibration error; ``grade_exact``: broken / plain / funny as the verdict says, over attempts;
     ``teacher_preferred``: a paraphrase of ``teacher`` (by literal) over each attempt graded 0 or 1.
     """
-    decided = [row for row in rows if row.verdict != "tie"]
-    scores = critic.scores([r.literal for r in decided for _ in "ab"], [t for r in decided for t in (r.a, r.b)])
-    margins = [scores[2 * i] - scores[2 * i + 1] for i in range(len(decided))]
-    signed = [m if row.verdict == "a" else -m for m, row in zip(margins, decided, strict=True)]
+    decided = [row for row in rows if row.verdict != "tie" and not row.with_teacher]
+    against = [row for row in rows if row.verdict != "tie" and row.with_teacher]
+    margins, signed = _margins(critic, decided)
     right = [s > 0 for s in signed]
     longer = [_prefers_shorter(row) and not ok for row, ok in zip(decided, right, strict=True)]
     clear = [ok for ok, row in zip(right, decided, strict=True) if row.strength >= 2]
@@ -283,9 +286,21 @@ def measure(
         "ece": _ece([sigmoid(s) for s in signed]),
         "grade_exact": _grade_exact(critic, rows),
     }
+    if against:
+        figures |= {
+            "n_teacher_judged": float(len(against)),
+            "agreement_teacher": fmean(s > 0 for s in _margins(critic, against)[1]),
+        }
     if teacher:
         figures |= _teacher_preferred(critic, rows, teacher)
     return {name: round(value, 4) for name, value in figures.items()}
+
+
+def _margins(critic: RewardCritic, rows: Sequence[VerdictRow]) -> tuple[list[float], list[float]]:
+    """Score of a less that of b, and the same with the sign turned so that above 0 means that critic and verdict agree."""
+    scores = critic.scores([r.literal for r in rows for _ in "ab"], [t for r in rows for t in (r.a, r.b)])
+    margins = [a - b for a, b in zip(scores[0::2], scores[1::2], strict=True)]
+    return margins, [m if row.verdict == "a" else -m for m, row in zip(margins, rows, strict=True)]
 
 
 def _teacher_preferred(
@@ -295,8 +310,8 @@ def _teacher_preferred(
     attempts = [
         (row.literal, text)
         for row in rows
-        for text, grade in ((row.a, row.quality_a), (row.b, row.quality_b))
-        if grade is not None and grade <= 1 and normalise(row.literal).casefold() in known
+        for text, grade, author in ((row.a, row.quality_a, row.author_a), (row.b, row.quality_b, row.author_b))
+        if author != "teacher" and grade is not None and grade <= 1 and normalise(row.literal).casefold() in known
     ]
     attempts = list(dict.fromkeys(attempts))
     literals = [literal for literal, _ in attempts]
@@ -312,7 +327,7 @@ def component_figures(critic: RewardCritic, rows: Sequence[VerdictRow]) -> dict[
 
     Parts: the learned ``head``, all plain ``features`` together, and single features by name.
     """
-    decided = [row for row in rows if row.verdict != "tie"]
+    decided = [row for row in rows if row.verdict != "tie" and not row.with_teacher]
     literals = [row.literal for row in decided for _ in "ab"]
     texts = [text for row in decided for text in (row.a, row.b)]
     plain = critic.read_features(literals, texts)
@@ -349,8 +364,8 @@ def _ece(winner: Sequence[float], bins: int = 10) -> float:
 def _grade_exact(critic: RewardCritic, rows: Sequence[VerdictRow]) -> float:
     truth: dict[tuple[str, str], list[int]] = {}
     for row in rows:
-        for text, grade in ((row.a, row.quality_a), (row.b, row.quality_b)):
-            if grade is not None:
+        for text, grade, author in ((row.a, row.quality_a, row.author_a), (row.b, row.quality_b, row.author_b)):
+            if grade is not None and author != "teacher":
                 truth.setdefault((row.literal, text), []).append(grade)
     if not truth:
         return 0.0

@@ -21,7 +21,10 @@ _TARGET = {"a": 1.0, "b": 0.0, "tie": 0.5}
 
 
 class VerdictRow(BaseModel):
-    """One verdict of a file: which of two attempts is better, how clearly (1-3), and their absolute grades (0-3)."""
+    """One verdict of a file: which of two texts is better, how clearly (1-3), and their absolute grades (0-3).
+
+    ``author_a`` and ``author_b`` say who wrote them where that is known: ``teacher``, or a student's name.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -32,7 +35,14 @@ class VerdictRow(BaseModel):
     strength: int = Field(2, ge=1, le=3)
     quality_a: int | None = Field(None, ge=0, le=3)
     quality_b: int | None = Field(None, ge=0, le=3)
+    author_a: str = ""
+    author_b: str = ""
     split: Literal["train", "heldout"] = "train"
+
+    @property
+    def with_teacher(self) -> bool:
+        """Whether one of the two texts is the teacher's."""
+        return "teacher" in (self.author_a, self.author_b)
 
 
 def read_verdicts(path: Path) -> list[VerdictRow]:
@@ -76,28 +86,36 @@ class Group:
         return len(self.texts) - 1
 
 
-def grouped(verdicts: Sequence[VerdictRow], unjudged_weight: float) -> list[Group]:
+def grouped(verdicts: Sequence[VerdictRow], unjudged_weight: float, teacher_share: float = 1.0) -> list[Group]:
     """One group a literal: judged pairs weighted by strength, pairs a whole grade apart by ``unjudged_weight``, and
-    the mean grade of every attempt."""
+    the mean grade of every text. Whatever concerns a text of the teacher weighs ``teacher_share`` of that: such pairs
+    are easy and many, and would drown the hard ones."""
     groups: dict[str, Group] = {}
     grades: dict[tuple[str, int], list[int]] = {}
     for row in verdicts:
         group = groups.setdefault(normalise(row.literal), Group(normalise(row.literal)))
-        i, j = group.add(row.a, "attempt"), group.add(row.b, "attempt")
-        group.pairs.append((i, j, _TARGET[row.verdict], STRENGTH_WEIGHT[row.strength]))
+        i, j = group.add(row.a, _origin(row.author_a)), group.add(row.b, _origin(row.author_b))
+        share = teacher_share if row.with_teacher else 1.0
+        group.pairs.append((i, j, _TARGET[row.verdict], share * STRENGTH_WEIGHT[row.strength]))
         for index, grade in ((i, row.quality_a), (j, row.quality_b)):
             if grade is not None:
                 grades.setdefault((group.literal, index), []).append(grade)
     for (literal, index), given in grades.items():
-        groups[literal].graded.append((index, fmean(given), 1.0))
+        share = teacher_share if groups[literal].origins[index] == "teacher" else 1.0
+        groups[literal].graded.append((index, fmean(given), share))
     for group in groups.values():
         judged = {frozenset(pair[:2]) for pair in group.pairs}
         known = {index: grade for index, grade, _ in group.graded}
         for i, better in known.items():
             for j, worse in known.items():
                 if better - worse >= 1 and frozenset((i, j)) not in judged:
-                    group.pairs.append((i, j, 1.0, unjudged_weight))
+                    share = teacher_share if "teacher" in (group.origins[i], group.origins[j]) else 1.0
+                    group.pairs.append((i, j, 1.0, share * unjudged_weight))
     return list(groups.values())
+
+
+def _origin(author: str) -> Origin:
+    return "teacher" if author == "teacher" else "attempt"
 
 
 class FreeComparisons:
