@@ -17,8 +17,8 @@ import torch
 from understudy.critic import Comparison, Critic, Grader
 from understudy.critic.distilled import Distilled, distil_critic
 from understudy.critic.guard import Guarded
-from understudy.critic.learn import copy_critic
-from understudy.critic.reward import FromGrades, RewardSettings
+from understudy.critic.learn import CriticTraining, copy_critic
+from understudy.critic.reward import FromGrades, RewardArchitecture, RewardSettings
 from understudy.errors import CriticError, TeacherError, TrainingError
 from understudy.llm.calls import Calls
 from understudy.objectives import MLE
@@ -254,8 +254,9 @@ class Stages:
             return
         cheap = None if settings.policy == "random" else RewardSettings().open(self.base)
         expensive = settings.source.open(self.calls, self.task)
+        how = CriticTraining(teacher=None, architecture=RewardArchitecture(prompt=self.task.student_prompt))
         made = distil_critic(
-            settings, expensive, self._labelling, lambda labels: copy_critic(labels, settings.seed), cheap
+            settings, expensive, self._labelling, lambda labels: copy_critic(labels, settings.seed, how), cheap
         )
         console.print(made.agreement.line())
         self.__dict__["critic"] = made
