@@ -340,18 +340,16 @@ class Stages:
 
     def student(self, checkpoint: Checkpoint | None) -> Student:
         """The student with the weights of ``checkpoint`` (``None``: those it starts from)."""
-        if "trained" not in self._students:
-            self._students["trained"] = self._fresh_student()
-        student, wanted = self._students["trained"], checkpoint.id if checkpoint else "start"
+        wanted = checkpoint.id if checkpoint else "start"
         if self._loaded != wanted:
+            if checkpoint is None or "trained" not in self._students:
+                self._students["trained"] = self._fresh_student()
             if checkpoint is not None:
-                student.load(self.run.arrows / checkpoint.path)
-            elif self._loaded:
-                student = self._students["trained"] = self._fresh_student()
-            if checkpoint is None and self.recipe.student.adapter:
-                student.load(resolve(self.recipe.student.adapter, "Adapter", self.base))
+                self._students["trained"].load(self.run.arrows / checkpoint.path)
+            elif self.recipe.student.adapter:
+                self._students["trained"].load(resolve(self.recipe.student.adapter, "Adapter", self.base))
             self._loaded = wanted
-        return student
+        return self._students["trained"]
 
     def _fresh_student(self) -> Student:
         torch.manual_seed(self.recipe.seed)  # new adapters are drawn from it
