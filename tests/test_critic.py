@@ -157,13 +157,26 @@ def test_features_by_hand() -> None:
 
 
 def test_plain_likelihood_features_are_the_models_own(tiny_weights: Path) -> None:
-    reader = FeatureReader(str(tiny_weights), None)
+    shape = RewardArchitecture()
+    reader = FeatureReader(str(tiny_weights), None, shape.prompt, shape.backward)
     features = reader.read([LITERAL, LITERAL], [TEXTS[0], TEXTS[2]])
     again = reader.read([LITERAL], [TEXTS[2]])
     assert features[1] == pytest.approx(again[0], abs=0.02)
     assert (features[:, 0] < 0).all()
     weights = fit_features(features, [(0, 1, 1.0, 1.0)])
     assert weights.score(features)[0] > weights.score(features)[1]
+
+
+def test_the_prompt_of_a_critic_is_a_setting_and_its_other_direction_follows(tiny_weights: Path) -> None:
+    assert RewardArchitecture().backward == "Funny: {text}\nPlain:"
+    vivid = RewardArchitecture(prompt="Plain: {literal}\nVivid:")
+    assert vivid.backward == "Vivid: {text}\nPlain:"
+    with pytest.raises(ValueError, match=r"slot \{literal\} once"):
+        RewardArchitecture(prompt="Vivid:")
+    read = [FeatureReader(str(tiny_weights), None, s.prompt, s.backward) for s in (RewardArchitecture(), vivid)]
+    funny, other = (reader.read([LITERAL], TEXTS[:1])[0] for reader in read)
+    assert (funny[:2] != other[:2]).all()
+    assert (funny[2:] == other[2:]).all()
 
 
 @given(st.integers(0, 10_000))

@@ -11,9 +11,11 @@ import pytest
 import yaml
 
 from tests.conftest import write_recipe
+from tests.test_cli import call
 from understudy.errors import RecipeError
 from understudy.evaluate import EvaluateSettings
 from understudy.experiment import Experiment, load_experiment, recipe_of, run_experiment
+from understudy.experiment_critics import critics_markdown, load_critic_table, run_critic_table
 from understudy.experiment_table import markdown, tabulate
 from understudy.records import Quality
 from understudy.statistics import holm, sign_flip_test
@@ -24,7 +26,11 @@ SHIPPED = sorted((Path(__file__).parents[1] / "experiments").rglob("*.yaml"))
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_every_experiment_that_ships_loads_at_every_scale(path: Path) -> None:
-    if "variants" not in yaml.safe_load(path.read_text()):
+    tree = yaml.safe_load(path.read_text())
+    if "critics" in tree:
+        for scale in (None, *tree["scales"]):
+            assert load_critic_table(dict(tree), path, scale).critics
+    if "variants" not in tree:
         return
     whole, base = load_experiment(path)
     for scale in (None, *whole.scales):
@@ -132,6 +138,59 @@ def test_scales_replace_recipe_and_seeds_and_add_settings(place: Path) -> None:
     assert [(r.rounds, r.feedback) for r in recipes.values()] == [(0, 3), (1, 3), (2, 3)]
     with pytest.raises(RecipeError, match=r"no scale 'tiny'. It has: small"):
         load_experiment(path, "tiny")
+
+
+# --- critics ---------------------------------------------------------------------------------------------------------
+
+
+def critic_table(place: Path, **changed: Any) -> Path:
+    rows = [
+        {"literal": f"It rained {i} days.", "a": "Rain, rain, and more of it.", "b": f"{i} wet days.", "split": "test",
+         "votes": {"humour": {"ann": "a", "bo": "a"}, "consistency": {"ann": "b" if i % 2 else "a"}}}
+        for i in range(8)
+    ]  # fmt: skip
+    (place / "labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    usual = {
+        "labels": "labels.jsonl",
+        "critics": {"longer": {"kind": "rule"}, "first": {"kind": "rule", "pick": "first"}},
+        "paper": {"first": {"PB": 15}},
+    }
+    path = place / "critics.yaml"
+    path.write_text(yaml.safe_dump(usual | changed, sort_keys=False))
+    return path
+
+
+def test_critics_are_measured_against_people_side_by_side(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = critic_table(place, scales={"small": {"limit": 4, "split": "test"}})
+    code, out, _ = call(capsys, monkeypatch, "experiment", str(path), "--scale", "small", "--run", str(place / "out"))
+    assert code == 0
+    assert out.strip() == (place / "out" / "table.md").read_text().strip()
+    longer, first = out.strip().splitlines()[-2:]
+    assert longer.split(" | ")[1].startswith("100 [")  # the longer text is what both people took
+    assert longer.split(" | ")[3:5] == ["–", "0 [0, 49]"]
+    assert first.split(" | ")[4] == "100 [51, 100] (15)"
+    assert json.loads((place / "out" / "result.json").read_text())["first"]["pairs"] == 4
+
+
+def test_a_critic_that_fails_stops_no_other(place: Path) -> None:
+    tree = yaml.safe_load(critic_table(place).read_text())
+    tree["critics"] = {"none": {"kind": "reward", "path": "nowhere"}, **tree["critics"]}
+    chosen = load_critic_table(tree, place / "critics.yaml")
+    found = run_critic_table(chosen, place, place)
+    assert "holds no distilled critic" in str(found["none"])
+    assert [name for name, one in found.items() if not isinstance(one, str)] == ["longer", "first"]
+    assert "- none: " in critics_markdown(chosen, found)
+
+
+def test_a_column_that_the_paper_lacks_is_refused(place: Path) -> None:
+    tree = yaml.safe_load(critic_table(place, paper={"first": {"WTR": 3}}).read_text())
+    with pytest.raises(RecipeError, match=r"'WTR' is no column"):
+        load_critic_table(tree, place / "critics.yaml")
+    tree = yaml.safe_load(critic_table(place).read_text())
+    with pytest.raises(RecipeError, match=r"no scale 'small'"):
+        load_critic_table(tree, place / "critics.yaml", "small")
 
 
 # --- the table, by hand ----------------------------------------------------------------------------------------------

@@ -11,10 +11,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.conftest import write_recipe
 from understudy.distil import distil
+from understudy.examples import load_examples
 from understudy.recipe import load_recipe
+from understudy.stages import Stages
 from understudy.store import RunFolder
 from understudy.summary import Summary
 
@@ -102,6 +105,7 @@ _KILLER = """
 import os, signal, sys
 from understudy import store
 from understudy.recipe import load_recipe
+from understudy.stages import Stages
 from understudy.store import RunFolder
 stage, moment, recipe_file, folder = sys.argv[1:]
 def die(*_args, **_kwargs):
@@ -115,6 +119,7 @@ else:
     from understudy import train
     train._Loop.at_epoch_end = die
 from understudy.distil import distil
+from understudy.examples import load_examples
 recipe, base = load_recipe(recipe_file)
 with RunFolder.open(__import__("pathlib").Path(folder), recipe.model_dump(mode="json")) as run:
     distil(recipe, run, base)
@@ -179,3 +184,20 @@ def test_two_rounds_train_from_one_another(straight: tuple[Path, Path, Summary],
     summary = run(straight[0], tmp_path / "run", "rounds=2", "evaluate.best_of=0", "evaluate.base=false")
     assert list(summary.checkpoints) == ["imitation", "round-1", "feedback"]
     assert summary.checkpoints["feedback"]["parent_id"] == summary.checkpoints["round-1"]["id"]
+
+
+def test_the_student_without_a_checkpoint_is_untrained_even_after_training(
+    straight: tuple[Path, Path, Summary], tmp_path: Path
+) -> None:
+    recipe, base = load_recipe(str(straight[0]), ["imitation.train.epochs=1"])
+
+    def weights(stages: Stages) -> dict[str, torch.Tensor]:
+        return {name: p.detach().clone() for name, p in stages.student(None).trainable().items()}
+
+    with RunFolder.open(tmp_path / "run", recipe.model_dump(mode="json")) as opened:
+        stages = Stages(recipe, opened, base)
+        start = weights(stages)
+        examples = load_examples(recipe.data, base)
+        stages.imitate(examples, stages.teach(examples))
+        after = weights(stages)
+    assert all(torch.equal(start[name], after[name]) for name in start)

@@ -299,3 +299,34 @@ def test_scores_are_those_of_each_row_alone() -> None:
 def _clean(tmp_path: Path) -> Any:
     yield
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def test_states_are_written_and_read_without_taking_the_wrapper_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from accelerate import Accelerator
+
+    wrappers: list[torch.nn.Module] = []
+
+    class Wrapper(torch.nn.Module):  # stands for DistributedDataParallel, whose forward pass keeps processes in step
+        def __init__(self, module: torch.nn.Module) -> None:
+            super().__init__()
+            self.module, self.passes = module, 0
+            wrappers.append(self)
+
+        def forward(self, *args: Any) -> Any:
+            self.passes += 1
+            return self.module(*args)
+
+    monkeypatch.setattr(Accelerator, "prepare", lambda self, module, optimiser: (Wrapper(module), optimiser))
+    monkeypatch.setattr(Accelerator, "unwrap_model", lambda self, module: module.module)
+    rows = tuple(Prompted(row.prompt, row.responses[:1]) for row in TASK)
+    how = TrainSettings(epochs=3, batch=8, micro_batch=8, lr=0.01, save_every=1)
+    student = causal_student()
+    bare = student.module
+    train(student, rows, MLE(), how, tmp_path, seed=1)
+    assert wrappers[0].passes == 3
+    assert student.module is bare
+    shutil.rmtree(tmp_path / "resume" / "step-0000002")
+    train(student, rows, MLE(), how, tmp_path, seed=1)  # goes on from the state after the first step
+    assert wrappers[1].passes == 2

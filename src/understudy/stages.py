@@ -17,8 +17,8 @@ import torch
 from understudy.critic import Comparison, Critic, Grader
 from understudy.critic.distilled import Distilled, distil_critic
 from understudy.critic.guard import Guarded
-from understudy.critic.learn import copy_critic
-from understudy.critic.reward import FromGrades, RewardSettings
+from understudy.critic.learn import CriticTraining, copy_critic
+from understudy.critic.reward import FromGrades, RewardArchitecture, RewardSettings
 from understudy.errors import CriticError, TeacherError, TrainingError
 from understudy.llm.calls import Calls
 from understudy.objectives import MLE
@@ -254,8 +254,9 @@ class Stages:
             return
         cheap = None if settings.policy == "random" else RewardSettings().open(self.base)
         expensive = settings.source.open(self.calls, self.task)
+        how = CriticTraining(teacher=None, architecture=RewardArchitecture(prompt=self.task.student_prompt))
         made = distil_critic(
-            settings, expensive, self._labelling, lambda labels: copy_critic(labels, settings.seed), cheap
+            settings, expensive, self._labelling, lambda labels: copy_critic(labels, settings.seed, how), cheap
         )
         console.print(made.agreement.line())
         self.__dict__["critic"] = made
@@ -339,18 +340,16 @@ class Stages:
 
     def student(self, checkpoint: Checkpoint | None) -> Student:
         """The student with the weights of ``checkpoint`` (``None``: those it starts from)."""
-        if "trained" not in self._students:
-            self._students["trained"] = self._fresh_student()
-        student, wanted = self._students["trained"], checkpoint.id if checkpoint else "start"
+        wanted = checkpoint.id if checkpoint else "start"
         if self._loaded != wanted:
+            if checkpoint is None or "trained" not in self._students:
+                self._students["trained"] = self._fresh_student()
             if checkpoint is not None:
-                student.load(self.run.arrows / checkpoint.path)
-            elif self._loaded:
-                student = self._students["trained"] = self._fresh_student()
-            if checkpoint is None and self.recipe.student.adapter:
-                student.load(resolve(self.recipe.student.adapter, "Adapter", self.base))
+                self._students["trained"].load(self.run.arrows / checkpoint.path)
+            elif self.recipe.student.adapter:
+                self._students["trained"].load(resolve(self.recipe.student.adapter, "Adapter", self.base))
             self._loaded = wanted
-        return student
+        return self._students["trained"]
 
     def _fresh_student(self) -> Student:
         torch.manual_seed(self.recipe.seed)  # new adapters are drawn from it

@@ -244,7 +244,7 @@ class _Loop:
         with disk_errors(final):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
-            self._unwrapped().save(partial)
+            self.student.save(partial)
             save_file(self._optimiser_tensors(), partial / "optimiser.safetensors")
             state = {"step": self.step, "steps": self.log.steps, "validation": self.log.validation}
             (partial / "state.json").write_text(json.dumps(state), encoding="utf-8")
@@ -261,18 +261,14 @@ class _Loop:
                 shutil.rmtree(state)
                 continue
             held = json.loads((state / "state.json").read_text(encoding="utf-8"))
-            self._unwrapped().load(state)
+            self.student.load(state)
             self._load_optimiser(load_file(state / "optimiser.safetensors"))
             self.step, self.log = held["step"], TrainLog(held["steps"], held["validation"])
             return
 
     def finish(self) -> None:
         """Hand the bare module back to the student, in evaluation mode."""
-        self._unwrapped().module.eval()
-
-    def _unwrapped(self) -> Student:
-        self.student.module = cast(nn.Module, self.accelerator.unwrap_model(self.module))
-        return self.student
+        self.student.module = cast(nn.Module, self.accelerator.unwrap_model(self.module)).eval()
 
     def _optimiser_tensors(self) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}

@@ -33,8 +33,6 @@ NAMES = (
     "distance2",
     "length2",
 )
-FORWARD = "Plain: {literal}\nFunny:"
-BACKWARD = "Funny: {text}\nPlain:"
 Matrix = np.ndarray
 
 
@@ -53,14 +51,16 @@ class FeatureWeights(Settings):
 class FeatureReader:
     """Reads features with the base weights."""
 
-    def __init__(self, weights: str, revision: str | None) -> None:
-        """Load the plain model; its adapters are fresh, so it is the base itself."""
+    def __init__(self, weights: str, revision: str | None, forward: str, backward: str) -> None:
+        """Load the plain model; its adapters are fresh, so it is the base itself. ``forward`` (slot ``{literal}``)
+        stands before a text, ``backward`` (slot ``{text}``) before a literal."""
+        self.forward, self.backward = forward, backward
         self.reader = CausalStudent.open(StudentSettings(weights=weights, revision=revision))
 
     def read(self, literals: Sequence[str], texts: Sequence[str]) -> Matrix:
         """``rows x features``, in the order of :data:`NAMES`; likelihoods are nats a token."""
-        forward = self._likelihood([FORWARD.replace("{literal}", x) for x in literals], texts)
-        backward = self._likelihood([BACKWARD.replace("{text}", y) for y in texts], literals)
+        forward = self._likelihood([self.forward.replace("{literal}", x) for x in literals], texts)
+        backward = self._likelihood([self.backward.replace("{text}", y) for y in texts], literals)
         rows = []
         for literal, text, f, b in zip(literals, texts, forward, backward, strict=True):
             recall, distance, length, novel, repeats = lexical(literal, text)

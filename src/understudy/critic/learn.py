@@ -95,7 +95,7 @@ def fit_critic(
         for parameter in model.trained().values():
             parameter.copy_(parameter.to(torch.bfloat16))
     critic = RewardCritic(
-        model, RewardCard(architecture=settings.architecture, data_hash=data_hash), f"reward:{data_hash[:8]}"
+        model, RewardCard(architecture=model.architecture, data_hash=data_hash), f"reward:{data_hash[:8]}"
     )
     if begun:
         critic.card = critic.card.model_copy(update={"features": begun.card.features})

@@ -58,15 +58,24 @@ def critic_settings(reference: str) -> tuple[OneCritic, Path | None]:
 
 @contextmanager
 def opened(references: Sequence[str], folder: Path, task: str = "humour") -> Iterator[list[Critic]]:
-    """The critics that ``references`` name, whatever their cards claim: whoever measures a critic must be let in.
+    """The critics that ``references`` name (see :func:`opened_settings`)."""
+    with opened_settings([critic_settings(reference) for reference in references], folder, task) as critics:
+        yield critics
+
+
+@contextmanager
+def opened_settings(
+    chosen: Sequence[tuple[OneCritic, Path | None]], folder: Path, task: str = "humour"
+) -> Iterator[list[Critic]]:
+    """The critics of ``chosen`` (settings, and the folder their relative paths start from), whatever their cards claim:
+    whoever measures a critic must be let in.
 
     Answers of language models are kept in ``folder``, so that asking again is free. ``task`` says what they are asked.
     """
     with ExitStack() as stack:
         calls: Calls | None = None
         critics: list[Critic] = []
-        for reference in references:
-            settings, base = critic_settings(reference)
+        for settings, base in chosen:
             if isinstance(settings, MCP | Cloze | Panel):
                 if calls is None:
                     with disk_errors(folder):

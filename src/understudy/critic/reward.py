@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import Field
+from pydantic import Field, field_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -40,7 +40,10 @@ MODEL_FILE, CARD_FILE = "critic.safetensors", "critic.json"
 
 class RewardArchitecture(Settings):
     """Shape of a distilled critic. It reads the first ``layers`` layers of ``weights`` and tunes those from
-    ``first_layer`` on; the head sees the response's last hidden state beside the mean over its tokens."""
+    ``first_layer`` on; the head sees the response's last hidden state beside the mean over its tokens.
+
+    ``prompt`` is what a response stands behind, best the task's ``student_prompt``.
+    """
 
     weights: str = "embedded"
     revision: str | None = None
@@ -49,6 +52,19 @@ class RewardArchitecture(Settings):
     lora: LoRA = LoRA(rank=8, alpha=16, dropout=0.05)
     prompt: str = "Plain: {literal}\nFunny:"
     context: int = Field(512, ge=16)
+
+    @field_validator("prompt")
+    @classmethod
+    def _one_slot(cls, prompt: str) -> str:
+        if prompt.count("{literal}") != 1:
+            raise ValueError(f"prompt {prompt!r} must have the slot {{literal}} once")
+        return prompt
+
+    @property
+    def backward(self) -> str:
+        """The prompt turned round, which a literal stands behind: ``Funny: {text}``, then ``Plain:``."""
+        before, after = self.prompt.split("{literal}")
+        return f"{after.strip()} {{text}}\n{before.strip()}"
 
 
 class Calibration(Settings):
@@ -223,7 +239,8 @@ class RewardCritic:
     def read_features(self, literals: Sequence[str], texts: Sequence[str]) -> Any:
         """The plain features of each text (see :mod:`understudy.critic.features`)."""
         if self._reader is None:
-            self._reader = FeatureReader(self.card.architecture.weights, self.card.architecture.revision)
+            how = self.card.architecture
+            self._reader = FeatureReader(how.weights, how.revision, how.prompt, how.backward)
         return self._reader.read(literals, texts)
 
     @torch.inference_mode()
