@@ -18,7 +18,7 @@ from understudy.critic.features import FeatureReader, fit_features, fit_logistic
 from understudy.critic.guard import Guarded
 from understudy.critic.learn import CriticTraining, component_figures, group_loss, measure, train_critic
 from understudy.critic.reward import RewardArchitecture, RewardCritic, RewardModel, sigmoid
-from understudy.critic.verdicts import FreeComparisons, Group, grouped, read_verdicts
+from understudy.critic.verdicts import FreeComparisons, Group, VerdictRow, grouped, preferences, read_verdicts
 from understudy.errors import CriticError, DataError
 from understudy.llm.corpus import RecordedTeacher
 from understudy.records import Judgment, Pair, Response
@@ -260,6 +260,36 @@ def test_grouping_weighs_by_strength_and_finds_unjudged_pairs(tmp_path: Path) ->
     assert group.origins == ["teacher", "attempt", "attempt"]
     assert group.pairs == [(0, 1, 1.0, 0.7), (1, 2, 0.5, 0.6), (0, 2, 1.0, 0.25)]
     assert group.graded == [(0, 2.0, 0.5), (1, 1.0, 1.0), (2, 0.0, 1.0)]
+
+
+def test_preferences_on_file_are_clear_honest_and_the_best_of_each_literal() -> None:
+    def row(a: str, b: str, verdict: str = "a", strength: int = 2, grades: tuple[int, int] = (1, 0), **more: str):
+        told = {
+            "a": a,
+            "b": b,
+            "verdict": verdict,
+            "strength": strength,
+            "quality_a": grades[0],
+            "quality_b": grades[1],
+        }
+        return VerdictRow.model_validate({"literal": LITERAL, **told, **more})
+
+    rows = [
+        row("good", "bad"),
+        row("worse", "funny", verdict="b", grades=(0, 2)),
+        row("tied", "level", verdict="tie"),
+        row("faint", "bad", strength=1),
+        row("least bad", "worst", grades=(0, 0)),
+        row(LITERAL, "bad"),
+        row("wit", "bad", grades=(3, 0), author_a="teacher"),
+        row("student beats", "teacher", author_b="teacher"),
+    ]
+    assert preferences(rows, 5, 2, 1, False) == {LITERAL: [("funny", "worse"), ("good", "bad")]}
+    assert preferences(rows, 1, 2, 1, True) == {LITERAL: [("wit", "bad")]}
+    assert preferences(rows, 1, 2, 0, False) == {LITERAL: [("funny", "worse")]}
+    assert preferences([row("x", "y").model_copy(update={"quality_a": None})], 1, 2, 3, False) == {
+        LITERAL: [("x", "y")]
+    }
 
 
 def test_bad_verdict_files(tmp_path: Path) -> None:

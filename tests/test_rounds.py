@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -194,6 +195,22 @@ def test_brio_then_dpo_is_a_recipe_of_two_steps(run: Run) -> None:
     assert marks["supervision"]["parent_id"] == marks["imitation"]["id"]
     assert marks["feedback"]["parent_id"] == marks["supervision"]["id"]
     assert summary.training["learn-1"]["losses"][0] == pytest.approx(0.69315, abs=1e-4)
+
+
+def test_verdicts_on_file_are_learnt_before_any_round(run: Run, tmp_path: Path, corpus_file: Path) -> None:
+    literals = [json.loads(line)["literal"] for line in corpus_file.read_text().splitlines()]
+    rows = [{"literal": x, "a": "Fate, that old comedian, struck again.", "b": "Nonsense is it.", "verdict": "a"} for x in literals]
+    rows.append({**rows[0], "split": "heldout"})
+    path = tmp_path / "verdicts.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    summary = run(LEARN, f"verdicts={{path: {path}, learn: {{copy_share: 0}}}}")
+    marks = summary.checkpoints
+    assert list(marks) == ["imitation", "verdicts", "feedback"]
+    assert marks["feedback"]["parent_id"] == marks["verdicts"]["id"]
+    assert summary.training["learn-0"]["losses"][0] == pytest.approx(0.69315, abs=1e-4)
+    path.write_text("\n".join(json.dumps({**row, "literal": "Unknown."}) for row in rows))
+    with pytest.raises(DataError, match="no usable verdict"):
+        run(LEARN, f"verdicts={{path: {path}}}", folder="other")
 
 
 def test_the_reference_stays_the_initial_student_where_the_recipe_says_so(run: Run) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from understudy.examples import load_examples
-from understudy.feedback import rounds, supervise
+from understudy.feedback import learn_on_file, rounds, supervise
 from understudy.recipe import Recipe
 from understudy.report import write_report
 from understudy.stages import Stages
@@ -22,6 +22,8 @@ def distil(recipe: Recipe, run: RunFolder, base: Path) -> Summary:
     current = students["imitation"]
     if recipe.supervision is not None:
         current = students["supervision"] = supervise(stages, recipe.supervision, current, examples, taught)
+    if recipe.verdicts is not None:
+        current = students["verdicts"] = learn_on_file(stages, recipe.verdicts, current, examples, taught)
     past = rounds(stages, current, examples, taught)
     students |= past.named(recipe.watch)
     rankings = past.rankings

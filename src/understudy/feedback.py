@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from understudy.critic import Comparison
+from understudy.critic.verdicts import preferences, read_verdicts
+from understudy.errors import DataError
 from understudy.pairs import AnySelector
-from understudy.recipe import Supervision
+from understudy.recipe import OnFile, Supervision
 from understudy.records import Checkpoint, Example, Ranking, Response
+from understudy.resources import resolve
 from understudy.rounds import Memory, Past, best_of, out_of_patience, winners
 from understudy.stages import Stages
 from understudy.summary import reading
+from understudy.text import normalise
 
 Taught = Mapping[str, Sequence[Response]]
 """Responses by example id."""
@@ -26,6 +31,31 @@ def supervise(
     texts = {r.id: r for e in train for r in taught[e.id]}
     rankings = _ranked(stages, 0, train, {e.id: taught[e.id] for e in train}, texts, how.select)
     by_id = {e.id: e for e in train}
+    return stages.learn(0, student, by_id, texts, rankings, taught=taught, how=how.learn)
+
+
+def learn_on_file(
+    stages: Stages, how: OnFile, student: Checkpoint, examples: list[Example], taught: Taught
+) -> Checkpoint:
+    """The student learns from verdicts on file on attempts of earlier students, before it ever tries.
+
+    Raises :class:`DataError` where the file has nothing usable on the recipe's training literals.
+    """
+    rows = [row for row in read_verdicts(resolve(how.path, "Verdicts", stages.base)) if row.split == "train"]
+    known = {normalise(e.text): e for e in examples if e.split == "train"}
+    chosen = preferences(rows, how.pairs, how.strength, how.grade, how.teacher)
+    texts: dict[str, Response] = {}
+    rankings = []
+    for literal, example in known.items():
+        for pair in chosen.get(literal, ()):
+            own = [
+                Response(example_id=example.id, text=text, author=f"recorded:{Path(how.path).stem}") for text in pair
+            ]
+            texts |= {r.id: r for r in own}
+            rankings.append(Ranking(example_id=example.id, best_first=(own[0].id, own[1].id), strength=1.0))
+    if not rankings:
+        raise DataError(f"{how.path} has no usable verdict on the training literals.", "Lower verdicts.strength.")
+    by_id = {e.id: e for e in known.values()}
     return stages.learn(0, student, by_id, texts, rankings, taught=taught, how=how.learn)
 
 

@@ -74,6 +74,29 @@ class Supervision(Settings):
     learn: Learning = Learning(objective=BRIO(), copy_share=0)
 
 
+class OnFile(Settings):
+    """A step between imitation and the rounds: the student learns from verdicts that are on file already, given on
+    attempts of earlier students of its kind. Nothing is sampled and nothing asked.
+
+    Of each training literal the ``pairs`` best: winner's grade first, then strength. A pair needs a ``strength`` and,
+    where it is graded, a winner of at least ``grade``; copies never win. ``teacher``: also pairs that a text of the
+    teacher won.
+    """
+
+    path: str = "bundled:verdicts.jsonl"
+    pairs: int = Field(2, ge=1)
+    strength: int = Field(2, ge=1, le=3)
+    grade: int = Field(1, ge=0, le=3)
+    teacher: bool = False
+    learn: Learning = Learning()
+
+    @model_validator(mode="after")
+    def _by_pairs(self) -> OnFile:
+        if self.learn.source != "verdicts" or self.learn.objective.kind == "mle":
+            raise ValueError("verdicts on file are pairs; use learn: {objective: {kind: dpo}} or another of pairs")
+        return self
+
+
 class Recipe(Settings):
     """A whole run. Defaults are the embedded parts; ``recipes/demo.yaml`` is the smallest complete example.
 
@@ -89,6 +112,7 @@ class Recipe(Settings):
     student: StudentSettings = StudentSettings()
     imitation: Imitation = Imitation()
     supervision: Supervision | None = None
+    verdicts: OnFile | None = None
     rounds: int = Field(1, ge=0)
     keep_pairs: bool = Field(False, description="train each round on the earlier rounds' pairs too")
     reference: Literal["previous", "initial"] = "previous"

@@ -64,6 +64,26 @@ def read_verdicts(path: Path) -> list[VerdictRow]:
     return rows
 
 
+def preferences(
+    rows: Sequence[VerdictRow], pairs: int, strength: int, grade: int, teacher: bool
+) -> dict[str, list[tuple[str, str]]]:
+    """(winner, loser) of the best ``pairs`` verdicts of each literal: winner's grade first, then strength.
+
+    Left out: ties, verdicts below ``strength``, winners graded below ``grade`` or copying the literal, what a text of
+    the teacher lost, and what it won unless ``teacher``.
+    """
+    found: dict[str, list[tuple[int, int, str, str]]] = {}
+    for row in rows:
+        if row.verdict == "tie" or row.strength < strength or (row.with_teacher and not teacher):
+            continue
+        sides = (row.a, row.b, row.quality_a, row.author_b)
+        winner, loser, quality, beaten = sides if row.verdict == "a" else (row.b, row.a, row.quality_b, row.author_a)
+        worth = grade if quality is None else quality
+        if worth >= grade and beaten != "teacher" and not is_copy(winner, row.literal):
+            found.setdefault(normalise(row.literal), []).append((-worth, -row.strength, winner, loser))
+    return {literal: [(w, x) for _, _, w, x in sorted(set(own))[:pairs]] for literal, own in found.items()}
+
+
 @dataclass
 class Group:
     """All texts of one literal with what is known of them.
