@@ -24,6 +24,7 @@ from understudy.rounds import Reading, Watch
 from understudy.stages import Stages
 from understudy.statistics import wilson
 from understudy.store import write_atomic
+from understudy.tracking import Metrics
 
 
 class Sample(BaseModel):
@@ -251,6 +252,7 @@ def reading(
     for complaint in complaints:
         stages.notes.append(f"Round {round} degenerates on the validation split: {complaint}.")
         console.print(stages.notes[-1])
+    stages.metrics.add("watch", round, round, {"against-teacher/win_tie_rate": rate})
     return Reading(round, rate, tuple(complaints))
 
 
@@ -286,7 +288,28 @@ def summarise(
         scores=evaluation.scores,
     )
     write_atomic(run.path / "summary.json", summary.model_dump_json(indent=1))
+    _record(summary, stages.metrics)
     return summary
+
+
+def _record(summary: Summary, metrics: Metrics) -> None:
+    """Every evaluation figure as a point of the stream, at the round of the student it is of (0: no student's)."""
+
+    def add(system: str, split: str, figures: Mapping[str, Any]) -> None:
+        rounds = [
+            c["round"] for name, c in summary.checkpoints.items() if system == name or system.startswith(f"{name}-")
+        ]
+        at = rounds[-1] if rounds else 0
+        numbers = {f"{system}/{name}": float(v) for name, v in figures.items() if isinstance(v, int | float)}
+        metrics.add(f"evaluate-{split}", at, at, numbers)
+
+    for w in summary.win_rates:
+        against = {"win_tie_rate": w.rate, "length_controlled": w.length_controlled}
+        add(w.candidate, w.split, {f"against-{w.baseline}/{name}": value for name, value in against.items()})
+    for d in summary.differences:
+        add(d.candidate, d.split, {f"minus-{d.baseline}/against-{d.opponent}": d.mean})
+    for q in summary.quality:
+        add(q.system, q.split, q.model_dump(exclude={"system", "split"}))
 
 
 def _critic_figures(stages: Stages) -> dict[str, Any]:
