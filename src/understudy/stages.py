@@ -22,6 +22,8 @@ from understudy.critic.learn import copy_critic
 from understudy.critic.reward import FromGrades, RewardSettings
 from understudy.errors import CriticError, TeacherError, TrainingError
 from understudy.llm.calls import Calls
+from understudy.llm.callstore import FILE
+from understudy.llm.spend import Spent
 from understudy.objectives import MLE
 from understudy.pairs import AnySelector, chained, copy_losers, rank, select
 from understudy.progress import bar, console
@@ -82,7 +84,13 @@ class Stages:
         """The one door to every call that may cost money; opened when first needed, closed with the run."""
         recipe = self.recipe
         opened = Calls.open(self.run.path, prices=recipe.prices, budget=recipe.budget, base=self.base)
-        return self.run.resources.enter_context(opened)
+        calls = self.run.resources.enter_context(opened)
+        calls.store.stage = lambda: self.run.current
+        return calls
+
+    def spent(self) -> list[Spent]:
+        """What calls came to by stage and model, those of earlier invocations included."""
+        return self.calls.store.spent() if (self.run.path / FILE).exists() else []
 
     @cached_property
     def critic(self) -> Critic:

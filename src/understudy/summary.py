@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -17,6 +17,7 @@ from understudy.critic.distilled import DistilledCritic
 from understudy.critic.reward import RewardCritic
 from understudy.errors import DataError
 from understudy.evaluate import Difference, System, comparisons, contests, difference, item_scores, quality, win_rate
+from understudy.llm.spend import Spent
 from understudy.meaning import PACKAGE, Kept, Meaning, packaged
 from understudy.progress import console
 from understudy.records import Checkpoint, Example, Grade, Quality, Ranking, Response, WinRate, ids_hash
@@ -48,6 +49,7 @@ class Sample(BaseModel):
 class Summary(BaseModel):
     """What a run found. Rates carry their intervals; nothing here is computed twice elsewhere.
 
+    ``spent``: on calls, of this run's folder.
     ``scores``: s by example id (``None`` is unread) under ``candidate>baseline@split``, for paired comparisons of runs.
     """
 
@@ -69,6 +71,7 @@ class Summary(BaseModel):
     contests: list[Contest] = []
     duels: list[Duel] = []
     scores: dict[str, dict[str, float | None]] = {}
+    spent: list[Spent] = []
 
 
 @dataclass
@@ -276,7 +279,7 @@ def summarise(
         win_rates=evaluation.win_rates,
         differences=evaluation.differences,
         quality=evaluation.quality,
-        stages=[{"name": s.name, "seconds": s.seconds, "skipped": s.skipped} for s in run.stages],
+        stages=[asdict(stage) for stage in run.stages],
         critic=_critic_figures(stages),
         checkpoints={name: {"id": c.id, **c.model_dump(mode="json")} for name, c in students.items()},
         training=run.facts,
@@ -286,6 +289,7 @@ def summarise(
         contests=evaluation.contests,
         duels=evaluation.duels,
         scores=evaluation.scores,
+        spent=stages.spent(),
     )
     write_atomic(run.path / "summary.json", summary.model_dump_json(indent=1))
     _record(summary, stages.metrics)

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from understudy.report.figures import Dot, Point, bars, dot_plot, line_chart
 
 if TYPE_CHECKING:
+    from understudy.llm.spend import Spent
     from understudy.summary import Sample, Summary
 
 HEAD = ("imitation", "feedback", "teacher")
@@ -123,16 +124,40 @@ def training(s: Summary) -> list[Markup]:
 
 
 def time_by_stage(s: Summary) -> Markup:
-    """Seconds of each stage in this run of the command."""
-    rows = [
-        (
-            stage["name"],
-            0.0 if stage["skipped"] else float(stage["seconds"]),
-            "finished before" if stage["skipped"] else f"{stage['seconds']:.1f} s",
-        )
-        for stage in s.stages
-    ]
-    return bars(rows, "Seconds by stage in this run of the command.")
+    """Seconds that each stage took to make, whenever that was."""
+    rows = []
+    for stage in s.stages:
+        took, before = seconds_of(stage), ", finished before" if stage["skipped"] else ""
+        rows.append((stage["name"], took or 0.0, ("unknown" if took is None else f"{took:.1f} s") + before))
+    return bars(rows, "Seconds each stage took, in this run of the command or an earlier one.")
+
+
+def seconds_of(stage: dict[str, Any]) -> float | None:
+    """What making a stage took; unknown where it was finished before and did not note it."""
+    took = stage.get("took")
+    return stage["seconds"] if took is None and not stage["skipped"] else took
+
+
+def took(s: Summary) -> tuple[float, int]:
+    """Seconds of all stages, and how many did not note theirs."""
+    known = [seconds for stage in s.stages if (seconds := seconds_of(stage)) is not None]
+    return sum(known), len(s.stages) - len(known)
+
+
+def total(spent: Sequence[Spent]) -> Spent:
+    """All of ``spent`` together."""
+    found = spent[0].model_copy(update={"stage": "all", "model": ""})
+    for one in spent[1:]:
+        found += one
+    return found
+
+
+def tokens(spent: Spent, name: str) -> str:
+    """Tokens for people; what was not counted is said to be unknown."""
+    value = getattr(spent, name)
+    if value is None:
+        return "unknown" if spent.uncounted else "0"
+    return f"{value:,}" + (f" and {spent.uncounted} calls uncounted" if spent.uncounted else "")
 
 
 def groups(s: Summary) -> list[Group]:
