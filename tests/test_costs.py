@@ -64,8 +64,8 @@ def test_the_page_shows_cost_and_says_what_is_unknown(tmp_path: Path) -> None:
     rows = cells((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert ["teach", "big", "2", "4,000", "400", "0.0120, up to 0.5000 more for failed attempts"] in rows
     assert ["judge-1", "small", "1", "unknown", "unknown", "unknown"] in rows
-    total = "0.0120 and 2 calls of unknown cost, up to 0.7500 more for failed attempts"
-    assert ["all", "", "4", "4,000 and 2 calls uncounted", "405 and 2 calls uncounted", total] in rows
+    total = "0.0120 (calls of unknown cost: 2), up to 0.7500 more for failed attempts"
+    assert ["all", "", "4", "4,000 (calls not counted: 2)", "405 (calls not counted: 2)", total] in rows
 
 
 def test_report_of_one_run_and_of_several_shows_cost(tmp_path: Path) -> None:
@@ -78,10 +78,10 @@ def test_report_of_one_run_and_of_several_shows_cost(tmp_path: Path) -> None:
     both = tmp_path / "both.html"
     assert CliRunner().invoke(app, ["report", *runs, "--output", str(both)]).exit_code == 0
     rows = cells(both.read_text(encoding="utf-8"))
-    assert ["free", "6.0 and 1 stages unknown", "0", "none"] in rows
+    assert ["free", "6.0 (unknown for 1 of 4 stages)", "0", "none"] in rows
     assert next(row for row in rows if row[:1] == ["paid"] and len(row) == 4)[2:] == [
         "4",
-        "0.0120 and 2 calls of unknown cost, up to 0.7500 more for failed attempts",
+        "0.0120 (calls of unknown cost: 2), up to 0.7500 more for failed attempts",
     ]
     one = tmp_path / "one.html"
     assert CliRunner().invoke(app, ["report", runs[1], "--output", str(one)]).exit_code == 0

@@ -31,6 +31,6 @@ def experiment(
         folder.mkdir(parents=True, exist_ok=True)
     result = run_experiment(chosen, base, folder, lambda line: console.print(f"[bold]{line}[/bold]"))
     print(markdown(result))
-    console.print(f"Table: {folder / 'table.md'}   Numbers: {folder / 'result.json'}")
+    console.print(f"Page: {folder / 'report.html'}   Table: {folder / 'table.md'}   Numbers: {folder / 'result.json'}")
     if any(row.failed for row in result.rows):
         raise typer.Exit(1)

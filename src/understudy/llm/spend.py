@@ -75,7 +75,7 @@ class Spent(Settings):
         if self.cost is None:
             shown = "unknown" if self.unpriced else "0.0000"
         else:
-            shown = f"{self.cost:.4f}" + (f" and {self.unpriced} calls of unknown cost" if self.unpriced else "")
+            shown = f"{self.cost:.4f}" + (f" (calls of unknown cost: {self.unpriced})" if self.unpriced else "")
         return shown + (f", up to {self.charged:.4f} more for failed attempts" if self.charged else "")
 
 
