@@ -21,6 +21,7 @@ FLOORS = {
         "teacher",
         "sample",
         "train",
+        "tracking",
         "critic",
         "evaluate",
         "labels",

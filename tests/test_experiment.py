@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 import yaml
+from typer.testing import CliRunner
 
 from tests.conftest import write_recipe
 from tests.test_cli import call
-from understudy.errors import RecipeError
+from tests.test_report import PAYLOADS
+from understudy.cli import app
+from understudy.errors import RecipeError, RunError
 from understudy.evaluate import EvaluateSettings
 from understudy.experiment import Experiment, load_experiment, recipe_of, run_experiment
 from understudy.experiment_critics import critics_markdown, load_critic_table, run_critic_table
-from understudy.experiment_table import markdown, tabulate
+from understudy.experiment_table import Result, Row, markdown, tabulate
+from understudy.llm.spend import Spent
 from understudy.records import Quality
+from understudy.report import report_experiment, write_experiment
+from understudy.report.figures import around_zero
 from understudy.statistics import holm, sign_flip_test
 from understudy.summary import Summary
 
@@ -80,6 +88,7 @@ def test_a_grid_runs_and_shares_what_its_variants_have_in_common(place: Path) ->
     assert all(r.p is not None and r.difference is not None and r.minutes > 0 for r in result.rows[1:])
     assert json.loads((place / "out" / "result.json").read_text())["baseline"] == "FT"
     assert (place / "out" / "table.md").read_text() == markdown(result)
+    assert "<h1>grid</h1>" in (place / "out" / "report.html").read_text()
     again = run_experiment(experiment, base, place / "out")
     assert again == result
 
@@ -209,7 +218,9 @@ def summary(scores: dict[str, float | None], student: str = "feedback") -> Summa
         distinct_2=0.5,
     )
     recipe = {"evaluate": EvaluateSettings(tie=0.05).model_dump()}
-    return cast(Summary, SimpleNamespace(scores={f"{student}>teacher@test": scores}, quality=[quality], recipe=recipe))
+    return cast(
+        Summary, SimpleNamespace(scores={f"{student}>teacher@test": scores}, quality=[quality], recipe=recipe, spent=[])
+    )
 
 
 def test_the_tables_numbers() -> None:
@@ -240,9 +251,78 @@ def test_the_tables_numbers() -> None:
     assert (dpo.length_ratio, dpo.copy_rate, dpo.distinct_2) == (1.5, 0.25, 0.5)
 
 
-def test_a_grid_of_failures_is_still_a_table() -> None:
+def cells(page: str) -> list[list[str]]:
+    """Every table row of a page as the text of its cells."""
+    rows = re.findall(r"<tr>(.*?)</tr>", page, re.S)
+    return [[re.sub(r"<[^>]+>", "", c) for c in re.findall(r"<td[^>]*>(.*?)</td>", row, re.S)] for row in rows]
+
+
+def made_result() -> Result:
+    """A table with everything: a paper's figure, costs known and unknown, a failure."""
+    known = Spent(stage="teach", model="m", calls=1200, tokens_in=90_000, tokens_out=4_000, cost=0.42)
+    unknown = Spent(stage="judge-1", model="n", calls=8, uncounted=8, unpriced=8)
+    common = {"runs": 3, "n": 96, "length_ratio": 1.2, "copy_rate": 0.04, "distinct_2": 0.7, "minutes": 12.5}
+    rows = (
+        Row(variant="FT", rate=0.28, low=0.22, high=0.35, rates={1: 0.28, 2: 0.27}, paper=28, spent=known, **common),
+        Row(variant="DPO", rate=0.46, low=0.39, high=0.53, seeds_low=0.3, seeds_high=0.6, difference=0.113, p=0.004,
+            difference_low=0.071, difference_high=0.152, paper=51.5, spent=known + unknown, **common),
+        Row(variant="BRIO", rate=0.31, low=0.24, high=0.38, difference=-0.021, difference_low=-0.06,
+            difference_high=0.02, p=0.31, spent=unknown, **common),
+        Row(variant="SD", runs=0, failed={1: "MemoryError: no room"}),
+    )  # fmt: skip
+    return Result(name="table", baseline="FT", opponent="teacher", split="test", rows=rows)
+
+
+def test_the_page_of_an_experiment(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text(made_result().model_dump_json(), encoding="utf-8")
+    assert CliRunner().invoke(app, ["report", str(tmp_path)]).exit_code == 0
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    rows = cells(text)
+    assert ["FT", "3", "96", "28 %", "22 % – 35 %", "–", "28 %, 27 %", "28 %"] in rows
+    assert ["DPO", "+0.113", "0.071 to 0.152", "0.004"] in rows
+    assert ["BRIO", "-0.021", "-0.060 to 0.020", "0.310"] in rows
+    assert ["FT", "12.5", "1,200", "90,000", "4,000", "0.4200"] in rows
+    assert ["BRIO", "12.5", "8", "unknown", "unknown", "unknown"] in rows
+    assert ["SD", "0.0", "0", "–", "–", "none"] in rows
+    assert "SD, seed 1 failed: MemoryError: no room" in text
+    assert text.count("<svg") == 2
+    assert text.count('class="other"') == 2
+    assert "<script" not in text
+    assert "style=" not in text
+
+
+def test_the_axis_of_differences_holds_every_interval(tmp_path: Path) -> None:
+    axis = around_zero([-0.06, 0.152])
+    assert [label for _, label, _ in axis.ticks] == ["-0.2", "-0.1", "0", "+0.1", "+0.2"]
+    assert [axis.share(value) for value in (-0.2, 0.0, 0.1, 9.0)] == [0.0, 0.5, 0.75, 1.0]
+    assert around_zero([]).reach == 1.0
+
+
+@pytest.mark.parametrize("payload", PAYLOADS)
+def test_hostile_names_stay_text_in_an_experiment(payload: str, tmp_path: Path) -> None:
+    made = made_result()
+    rows = tuple(r.model_copy(update={"variant": payload, "failed": {1: payload}}) for r in made.rows)
+    names = dict.fromkeys(("name", "baseline", "opponent", "split"), payload)
+    write_experiment(made.model_copy(update={"rows": rows, **names}), tmp_path / "hostile.html")
+    write_experiment(made, tmp_path / "plain.html")
+    hostile, plain = ((tmp_path / f"{name}.html").read_text(encoding="utf-8") for name in ("hostile", "plain"))
+    tags = [Counter(re.findall(r"<[a-zA-Z/!][^\s>]*", text)) for text in (hostile, plain)]
+    tags[0]["<p"] -= 3  # every row has failed here
+    tags[0]["</p"] -= 3
+    assert tags[0] == tags[1]
+
+
+def test_a_page_cannot_be_made_of_another_versions_numbers(tmp_path: Path) -> None:
+    (tmp_path / "result.json").write_text('{"name": 1}', encoding="utf-8")
+    with pytest.raises(RunError, match="another version"):
+        report_experiment(tmp_path)
+
+
+def test_a_grid_of_failures_is_still_a_table(tmp_path: Path) -> None:
     experiment = Experiment.model_validate(grid())
     keys = [(name, seed) for name in experiment.variants for seed in experiment.seeds]
     result = tabulate(experiment, dict.fromkeys(keys, "no disk"), dict.fromkeys(keys, 0.0))
     assert markdown(result).count("no disk") == 6
     assert all(row.rate is None for row in result.rows)
+    write_experiment(result, tmp_path / "report.html")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8").count("no disk") == 6

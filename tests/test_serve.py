@@ -14,10 +14,12 @@ import openai
 import pytest
 
 from tests.browsing import browser, needs_browser, served, until
+from tests.tiny import causal_student
 from understudy.records import Grade, Response, Sampling
 from understudy.students import Generated, StudentSettings
 from understudy.students.causal import CausalStudent
 from understudy.task import Task
+from understudy.web.chat import cut, settled
 from understudy.web.serve import Served, serving_app
 
 MODEL = "tiny:feedback"
@@ -93,6 +95,87 @@ def test_a_stream_is_the_same_text(tiny: str) -> None:
     assert text == whole.choices[0].message.content
     assert events[-1].usage.total_tokens == whole.usage.total_tokens
     assert [e.choices[0].finish_reason for e in events if e.choices][-1] in ("stop", "length")
+
+
+def test_a_stream_begins_before_the_text_is_finished() -> None:
+    student = causal_student("qwen2", context=200)  # untrained, but it writes words
+    generate, finished = student.generate, list[float]()
+
+    def timed(*args: Any, **more: Any) -> Any:
+        found = generate(*args, **more)
+        time.sleep(0.3)
+        finished.append(time.monotonic())
+        return found
+
+    student.generate = timed
+    with served(app(student)) as address:
+        c = client(address)
+        for stop in (None, ["zebra crossing"]):
+            whole = say(c, max_tokens=60, temperature=0, stop=stop).choices[0].message.content
+            assert len(whole.split()) > 2, "the tiny student must write some words for this test to mean anything"
+            pieces = []
+            for event in say(c, max_tokens=60, temperature=0, stop=stop, stream=True):
+                if event.choices and event.choices[0].delta.content:
+                    pieces.append((time.monotonic(), event.choices[0].delta.content))
+            assert len(pieces) > 1
+            assert pieces[0][0] < finished[-1]
+            assert "".join(text for _, text in pieces) == whole
+        middle = whole.split(" ")[1]
+        cut = "".join(
+            e.choices[0].delta.content or "" for e in say(c, max_tokens=60, temperature=0, stop=middle, stream=True)
+        )
+        assert cut == say(c, max_tokens=60, temperature=0, stop=middle).choices[0].message.content
+        with pytest.raises(openai.BadRequestError, match="leaves no room"):
+            say(c, "word " * 400, temperature=0, stream=True)
+
+
+def test_streams_and_whole_answers_share_a_batch() -> None:
+    student = causal_student("qwen2", context=200)  # untrained, but it writes words
+    generate, batches = student.generate, list[int]()
+
+    def counted(prompts: Sequence[str], *args: Any, **more: Any) -> Any:
+        batches.append(len(prompts))
+        return generate(prompts, *args, **more)
+
+    student.generate = counted
+    sentences = [f"Sentence {i} is here." for i in range(8)]
+
+    def one(i: int) -> str:
+        how: dict[str, Any] = {"max_tokens": 40, "temperature": 0}
+        if i % 2:
+            return str(say(c, sentences[i], **how).choices[0].message.content)
+        return "".join(e.choices[0].delta.content or "" for e in say(c, sentences[i], stream=True, **how))
+
+    with served(app(student)) as address, ThreadPoolExecutor(8) as pool:
+        c = client(address)
+        found = list(pool.map(one, range(8)))
+        assert max(batches) > 1
+        assert found == [say(c, text, max_tokens=40, temperature=0).choices[0].message.content for text in sentences]
+
+
+def test_a_stream_that_breaks_off_says_so() -> None:
+    class Broken(Echo):
+        def generate(self, prompts: Sequence[str], sampling: Sampling, k: int = 1, heard: Any = None) -> Any:
+            heard(0, "The bus was")
+            raise RuntimeError("CUDA secret /home/user/path")
+
+    with served(app(Broken())) as address:
+        stream = say(client(address), temperature=0, stream=True)
+        with pytest.raises(openai.APIError, match="The student failed") as wrong:
+            list(stream)
+        assert "secret" not in str(wrong.value)
+
+
+@pytest.mark.parametrize("stops", [(), ("END",), ("ab", "b c d e", "c"), (" d",), ("zz zz zz",)])
+def test_what_is_settled_stays(stops: tuple[str, ...]) -> None:
+    whole = "a b ab c d e END of it, a  b c d e"
+    final, told = cut(Generated(whole, False), stops).text, ""
+    for length in range(len(whole) + 1):
+        now = settled(whole[:length].strip(), stops)
+        assert now.startswith(told) or told.startswith(now)
+        told = max(told, now, key=len)
+        assert final.startswith(told)
+    assert told or len(final) < 4
 
 
 def test_concurrent_requests_share_batches_and_one_thread() -> None:

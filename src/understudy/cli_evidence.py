@@ -198,14 +198,17 @@ def _print_ratings(ratings: Any) -> None:
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Folders of finished runs; several are compared.")],
+    runs: Annotated[
+        list[Path], typer.Argument(help="Folders of finished runs; several are compared. Or one experiment's.")
+    ],
     output: Annotated[Path | None, typer.Option("--output", help="Where to write the page.")] = None,
 ) -> None:
-    """Write the page of a run anew (with people's votes so far), or one page that compares several runs."""
-    from understudy.report import load_summary, report_run, write_comparison
+    """Write the page of a run anew (with people's votes so far) or of an experiment, or one that compares several runs."""
+    from understudy.report import load_summary, report_experiment, report_run, write_comparison
 
     if len(runs) == 1:
-        print(report_run(runs[0], output))
+        one = report_experiment if (runs[0] / "result.json").exists() else report_run
+        print(one(runs[0], output))
         return
     names = [run.resolve().name for run in runs]
     shown = names if len(set(names)) == len(names) else [str(run) for run in runs]

@@ -55,6 +55,8 @@ def _told(line: str) -> None:
 
 def _print(table: str, folder: Path, *, failed: bool) -> None:
     print(table)
-    console.print(f"Table: {folder / 'table.md'}   Numbers: {folder / 'result.json'}")
+    page = folder / "report.html"
+    shown = f"Page: {page}   " if page.exists() else ""
+    console.print(f"{shown}Table: {folder / 'table.md'}   Numbers: {folder / 'result.json'}")
     if failed:
         raise typer.Exit(1)

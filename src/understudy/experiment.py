@@ -17,6 +17,7 @@ from understudy.distil import distil
 from understudy.errors import RecipeError, UnderstudyError
 from understudy.experiment_table import Result, markdown, tabulate
 from understudy.recipe import Recipe
+from understudy.report import write_experiment
 from understudy.resources import recipe_path
 from understudy.settings import Settings, override, read_yaml, validate
 from understudy.store import RunFolder, write_atomic
@@ -96,7 +97,7 @@ def load_experiment(path: Path, scale: str | None = None) -> tuple[Experiment, P
 def run_experiment(
     experiment: Experiment, base: Path, folder: Path, told: Callable[[str], None] = lambda line: None
 ) -> Result:
-    """Run what is not finished of the grid under ``folder``, and write ``table.md`` and ``result.json`` there."""
+    """Run what is not finished of the grid under ``folder``, and write ``result.json``, ``table.md`` and ``report.html`` there."""
     recipes = {
         (name, seed): recipe_of(experiment, base, name, seed)
         for name in experiment.variants
@@ -111,6 +112,7 @@ def run_experiment(
     result = tabulate(experiment, found, {key: _minutes(folder / f"{key[0]}-{key[1]}") for key in found})
     write_atomic(folder / "result.json", result.model_dump_json(indent=1))
     write_atomic(folder / "table.md", markdown(result))
+    write_experiment(result, folder / "report.html")
     return result
 
 

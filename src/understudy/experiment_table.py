@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from scipy.stats import t as student_t
 
+from understudy.llm.spend import Spent
 from understudy.settings import Settings
 from understudy.statistics import bootstrap_mean, holm, paired_bootstrap, sign_flip_test
 from understudy.summary import Summary, score_key
@@ -24,7 +25,8 @@ class Row(Settings):
     """One variant's findings. ``rate``: mean win-tie rate over seeds; ``low``/``high`` its 95 % bootstrap interval over
     inputs; ``seeds_low``/``seeds_high`` the t interval over seeds; ``difference`` of mean scores to the baseline over the
     same inputs, its interval, and ``p`` after Holm. ``None`` is unknown. ``minutes``: of
-    all invocations; work that variants share is on the first one's account."""
+    all invocations; ``spent`` on calls, ``None`` where none were made; work that variants share is on the first one's
+    account."""
 
     variant: str
     runs: int
@@ -44,6 +46,7 @@ class Row(Settings):
     copy_rate: float | None = None
     distinct_2: float | None = None
     minutes: float = 0.0
+    spent: Spent | None = None
     paper: float | None = None
 
 
@@ -102,6 +105,7 @@ def _row(
         "runs": len(made),
         "failed": {seed: s for seed, s in own.items() if isinstance(s, str)},
         "minutes": sum(minutes[name, seed] for seed in experiment.seeds),
+        "spent": _spent([one for s in made for one in s.spent]),
         "paper": experiment.paper.get(name),
     }
     if made and scores[name]:
@@ -109,6 +113,13 @@ def _row(
         if name != experiment.baseline:
             row |= _difference(scores[name], scores[experiment.baseline])
     return Row(**row)
+
+
+def _spent(spent: Sequence[Spent]) -> Spent | None:
+    found = None
+    for one in spent:
+        found = one if found is None else found + one
+    return found
 
 
 def _rates(scores: Scores, any_run: Summary) -> dict[str, Any]:
@@ -155,8 +166,9 @@ def markdown(result: Result) -> str:
         f"Win-tie rate against {result.opponent} on {result.split} (judge: the recipe's critic); difference of mean "
         f"scores to {result.baseline}, paired over inputs; p by sign flips, Holm-adjusted.",
         "",
-        "| variant | runs | WTR | 95 % inputs | 95 % seeds | difference | 95 % | p | length | copies | distinct-2 | minutes | paper |",
-        "| --- " * 13 + "|",
+        "| variant | runs | WTR | 95 % inputs | 95 % seeds | difference | 95 % | p | length | copies | distinct-2 | minutes "
+        "| cost | paper |",
+        "| --- " * 14 + "|",
     ]
     for r in result.rows:
         cells = (
@@ -164,7 +176,7 @@ def markdown(result: Result) -> str:
             _interval(r.seeds_low, r.seeds_high, _percent), _signed(r.difference),
             _interval(r.difference_low, r.difference_high, _signed), "–" if r.p is None else f"{r.p:.3f}",
             *("–" if x is None else f"{x:.2f}" for x in (r.length_ratio, r.copy_rate, r.distinct_2)),
-            f"{r.minutes:.1f}", "–" if r.paper is None else f"{r.paper:g} %",
+            f"{r.minutes:.1f}", "–" if r.spent is None else r.spent.money, "–" if r.paper is None else f"{r.paper:g} %",
         )  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     failures = [f"- {r.variant}, seed {seed}: {why}" for r in result.rows for seed, why in r.failed.items()]

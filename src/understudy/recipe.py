@@ -25,6 +25,7 @@ from understudy.sample import Candidates, SampleSettings
 from understudy.settings import Settings, override, read_yaml, validate
 from understudy.students import StudentSettings
 from understudy.teacher import ModelTeacher
+from understudy.tracking import Tracker
 from understudy.train import TrainSettings
 
 AnyTeacher = Annotated[RecordedTeacher | ModelTeacher, Field(discriminator="kind")]
@@ -101,7 +102,8 @@ class Recipe(Settings):
     """A whole run. Defaults are the embedded parts; ``recipes/demo.yaml`` is the smallest complete example.
 
     ``copies_lose``: the rule of :mod:`understudy.critic.guard` stands before the critic. ``prices`` (by model) and
-    ``budget`` are for teachers and critics that cost money.
+    ``budget`` are for teachers and critics that cost money. ``track``: who else is told the figures of
+    ``metrics.jsonl``; it changes no result, so it is no part of what identifies a run.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -129,6 +131,7 @@ class Recipe(Settings):
     evaluate: EvaluateSettings = EvaluateSettings()
     prices: dict[str, Price] = Field(default_factory=dict)
     budget: Budget = Budget()
+    track: tuple[Tracker, ...] = Field((), exclude=True)
 
     @field_validator("candidates", mode="before")
     @classmethod

@@ -6,6 +6,7 @@ finished run is read back without loading any.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +22,8 @@ from understudy.critic.learn import CriticTraining, copy_critic
 from understudy.critic.reward import FromGrades, RewardArchitecture, RewardSettings
 from understudy.errors import CriticError, TeacherError, TrainingError
 from understudy.llm.calls import Calls
+from understudy.llm.callstore import FILE
+from understudy.llm.spend import Spent
 from understudy.objectives import MLE
 from understudy.pairs import AnySelector, chained, copy_losers, rank, select
 from understudy.progress import bar, console
@@ -41,12 +44,15 @@ from understudy.records import (
 from understudy.resources import resolve
 from understudy.rounds import ranked_rows
 from understudy.sample import AnyCandidates, DecodeSettings, sampled
-from understudy.store import Chunks, RunFolder, file_sha256
+from understudy.store import Chunks, RunFolder, file_sha256, write_atomic
 from understudy.students import Prompted, Student, open_student
 from understudy.students.shared import WEIGHTS_FILE
 from understudy.task import Task
 from understudy.teacher import ModelTeacher
+from understudy.tracking import Metrics
 from understudy.train import Reference, TrainSettings, score_rows, total_steps, train
+
+_LOG = "log.jsonl"
 
 
 @dataclass
@@ -62,6 +68,12 @@ class Stages:
     _labelling: Sequence[Comparison] = ()
     _grades: dict[str, Grade] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """Opens the stream of figures first: a tracker that cannot start must not cost a training."""
+        recipe = self.recipe
+        opened = Metrics.open(self.run.path, recipe.name, recipe.track, recipe.model_dump(mode="json"))
+        self.metrics = self.run.resources.enter_context(opened)
+
     @cached_property
     def task(self) -> Task:
         """The task file."""
@@ -72,7 +84,13 @@ class Stages:
         """The one door to every call that may cost money; opened when first needed, closed with the run."""
         recipe = self.recipe
         opened = Calls.open(self.run.path, prices=recipe.prices, budget=recipe.budget, base=self.base)
-        return self.run.resources.enter_context(opened)
+        calls = self.run.resources.enter_context(opened)
+        calls.store.stage = lambda: self.run.current
+        return calls
+
+    def spent(self) -> list[Spent]:
+        """What calls came to by stage and model, those of earlier invocations included."""
+        return self.calls.store.spent() if (self.run.path / FILE).exists() else []
 
     @cached_property
     def critic(self) -> Critic:
@@ -389,15 +407,19 @@ class Stages:
         told = [[r.prompt, r.responses, *([r.ranks] if r.ranks else [])] for r in [*rows, *validation]]
         data_hash = content_hash(told)
 
+        def logged(entry: Mapping[str, float]) -> None:
+            self.metrics.add(name, round, int(entry["step"]), {k: v for k, v in entry.items() if k != "step"})
+
         def build(folder: Path) -> dict[str, Any]:
             student = self.student(parent)
             self._loaded = ""  # from here on its weights are nobody's
             with bar(name, total_steps(len(rows), settings), "steps") as step:
                 log = train(
                     student, rows, objective, settings, folder, seed=recipe.seed + round,
-                    reference=reference, validation=validation, step_done=step,
+                    reference=reference, validation=validation, step_done=step, logged=logged,
                 )  # fmt: skip
             student.save(folder)
+            write_atomic(folder / _LOG, "".join(json.dumps(entry) + "\n" for entry in log.steps))
             return {
                 "rows": len(rows),
                 "losses": [round_to(entry["loss"]) for entry in log.steps],
@@ -407,6 +429,8 @@ class Stages:
         key = [settings_hash, data_hash, parent.id if parent else None]
         folder, facts = self.run.built(name, key, build)
         self.run.log(name, facts)
+        for entry in _entries(folder, facts):  # the arrow may have been made by another run that shares it
+            logged(entry)
         return Checkpoint(
             path=folder.name,
             student=recipe.student.weights,
@@ -430,6 +454,13 @@ def by_example(responses: Sequence[Response]) -> dict[str, list[Response]]:
 def round_to(value: float, digits: int = 5) -> float:
     """``value`` with so many digits behind the point: enough for a curve."""
     return round(value, digits)
+
+
+def _entries(folder: Path, facts: Mapping[str, Any]) -> list[dict[str, float]]:
+    """The training log of a finished checkpoint; of one that has none, the losses among its ``facts``."""
+    if (folder / _LOG).exists():
+        return [json.loads(line) for line in (folder / _LOG).read_text(encoding="utf-8").splitlines()]
+    return [{"step": step, "loss": loss} for step, loss in enumerate(facts["losses"], 1)]
 
 
 def _sha(path: Path) -> str:

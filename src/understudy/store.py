@@ -16,7 +16,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -28,15 +28,21 @@ from understudy.records import Record, content_hash
 
 R = TypeVar("R", bound=Record)
 Chunks = Callable[[int], Iterator[Sequence[Record]]]
+_SECONDS = "seconds"  # of an arrow that is not finished, by invocations that were interrupted
 
 
 @dataclass
 class StageTime:
-    """One line of the run's diary: seconds of this invocation; ``skipped`` where the arrow was found finished."""
+    """One line of the run's diary: seconds of this invocation; ``skipped`` where the arrow was found finished.
+
+    ``took``: seconds that making the arrow took, in whichever invocations (but for those that were killed); ``None``
+    where the seal does not say.
+    """
 
     name: str
     seconds: float
     skipped: bool
+    took: float | None = None
 
 
 @contextmanager
@@ -84,6 +90,7 @@ class RunFolder:
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     dropped: dict[str, list[str]] = field(default_factory=dict)
     until: str | None = None
+    current: str = ""
     resources: ExitStack = field(default_factory=ExitStack)
     on_stage: Callable[[str, bool], None] | None = None
     _lock: Any = None
@@ -158,11 +165,10 @@ class RunFolder:
         started = time.monotonic()
         if (folder / "done.json").exists():
             found = _read_sealed(folder, kind)
-            self._done(name, found, started, skipped=True)
+            self._done(name, found, started, _took(folder))
             return found
         self._announce(name)
-        with disk_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+        with disk_errors(folder), _clock(folder) as took:
             kept, chunk = _cut_torn_chunk(folder / "rows.jsonl")
             rows: list[R] = [kind.from_line(line) for line in kept]
             with open(folder / "rows.jsonl", "a", encoding="utf-8") as file:
@@ -173,8 +179,8 @@ class RunFolder:
                     file.flush()
                     os.fsync(file.fileno())
                     chunk += 1
-            _seal(folder, ["rows.jsonl"], {"rows": len(rows)})
-        self._done(name, rows, started, skipped=False)
+            _seal(folder, ["rows.jsonl"], {"rows": len(rows)}, took())
+        self._done(name, rows, started, took(), made=True)
         return rows
 
     def built(
@@ -186,17 +192,19 @@ class RunFolder:
         started = time.monotonic()
         if (folder / "done.json").exists():
             facts = _check_seal(folder)
-            self._note(name, time.monotonic() - started, skipped=True)
+            self._note(name, started, _took(folder))
             return folder, facts
         self._announce(name)
         partial = folder.with_name(folder.name + ".partial")
-        with disk_errors(folder):
-            partial.mkdir(parents=True, exist_ok=True)
+        with disk_errors(folder), _clock(partial) as took:
             facts = build(partial)
             shutil.rmtree(partial / "resume", ignore_errors=True)
-            _seal(partial, sorted(str(p.relative_to(partial)) for p in partial.rglob("*") if p.is_file()), facts)
+            names = sorted(
+                str(p.relative_to(partial)) for p in partial.rglob("*") if p.is_file() and p.name != _SECONDS
+            )
+            _seal(partial, names, facts, took())
             os.replace(partial, folder)
-        self._note(name, time.monotonic() - started, skipped=False)
+        self._note(name, started, took(), made=True)
         return folder, facts
 
     def log(self, name: str, facts: dict[str, Any]) -> None:
@@ -204,17 +212,20 @@ class RunFolder:
         self.facts[name] = facts
 
     def _announce(self, name: str) -> None:
+        self.current = name
         if self.on_stage:
             self.on_stage(name, False)
 
-    def _done(self, name: str, rows: Sequence[Record], started: float, *, skipped: bool) -> None:
+    def _done(
+        self, name: str, rows: Sequence[Record], started: float, took: float | None, *, made: bool = False
+    ) -> None:
         if reasons := [reason for row in rows if (reason := getattr(row, "dropped", ""))]:
             self.dropped[name] = reasons
-        self._note(name, time.monotonic() - started, skipped=skipped)
+        self._note(name, started, took, made=made)
 
-    def _note(self, name: str, seconds: float, *, skipped: bool) -> None:
-        self.stages.append(StageTime(name, round(seconds, 3), skipped))
-        if skipped and self.on_stage:
+    def _note(self, name: str, started: float, took: float | None, *, made: bool = False) -> None:
+        self.stages.append(StageTime(name, round(time.monotonic() - started, 3), not made, took))
+        if not made and self.on_stage:
             self.on_stage(name, True)
         if self.until is not None and name.split("-")[0] == self.until:
             raise StageReached(name)
@@ -240,9 +251,37 @@ def _cut_torn_chunk(path: Path) -> tuple[list[str], int]:
     return whole, chunks
 
 
-def _seal(folder: Path, names: Sequence[str], facts: dict[str, Any]) -> None:
+def _seal(folder: Path, names: Sequence[str], facts: dict[str, Any], seconds: float) -> None:
     files = {name: file_sha256(folder / name) for name in names}
-    write_atomic(folder / "done.json", json.dumps({"files": files, "facts": facts}, indent=1, default=_plain))
+    seal = {"files": files, "facts": facts, "seconds": seconds}
+    write_atomic(folder / "done.json", json.dumps(seal, indent=1, default=_plain))
+    (folder / _SECONDS).unlink(missing_ok=True)
+
+
+@contextmanager
+def _clock(folder: Path) -> Iterator[Callable[[], float]]:
+    """The arrow's ``folder``, made if there is none, and seconds of work on it; an invocation that is interrupted
+    leaves its own to the next."""
+    folder.mkdir(parents=True, exist_ok=True)
+    note, started, before = folder / _SECONDS, time.monotonic(), 0.0
+    with suppress(OSError, ValueError):
+        before = float(note.read_text(encoding="utf-8"))
+
+    def took() -> float:
+        return round(before + time.monotonic() - started, 3)
+
+    try:
+        yield took
+    except BaseException:
+        with suppress(OSError):
+            note.write_text(f"{took()}", encoding="utf-8")
+        raise
+
+
+def _took(folder: Path) -> float | None:
+    """Seconds that making the sealed arrow in ``folder`` took."""
+    seconds = json.loads((folder / "done.json").read_text(encoding="utf-8")).get("seconds")
+    return None if seconds is None else float(seconds)
 
 
 def _plain(value: Any) -> Any:

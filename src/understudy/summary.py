@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -17,6 +17,7 @@ from understudy.critic.distilled import DistilledCritic
 from understudy.critic.reward import RewardCritic
 from understudy.errors import DataError
 from understudy.evaluate import Difference, System, comparisons, contests, difference, item_scores, quality, win_rate
+from understudy.llm.spend import Spent
 from understudy.meaning import PACKAGE, Kept, Meaning, packaged
 from understudy.progress import console
 from understudy.records import Checkpoint, Example, Grade, Quality, Ranking, Response, WinRate, ids_hash
@@ -24,6 +25,7 @@ from understudy.rounds import Reading, Watch
 from understudy.stages import Stages
 from understudy.statistics import wilson
 from understudy.store import write_atomic
+from understudy.tracking import Metrics
 
 
 class Sample(BaseModel):
@@ -47,6 +49,7 @@ class Sample(BaseModel):
 class Summary(BaseModel):
     """What a run found. Rates carry their intervals; nothing here is computed twice elsewhere.
 
+    ``spent``: on calls, of this run's folder.
     ``scores``: s by example id (``None`` is unread) under ``candidate>baseline@split``, for paired comparisons of runs.
     """
 
@@ -68,6 +71,7 @@ class Summary(BaseModel):
     contests: list[Contest] = []
     duels: list[Duel] = []
     scores: dict[str, dict[str, float | None]] = {}
+    spent: list[Spent] = []
 
 
 @dataclass
@@ -251,6 +255,7 @@ def reading(
     for complaint in complaints:
         stages.notes.append(f"Round {round} degenerates on the validation split: {complaint}.")
         console.print(stages.notes[-1])
+    stages.metrics.add("watch", round, round, {"against-teacher/win_tie_rate": rate})
     return Reading(round, rate, tuple(complaints))
 
 
@@ -274,7 +279,7 @@ def summarise(
         win_rates=evaluation.win_rates,
         differences=evaluation.differences,
         quality=evaluation.quality,
-        stages=[{"name": s.name, "seconds": s.seconds, "skipped": s.skipped} for s in run.stages],
+        stages=[asdict(stage) for stage in run.stages],
         critic=_critic_figures(stages),
         checkpoints={name: {"id": c.id, **c.model_dump(mode="json")} for name, c in students.items()},
         training=run.facts,
@@ -284,9 +289,31 @@ def summarise(
         contests=evaluation.contests,
         duels=evaluation.duels,
         scores=evaluation.scores,
+        spent=stages.spent(),
     )
     write_atomic(run.path / "summary.json", summary.model_dump_json(indent=1))
+    _record(summary, stages.metrics)
     return summary
+
+
+def _record(summary: Summary, metrics: Metrics) -> None:
+    """Every evaluation figure as a point of the stream, at the round of the student it is of (0: no student's)."""
+
+    def add(system: str, split: str, figures: Mapping[str, Any]) -> None:
+        rounds = [
+            c["round"] for name, c in summary.checkpoints.items() if system == name or system.startswith(f"{name}-")
+        ]
+        at = rounds[-1] if rounds else 0
+        numbers = {f"{system}/{name}": float(v) for name, v in figures.items() if isinstance(v, int | float)}
+        metrics.add(f"evaluate-{split}", at, at, numbers)
+
+    for w in summary.win_rates:
+        against = {"win_tie_rate": w.rate, "length_controlled": w.length_controlled}
+        add(w.candidate, w.split, {f"against-{w.baseline}/{name}": value for name, value in against.items()})
+    for d in summary.differences:
+        add(d.candidate, d.split, {f"minus-{d.baseline}/against-{d.opponent}": d.mean})
+    for q in summary.quality:
+        add(q.system, q.split, q.model_dump(exclude={"system", "split"}))
 
 
 def _critic_figures(stages: Stages) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import json
 import math
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,10 +53,14 @@ class TrainSettings(Settings):
 
 @dataclass
 class TrainLog:
-    """What happened: one entry a step (``loss``, ``grad_norm``, ``lr``) and the validation losses by epoch."""
+    """What happened: one entry a step (``step``, ``loss``, ``grad_norm``, ``lr``; ``validation`` at an epoch's end)."""
 
     steps: list[dict[str, float]] = field(default_factory=list)
-    validation: list[float] = field(default_factory=list)
+
+    @property
+    def validation(self) -> list[float]:
+        """The validation losses by epoch."""
+        return [entry["validation"] for entry in self.steps if "validation" in entry]
 
 
 @dataclass(frozen=True)
@@ -78,18 +82,25 @@ def train(
     reference: Reference | None = None,
     validation: Sequence[Prompted] = (),
     step_done: Step | None = None,
+    logged: Callable[[dict[str, float]], None] = lambda entry: None,
 ) -> TrainLog:
-    """Train ``student`` in place on ``rows``. Raises :class:`TrainingError` at the first loss or gradient not finite."""
+    """Train ``student`` in place on ``rows``. Raises :class:`TrainingError` at the first loss or gradient not finite.
+
+    ``logged`` is given every entry of the log once it is complete, those of an interrupted run first.
+    """
     _check(rows, objective, reference)
     objective = measured(objective, student, rows)
     loop = _Loop(student, rows, objective, settings, folder, seed, reference)
     loop.restore()
     if step_done and loop.step:
         step_done(loop.step)
+    for entry in loop.log.steps:
+        logged(entry)
     while loop.step < loop.total:
         loop.advance()
         if loop.at_epoch_end() and validation:
-            loop.log.validation.append(mle_loss(student, validation, settings.micro_batch))
+            loop.log.steps[-1]["validation"] = mle_loss(student, validation, settings.micro_batch)
+        logged(loop.log.steps[-1])
         if loop.step % settings.save_every == 0 and loop.step < loop.total:
             loop.save()
         if step_done:
@@ -246,7 +257,7 @@ class _Loop:
             partial.mkdir(parents=True)
             self.student.save(partial)
             save_file(self._optimiser_tensors(), partial / "optimiser.safetensors")
-            state = {"step": self.step, "steps": self.log.steps, "validation": self.log.validation}
+            state = {"step": self.step, "steps": self.log.steps}
             (partial / "state.json").write_text(json.dumps(state), encoding="utf-8")
             files = {p.name: file_sha256(p) for p in sorted(partial.iterdir())}
             (partial / "sha256.json").write_text(json.dumps(files), encoding="utf-8")
@@ -263,7 +274,7 @@ class _Loop:
             held = json.loads((state / "state.json").read_text(encoding="utf-8"))
             self.student.load(state)
             self._load_optimiser(load_file(state / "optimiser.safetensors"))
-            self.step, self.log = held["step"], TrainLog(held["steps"], held["validation"])
+            self.step, self.log = held["step"], TrainLog(held["steps"])
             return
 
     def finish(self) -> None:

@@ -13,14 +13,14 @@ import json
 import os
 import sqlite3
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from understudy.errors import DamagedError, DiskError, RunError
-from understudy.llm.spend import Ledger
+from understudy.llm.spend import Ledger, Spent
 from understudy.llm.tail import Tail
 from understudy.store import disk_errors
 
@@ -41,6 +41,7 @@ class Stored:
     """One answered call, as it stands in the store. ``cost`` is ``None`` where unknown; ``seconds`` of the last try.
 
     ``charged`` is what failed attempts before the answer may have cost (see :class:`~understudy.llm.spend.Ledger`).
+    ``stage``: on whose account it was asked; the store fills it in.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Stored:
     charged: float = 0.0
     seconds: float = 0.0
     attempts: int = 1
+    stage: str = ""
 
     def value(self) -> str:
         """All but the key, as canonical ASCII JSON (half a surrogate pair could not be stored otherwise)."""
@@ -80,6 +82,7 @@ class CallStore:
         self.path = path
         self.tail = Tail(path.parent)
         self.ledger = Ledger()
+        self.stage: Callable[[], str] = str  # what goes on now, for the account of its calls
         self.damaged: list[str] = []
         self._db = connection
 
@@ -122,7 +125,7 @@ class CallStore:
 
     def put(self, answers: Sequence[Stored], failures: Sequence[Failed] = ()) -> None:
         """Store ``answers`` and ``failures`` in one transaction: they are on disk when this returns."""
-        rows = [(a.key, value := a.value(), _hash(a.key, value)) for a in answers]
+        rows = [(a.key, value := self._staged(a).value(), _hash(a.key, value)) for a in answers]
         now = time.time()
         with _storage_errors(self.path):
             self._db.execute("BEGIN IMMEDIATE")
@@ -140,7 +143,10 @@ class CallStore:
 
     def hand_over(self, answer: Stored) -> None:
         """Give ``answer`` to the system without waiting for the disk: a killed process does not lose it any more."""
-        self.tail.append((answer.key, value := answer.value(), _hash(answer.key, value)))
+        self.tail.append((answer.key, value := self._staged(answer).value(), _hash(answer.key, value)))
+
+    def _staged(self, answer: Stored) -> Stored:
+        return answer if answer.stage else replace(answer, stage=self.stage())
 
     def failures(self) -> list[Failed]:
         """Every request given up on so far, oldest first."""
@@ -166,6 +172,24 @@ class CallStore:
             for key, value, hashed in self._db.execute("SELECT key, value, hash FROM calls ORDER BY row"):
                 if (stored := read_row(key, value, hashed)) is not None:
                     yield stored
+
+    def spent(self) -> list[Spent]:
+        """What was spent, by stage and model in the order of their first answers; requests given up on come last."""
+        found: dict[tuple[str, str], Spent] = {}
+        for row in self.rows():
+            key = (row.stage, row.model)
+            one = Spent(
+                stage=row.stage, model=row.model, calls=1, tokens_in=row.tokens_in, tokens_out=row.tokens_out,
+                uncounted=int(row.tokens_in is None or row.tokens_out is None), cost=row.cost,
+                unpriced=int(row.cost is None), charged=row.charged, seconds=row.seconds,
+            )  # fmt: skip
+            found[key] = found[key] + one if key in found else one
+        for failure in self.failures():
+            key = ("given up", failure.model)
+            found[key] = found.get(key, Spent(stage=key[0], model=key[1])) + Spent(
+                stage=key[0], model=key[1], charged=failure.charged
+            )
+        return list(found.values())
 
     def _take_over(self) -> None:
         """Store what an earlier process had been given but not yet committed."""

@@ -44,6 +44,45 @@ class Budget(Settings):
     calls: int | None = Field(None, ge=0)
 
 
+class Spent(Settings):
+    """What one stage's calls to one model came to. ``tokens_in``, ``tokens_out`` and ``cost`` add what is known and are
+    ``None`` where nothing is; ``uncounted`` calls did not say how many tokens, ``unpriced`` ones have no known cost.
+
+    ``charged`` as in :class:`Ledger`. ``seconds`` of the answered calls, which may have run beside each other.
+    """
+
+    stage: str
+    model: str
+    calls: int = 0
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    uncounted: int = 0
+    cost: float | None = None
+    unpriced: int = 0
+    charged: float = 0.0
+    seconds: float = 0.0
+
+    def __add__(self, other: Spent) -> Spent:
+        """Both together, under this one's names."""
+        known = {name: _sum(getattr(self, name), getattr(other, name)) for name in ("tokens_in", "tokens_out", "cost")}
+        counts = ("calls", "uncounted", "unpriced", "charged", "seconds")
+        added = {name: getattr(self, name) + getattr(other, name) for name in counts}
+        return self.model_copy(update=known | added)
+
+    @property
+    def money(self) -> str:
+        """The cost for people; what is unknown is said to be."""
+        if self.cost is None:
+            shown = "unknown" if self.unpriced else "0.0000"
+        else:
+            shown = f"{self.cost:.4f}" + (f" (calls of unknown cost: {self.unpriced})" if self.unpriced else "")
+        return shown + (f", up to {self.charged:.4f} more for failed attempts" if self.charged else "")
+
+
+def _sum(a: float | None, b: float | None) -> float | None:
+    return b if a is None else a if b is None else a + b
+
+
 @dataclass
 class Ledger:
     """Totals of a run so far. ``cost`` adds what is known; ``unpriced`` counts answered calls whose cost is unknown.

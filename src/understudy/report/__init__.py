@@ -17,6 +17,7 @@ from understudy.report.figures import Dot, dot_plot
 from understudy.store import write_atomic
 
 if TYPE_CHECKING:
+    from understudy.experiment_table import Result
     from understudy.ratings import HumanRate
     from understudy.summary import Summary
 
@@ -66,6 +67,30 @@ def write_comparison(summaries: Sequence[tuple[str, Summary]], path: Path) -> No
     settings = view.diff([view.flat(s.recipe) for _, s in summaries], skip=("name",))
     page = environment().get_template("runs.html.j2")
     _write(path, page.render(runs=summaries, plot=plot, settings=settings))
+
+
+def write_experiment(result: Result, path: Path) -> None:
+    """Render an experiment's table, plots and costs to ``path``."""
+    _write(path, environment().get_template("experiment.html.j2").render(e=result))
+
+
+def report_experiment(folder: Path, path: Path | None = None) -> Path:
+    """Render the page of a finished experiment anew from its ``result.json``."""
+    from pydantic import ValidationError
+
+    from understudy.errors import RunError
+    from understudy.experiment_table import Result
+
+    target = path or folder / "report.html"
+    try:
+        result = Result.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
+    except ValidationError as error:
+        raise RunError(
+            f"{folder / 'result.json'} is of another version: {error.error_count()} fields do not fit.",
+            "Run the experiment again; what is finished is not made twice.",
+        ) from None
+    write_experiment(result, target)
+    return target
 
 
 def report_run(folder: Path, path: Path | None = None) -> Path:

@@ -12,13 +12,42 @@ _PLOT, _NOTE, _ROW, _LETTER = 250, 95, 26, 7
 
 @dataclass(frozen=True)
 class Dot:
-    """A share with its interval, all in [0, 1]; ``note`` stands to the right."""
+    """A value with its interval; ``note`` stands to the right. ``other``: a figure to compare with, a hollow square."""
 
     label: str
     value: float
     low: float | None
     high: float | None
     note: str = ""
+    other: float | None = None
+
+
+@dataclass(frozen=True)
+class Axis:
+    """From ``-reach`` or 0 to ``reach``, with a dashed line where nothing is won or lost."""
+
+    reach: float = 1.0
+    signed: bool = False
+
+    @property
+    def ticks(self) -> list[tuple[float, str, bool]]:
+        """Value, label, and whether it is the dashed one."""
+        if not self.signed:
+            return [(tick / 100, f"{tick} %", tick == 50) for tick in range(0, 101, 25)]
+        return [
+            (step * self.reach / 2, f"{step * self.reach / 2:+g}" if step else "0", step == 0) for step in range(-2, 3)
+        ]
+
+    def share(self, value: float) -> float:
+        """Where ``value`` lies between the ends, in [0, 1]."""
+        share = (value / self.reach + 1) / 2 if self.signed else value
+        return min(1.0, max(0.0, share))
+
+
+def around_zero(values: Sequence[float]) -> Axis:
+    """The narrowest axis around 0 that holds ``values`` (in [-1, 1])."""
+    most = max(map(abs, values), default=1.0)
+    return Axis(next((reach for reach in (0.1, 0.2, 0.5) if most <= reach), 1.0), signed=True)
 
 
 @dataclass(frozen=True)
@@ -29,23 +58,26 @@ class Point:
     value: float
 
 
-def dot_plot(dots: Sequence[Dot], caption: str) -> Markup:
-    """Shares as dots with their intervals on one axis from 0 to 100 %, with a line at one half."""
+def dot_plot(dots: Sequence[Dot], caption: str, axis: Axis = Axis()) -> Markup:
+    """Values as dots with their intervals on one axis; shares from 0 to 100 % unless ``axis`` says otherwise."""
     room = min(300, 10 + _LETTER * max((len(dot.label) for dot in dots), default=0))
     width, height = room + _PLOT + _NOTE, _ROW * len(dots) + 34
-    parts = [_axis(room, height - 26)]
+    parts = [_axis(axis, room, height - 26)]
     for i, dot in enumerate(dots):
         y = 16 + _ROW * i
         parts.append(
             Markup('<text x="0" y="{}">{}<title>{}</title></text>').format(y + 5, short(dot.label, 42), dot.label)
         )
         if dot.low is not None and dot.high is not None:
-            parts.append(_line("range", _x(room, dot.low), y, _x(room, dot.high), y))
+            parts.append(_line("range", _x(axis, room, dot.low), y, _x(axis, room, dot.high), y))
         parts.append(
-            Markup('<circle class="dot" cx="{:.1f}" cy="{}" r="5"><title>{}: {:.1f} %</title></circle>').format(
-                _x(room, dot.value), y, dot.label, 100 * dot.value
+            Markup('<circle class="dot" cx="{:.1f}" cy="{}" r="5"><title>{}: {}</title></circle>').format(
+                _x(axis, room, dot.value), y, dot.label, dot.note
             )
         )
+        if dot.other is not None:
+            place = _x(axis, room, dot.other) - 4.5
+            parts.append(Markup('<rect class="other" x="{:.1f}" y="{}" width="9" height="9"/>').format(place, y - 4.5))
         parts.append(Markup('<text class="soft" x="{}" y="{}">{}</text>').format(room + _PLOT + 14, y + 5, dot.note))
     return _figure(width, height, parts, caption)
 
@@ -100,17 +132,15 @@ def short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
-def _axis(room: int, bottom: int) -> Markup:
-    lines = [
-        _line("even" if tick == 50 else "grid", _x(room, tick / 100), 2, _x(room, tick / 100), bottom + 4)
-        for tick in range(0, 101, 25)
-    ]
-    ticks = [_text(_x(room, tick / 100), bottom + 20, f"{tick} %", "middle", "soft") for tick in range(0, 101, 25)]
+def _axis(axis: Axis, room: int, bottom: int) -> Markup:
+    places = [(_x(axis, room, value), label, even) for value, label, even in axis.ticks]
+    lines = [_line("even" if even else "grid", x, 2, x, bottom + 4) for x, _, even in places]
+    ticks = [_text(x, bottom + 20, label, "middle", "soft") for x, label, _ in places]
     return Markup("").join([*lines, *ticks])
 
 
-def _x(room: int, share: float) -> float:
-    return room + 10 + (_PLOT - 20) * min(1.0, max(0.0, share))
+def _x(axis: Axis, room: int, value: float) -> float:
+    return room + 10 + (_PLOT - 20) * axis.share(value)
 
 
 def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:

@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from understudy.report.figures import Dot, Point, bars, dot_plot, line_chart
+from understudy.report.figures import Dot, Point, around_zero, bars, dot_plot, line_chart
 
 if TYPE_CHECKING:
+    from understudy.experiment_table import Result
+    from understudy.llm.spend import Spent
     from understudy.summary import Sample, Summary
 
 HEAD = ("imitation", "feedback", "teacher")
@@ -90,6 +92,41 @@ def rate_plot(s: Summary) -> Markup:
     return dot_plot(dots, "Win-tie rate with Wilson 95 % interval; the dashed line is one half.")
 
 
+def variants_plot(result: Result) -> Markup:
+    """Every variant's win-tie rate, with the paper's where it has one."""
+    dots = [
+        Dot(
+            r.variant,
+            r.rate,
+            r.low,
+            r.high,
+            f"{100 * r.rate:.0f} %, n {r.n}",
+            None if r.paper is None else r.paper / 100,
+        )
+        for r in result.rows
+        if r.rate is not None
+    ]
+    paper = " Hollow squares are the paper's figures." if any(dot.other is not None for dot in dots) else ""
+    return dot_plot(
+        dots,
+        f"Win-tie rate against {result.opponent}, mean over seeds, with the 95 % bootstrap interval over inputs.{paper}",
+    )
+
+
+def differences_plot(result: Result) -> Markup:
+    """Every variant's difference to the baseline."""
+    dots = [
+        Dot(r.variant, r.difference, r.difference_low, r.difference_high, f"{r.difference:+.3f}")
+        for r in result.rows
+        if r.difference is not None
+    ]
+    reach = [x for dot in dots for x in (dot.value, dot.low, dot.high) if x is not None]
+    caption = (
+        f"Mean score minus {result.baseline}'s on the same inputs, paired-bootstrap 95 %; right of the line is better."
+    )
+    return dot_plot(dots, caption, around_zero(reach))
+
+
 def over_rounds(s: Summary) -> list[Markup]:
     """Length, copies and win rate from imitation through every round, on the first split."""
     order = [n for n in s.checkpoints if n in {q.system for q in s.quality}]
@@ -123,16 +160,40 @@ def training(s: Summary) -> list[Markup]:
 
 
 def time_by_stage(s: Summary) -> Markup:
-    """Seconds of each stage in this run of the command."""
-    rows = [
-        (
-            stage["name"],
-            0.0 if stage["skipped"] else float(stage["seconds"]),
-            "finished before" if stage["skipped"] else f"{stage['seconds']:.1f} s",
-        )
-        for stage in s.stages
-    ]
-    return bars(rows, "Seconds by stage in this run of the command.")
+    """Seconds that each stage took to make, whenever that was."""
+    rows = []
+    for stage in s.stages:
+        took, before = seconds_of(stage), ", finished before" if stage["skipped"] else ""
+        rows.append((stage["name"], took or 0.0, ("unknown" if took is None else f"{took:.1f} s") + before))
+    return bars(rows, "Seconds each stage took, in this run of the command or an earlier one.")
+
+
+def seconds_of(stage: dict[str, Any]) -> float | None:
+    """What making a stage took; unknown where it was finished before and did not note it."""
+    took = stage.get("took")
+    return stage["seconds"] if took is None and not stage["skipped"] else took
+
+
+def took(s: Summary) -> tuple[float, int]:
+    """Seconds of all stages, and how many did not note theirs."""
+    known = [seconds for stage in s.stages if (seconds := seconds_of(stage)) is not None]
+    return sum(known), len(s.stages) - len(known)
+
+
+def total(spent: Sequence[Spent]) -> Spent:
+    """All of ``spent`` together."""
+    found = spent[0].model_copy(update={"stage": "all", "model": ""})
+    for one in spent[1:]:
+        found += one
+    return found
+
+
+def tokens(spent: Spent, name: str) -> str:
+    """Tokens for people; what was not counted is said to be unknown."""
+    value = getattr(spent, name)
+    if value is None:
+        return "unknown" if spent.uncounted else "0"
+    return f"{value:,}" + (f" (calls not counted: {spent.uncounted})" if spent.uncounted else "")
 
 
 def groups(s: Summary) -> list[Group]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -58,6 +58,10 @@ class Generated:
     truncated: bool
 
 
+Heard = Callable[[int, str], None]
+"""Takes a prompt's number and its text so far, token by token; the end of the text may still change."""
+
+
 @runtime_checkable
 class Student(Protocol):
     """A model that can be trained, sampled and saved. Implementations are nn.Module underneath (``module``)."""
@@ -75,8 +79,13 @@ class Student(Protocol):
     def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
         """Summed log-probability of each response given its prompt, end token included."""
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1) -> list[list[Generated]]:
-        """``k`` texts for each prompt (of diverse beams: as many as there are groups)."""
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, heard: Heard | None = None
+    ) -> list[list[Generated]]:
+        """``k`` texts for each prompt (of diverse beams: as many as there are groups).
+
+        ``heard`` is told of texts as they grow, where there is one a prompt and no beam that might still lose.
+        """
 
     def merged(self) -> Any:
         """A copy of the transformers network with the adapters merged in, in the precision of generation."""

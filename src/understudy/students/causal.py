@@ -16,12 +16,13 @@ from torch.nn.functional import cross_entropy
 from understudy.batches import LogProbs, RankedBatch
 from understudy.errors import DataError, RecipeError, WeightsError
 from understudy.records import DiverseBeams, Sampling
-from understudy.students import Generated, LoRA, Prompted, StudentSettings
+from understudy.students import Generated, Heard, LoRA, Prompted, StudentSettings
 from understudy.students.diverse import causal_beams
 from understudy.students.packing import pack
 from understudy.students.shared import (
     WEIGHTS_FILE,
     add_lora,
+    listener,
     load_trained,
     merged,
     need_room,
@@ -139,7 +140,9 @@ class CausalStudent:
         result: LogProbs = self.module(batch.to(self.device), uniform)
         return result
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1) -> list[list[Generated]]:
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, heard: Heard | None = None
+    ) -> list[list[Generated]]:
         """``k`` texts a prompt in one left-padded batch: nucleus sampling at temperature > 0, else beam search or greedy;
         or diverse beams.
 
@@ -173,6 +176,7 @@ class CausalStudent:
                 attention_mask=mask.long(),
                 generation_config=config,
                 logits_processor=LogitsProcessorList(nucleus),
+                streamer=listener(self.tokenizer, len(prompts), sampling, k, heard),
             )
         width = tokens.shape[1]
         texts = [read_generated(self.tokenizer, row[width:]) for row in out]

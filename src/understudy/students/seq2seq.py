@@ -18,10 +18,11 @@ from torch import Tensor, nn
 from understudy.batches import LogProbs, RankedBatch
 from understudy.errors import DataError, RecipeError, WeightsError
 from understudy.records import DiverseBeams, Sampling
-from understudy.students import Generated, LoRA, Prompted, StudentSettings
+from understudy.students import Generated, Heard, LoRA, Prompted, StudentSettings
 from understudy.students.diverse import seq2seq_beams
 from understudy.students.shared import (
     add_lora,
+    listener,
     load_trained,
     merged,
     need_room,
@@ -160,7 +161,9 @@ class Seq2SeqStudent:
         result: LogProbs = self.module(batch.to(self.device), uniform)
         return result
 
-    def generate(self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1) -> list[list[Generated]]:
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, heard: Heard | None = None
+    ) -> list[list[Generated]]:
         """``k`` texts a prompt: nucleus sampling at temperature > 0, else beam search or greedy; or diverse beams.
 
         No end token is forced at the limit (published BART configs do), so that what was cut off is known as such.
@@ -194,6 +197,7 @@ class Seq2SeqStudent:
                 decoder_input_ids=opening,
                 generation_config=config,
                 logits_processor=LogitsProcessorList(nucleus),
+                streamer=listener(self.tokenizer, len(prompts), sampling, k, heard),
             )
         texts = [read_generated(self.tokenizer, row[len(self.opening) :]) for row in out]
         return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]

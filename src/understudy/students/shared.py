@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from understudy.batches import RankedBatch
 from understudy.errors import DataError, WeightsError
-from understudy.students import Generated, LoRA, Prompted, StudentSettings
+from understudy.records import Sampling
+from understudy.students import Generated, Heard, LoRA, Prompted, StudentSettings
 
 WEIGHTS_FILE = "student.safetensors"
 _LAYER = re.compile(r"\b(?:layers?|h)\.(\d+)\.")
@@ -96,6 +97,32 @@ def read_generated(tokenizer: Any, ids: Tensor) -> Generated:
     finished = bool((ids == tokenizer.eos_token_id).any())
     lines = tokenizer.decode(ids, skip_special_tokens=True).strip().split("\n")
     return Generated(lines[0].strip(), truncated=not finished and len(lines) == 1)
+
+
+class Listener:
+    """What transformers' ``generate`` calls a streamer: it is shown each step's tokens, one a row, and tells the texts."""
+
+    def __init__(self, tokenizer: Any, rows: int, heard: Heard) -> None:
+        """The first call brings what stands before the text, and is left out."""
+        self.tokenizer, self.heard, self.begun = tokenizer, heard, False
+        self.ids: list[list[int]] = [[] for _ in range(rows)]
+
+    def put(self, value: Tensor) -> None:
+        """One token a row; a row that has ended is padded on."""
+        if not self.begun:
+            self.begun = True
+            return
+        for row, token in enumerate(value.tolist()):
+            self.ids[row].append(token)
+            self.heard(row, read_generated(self.tokenizer, torch.tensor(self.ids[row])).text)
+
+    def end(self) -> None:
+        """Nothing is left: the whole texts are what ``generate`` returns."""
+
+
+def listener(tokenizer: Any, rows: int, sampling: Sampling, k: int, heard: Heard | None) -> Listener | None:
+    """A listener for ``heard``; none where a row is not the one text of its prompt, but a beam or a sample of several."""
+    return Listener(tokenizer, rows, heard) if heard is not None and k == 1 and sampling.beams == 1 else None
 
 
 def need_room(longest: int, new: int, context: int) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from understudy.errors import UnderstudyError
@@ -16,7 +16,7 @@ from understudy.records import Sampling
 from understudy.students import Generated
 
 T = TypeVar("T")
-Generate = Callable[[Sequence[str], Sampling, int], list[list[Generated]]]
+Generate = Callable[..., list[list[Generated]]]
 
 
 class BusyError(Exception):
@@ -25,12 +25,16 @@ class BusyError(Exception):
 
 @dataclass(frozen=True)
 class Ask:
-    """``k`` texts for one prompt. ``seed`` unset: any draw will do, so that the request may share a batch."""
+    """``k`` texts for one prompt. ``seed`` unset: any draw will do, so that the request may share a batch.
+
+    ``heard`` is told the text so far, on the loop's thread and before the answer is there, where the student can.
+    """
 
     prompt: str
     sampling: Sampling
     k: int
     seed: int | None = None
+    heard: Callable[[str], None] | None = field(default=None, compare=False)
 
 
 class Batcher:
@@ -87,8 +91,15 @@ class Batcher:
         asks = [ask for ask, _ in group]
         seed = asks[0].seed if asks[0].seed is not None else random.getrandbits(31)
         sampling = asks[0].sampling.model_copy(update={"seed": seed})
+        loop = asyncio.get_running_loop()
+
+        def heard(row: int, text: str) -> None:
+            if (listener := asks[row].heard) is not None:
+                loop.call_soon_threadsafe(listener, text)
+
+        more = {"heard": heard} if any(ask.heard for ask in asks) else {}
         try:
-            texts = await self.run(lambda: self.generate([ask.prompt for ask in asks], sampling, asks[0].k))
+            texts = await self.run(lambda: self.generate([ask.prompt for ask in asks], sampling, asks[0].k, **more))
         except UnderstudyError as error:
             if len(group) == 1:
                 _settle(group[0][1], error=error)

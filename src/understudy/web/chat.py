@@ -88,22 +88,55 @@ def completion(model: str, texts: Sequence[Generated], usage: Mapping[str, int])
     return {**_envelope("chat.completion", model), "choices": choices, "usage": dict(usage)}
 
 
-def chunks(model: str, texts: Sequence[Generated], usage: Mapping[str, int] | None) -> Iterator[str]:
-    """The answer as server-sent events, a word at a time; the batch it came from is finished by then."""
-    shell = _envelope("chat.completion.chunk", model)
+class Chunks:
+    """One answer as server-sent events, as clients expect them."""
 
-    def event(index: int, delta: dict[str, str], finish: str | None = None) -> str:
+    def __init__(self, model: str) -> None:
+        """All events of an answer carry one id."""
+        self.shell = _envelope("chat.completion.chunk", model)
+
+    def opening(self, index: int = 0) -> str:
+        """The first event of a text."""
+        return self._choice(index, {"role": "assistant", "content": ""})
+
+    def more(self, text: str, index: int = 0) -> str:
+        """What comes next of a text."""
+        return self._choice(index, {"content": text})
+
+    def finish(self, generated: Generated, index: int = 0) -> str:
+        """The last event of a text."""
+        return self._choice(index, {}, _finish(generated))
+
+    def end(self, usage: Mapping[str, int] | None) -> Iterator[str]:
+        """What closes the stream, with the tokens used where they were asked for."""
+        if usage is not None:
+            yield _event({**self.shell, "choices": [], "usage": dict(usage)})
+        yield "data: [DONE]\n\n"
+
+    def whole(self, texts: Sequence[Generated], usage: Mapping[str, int] | None) -> Iterator[str]:
+        """Finished texts, a word at a time."""
+        for index, generated in enumerate(texts):
+            yield self.opening(index)
+            for place, word in enumerate(generated.text.split(" ")):
+                yield self.more(f" {word}" if place else word, index)
+            yield self.finish(generated, index)
+        yield from self.end(usage)
+
+    def _choice(self, index: int, delta: dict[str, str], finish: str | None = None) -> str:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return _event({**shell, "choices": [choice]})
+        return _event({**self.shell, "choices": [choice]})
 
-    for index, generated in enumerate(texts):
-        yield event(index, {"role": "assistant", "content": ""})
-        for place, word in enumerate(generated.text.split(" ")):
-            yield event(index, {"content": f" {word}" if place else word})
-        yield event(index, {}, _finish(generated))
-    if usage is not None:
-        yield _event({**shell, "choices": [], "usage": dict(usage)})
-    yield "data: [DONE]\n\n"
+
+def failed(message: str) -> str:
+    """The event that ends a stream whose text cannot be finished."""
+    return _event(error(message, "server_error"))
+
+
+def settled(text: str, stops: Sequence[str]) -> str:
+    """What of a growing ``text`` will stand in the finished one: whole words, and nothing that a stop may yet cut off."""
+    found = [place for stop in stops if (place := text.find(stop)) >= 0]
+    end = min([len(text) - max(map(len, stops), default=1) + 1, *found])
+    return text[: max(0, text.rfind(" ", 0, max(0, end)))].rstrip()
 
 
 def cut(generated: Generated, stops: Sequence[str]) -> Generated:

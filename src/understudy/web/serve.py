@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,17 @@ from understudy.systems import key
 from understudy.task import Task
 from understudy.text import normalise
 from understudy.web.batcher import Ask, Batcher, BusyError
-from understudy.web.chat import BadRequestError, ChatRequest, chunks, completion, cut, error, read_request
+from understudy.web.chat import (
+    BadRequestError,
+    ChatRequest,
+    Chunks,
+    completion,
+    cut,
+    error,
+    failed,
+    read_request,
+    settled,
+)
 from understudy.web.gate import Gate, form, pages
 
 TRIES = 3  # samples beside the beam's answer on the page
@@ -76,14 +86,56 @@ class Endpoint:
         return JSONResponse(card)
 
     async def chat(self, request: Request) -> Response:
-        """Chat completions, whole or streamed."""
+        """Chat completions, whole or streamed.
+
+        One text without beams is streamed as it is written; beams and several texts once they are finished.
+        """
         asked = read_request(await request.body(), self.served.model)
+        if asked.stream and asked.n == 1 and asked.sampling.beams == 1:
+            return await self._live(asked)
         texts = await self._texts(asked)
         usage = self._usage(asked, texts)
         if asked.stream:
-            events = chunks(self.served.model, texts, usage if asked.usage else None)
+            events = Chunks(self.served.model).whole(texts, usage if asked.usage else None)
             return StreamingResponse(_each(events), media_type="text/event-stream")
         return JSONResponse(completion(self.served.model, texts, usage))
+
+    async def _live(self, asked: ChatRequest) -> Response:
+        """A stream that opens with the first tokens, so that what is wrong with a request is still an HTTP error."""
+        grown: asyncio.Queue[str | None] = asyncio.Queue()
+        answer = asyncio.create_task(self._texts(asked, grown.put_nowait))
+        answer.add_done_callback(lambda _: grown.put_nowait(None))
+        first = await grown.get()
+        if first is None:
+            answer.result()  # raises what went wrong before there was a token
+        return StreamingResponse(self._growing(asked, first, grown, answer), media_type="text/event-stream")
+
+    async def _growing(
+        self,
+        asked: ChatRequest,
+        text: str | None,
+        grown: asyncio.Queue[str | None],
+        answer: asyncio.Task[list[Generated]],
+    ) -> AsyncIterator[str]:
+        events, sent = Chunks(self.served.model), ""
+        try:
+            yield events.opening()
+            while text is not None:
+                if len(known := settled(text, asked.stops)) > len(sent):
+                    yield events.more(known[len(sent) :])
+                    sent = known
+                text = await grown.get()
+            texts = await answer
+        except Exception as wrong:  # the status is sent: the stream itself must say that it is not complete
+            yield failed(wrong.message if isinstance(wrong, BadRequestError) else "The student failed.")
+            return
+        finally:
+            answer.cancel()
+        if rest := texts[0].text[len(sent) :]:
+            yield events.more(rest)
+        yield events.finish(texts[0])
+        for event in events.end(self._usage(asked, texts) if asked.usage else None):
+            yield event
 
     async def page(self, request: Request) -> Response:
         """The try-it page."""
@@ -99,9 +151,9 @@ class Endpoint:
         shown = self.template.render(model=self.served.model, literal=literal, attempts=attempts, error=problem)
         return HTMLResponse(shown, 400 if problem else 200)
 
-    async def _texts(self, asked: ChatRequest) -> list[Generated]:
+    async def _texts(self, asked: ChatRequest, heard: Callable[[str], None] | None = None) -> list[Generated]:
         drawn = asked.sampling.temperature > 0
-        ask = Ask(self._prompt(asked.literal), asked.sampling, asked.n if drawn else 1, asked.seed)
+        ask = Ask(self._prompt(asked.literal), asked.sampling, asked.n if drawn else 1, asked.seed, heard)
         try:
             found = await asyncio.wait_for(self.batcher.ask(ask), self.served.patience)
         except TimeoutError:
