@@ -26,9 +26,17 @@ class Kind:
     """A stand-in server with the ways of a real one."""
 
     def __init__(
-        self, prefill: str = "none", most: int = 20, *, cooled: bool = False, system: bool = True, n: bool = True
+        self,
+        prefill: str = "none",
+        most: int = 20,
+        *,
+        cooled: bool = False,
+        system: bool = True,
+        n: bool = True,
+        echoes: bool = False,
     ) -> None:
         self.prefill, self.most, self.cooled, self.system, self.several = prefill, most, cooled, system, n
+        self.echoes = echoes
 
     def fault(self, number: int, body: dict[str, Any]) -> str | None:
         if not self.system and body["messages"][0]["role"] == "system":
@@ -43,6 +51,8 @@ class Kind:
             text = " lantern" if last["role"] == "assistant" and continues else "zebra quartz"
         elif last["role"] == "assistant":
             text = " 2" if continues else "The answer is 2"
+        if self.echoes and last["role"] == "assistant":
+            text = last["content"] + text
         choice: dict[str, Any] = {"message": {"content": text}, "finish_reason": "stop"}
         if body.get("logprobs"):
             heat = (body["temperature"] or 0.01) if self.cooled else 1.0
@@ -59,6 +69,7 @@ KINDS = [
     (Kind(), Capabilities(logprobs=20, several=True)),
     (Kind("continue"), Capabilities(logprobs=20, prefill="continue", several=True)),
     (Kind("plain", n=False), Capabilities(logprobs=20, prefill="plain")),
+    (Kind("plain", echoes=True), Capabilities(logprobs=20, prefill="plain", echoes=True, several=True)),
     (Kind(most=5, system=False), Capabilities(logprobs=5, several=True, system=False)),
     (Kind(most=0), Capabilities(several=True)),
     (Kind(cooled=True), Capabilities(logprobs=20, raw_logprobs=False, several=True)),
@@ -84,6 +95,14 @@ def test_log_probabilities_that_move_with_temperature_are_read_at_one(tmp_path: 
         (choice,) = chat(server).open(calls).choose_many([asked])
         assert choice.probabilities == pytest.approx((0.75, 0.25))
         assert server.bodies[-1]["temperature"] == 1.0
+
+
+def test_a_beginning_that_comes_back_is_not_read_twice(tmp_path: Path) -> None:
+    begun = (Message("user", "1 or 2?"), Message("assistant", "Answer:"))
+    with FaultyServer(Kind("plain", echoes=True).answer) as server, Calls.open(tmp_path) as calls:
+        door = chat(server).open(calls)
+        assert door.complete(begun, Sampling()).text == " 2"
+        assert door.choose(begun, ("1", "2"), Sampling()).text == " 2"
 
 
 def test_a_critic_over_http_in_all_readings(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -175,10 +176,15 @@ def train_critic(
 
 
 @app.command()
-def estimate(recipe: str, assign: Set = None) -> None:
+def estimate(
+    recipe: str,
+    assign: Set = None,
+    probe: Annotated[bool, typer.Option("--probe", help="Ask each model a little: what can it do?")] = False,
+) -> None:
     """What RECIPE would ask of models that may cost money: calls, tokens, cost and time, before anything is spent."""
     from understudy.examples import load_examples
-    from understudy.planning import plan
+    from understudy.llm.calls import Calls
+    from understudy.planning import plan, probed
     from understudy.recipe import load_recipe
     from understudy.task import Task
 
@@ -188,6 +194,10 @@ def estimate(recipe: str, assign: Set = None) -> None:
         print("Nothing is asked of a model that could cost money: teacher and critic are recorded or local.")
     for each in found:
         print(each.table())
+    if probe:
+        with TemporaryDirectory() as folder, Calls.open(Path(folder), base=base) as calls:
+            for line in probed(loaded, calls):
+                print(line)
 
 
 @app.command("measure-critic")

@@ -100,13 +100,15 @@ class Capabilities(Record):
 
     ``logprobs``: alternatives given for each token (0: none). ``raw_logprobs``: they do not move with temperature.
     ``prefill``: how a begun answer is continued: not at all, by a last assistant message, or with
-    ``continue_final_message``. ``several``: ``n`` > 1 answers a request. ``system``: takes a system message.
+    ``continue_final_message``. ``echoes``: what comes back has that beginning in front of it. ``several``: ``n`` > 1
+    answers a request. ``system``: takes a system message.
     ``exact``: labels are scored whole, from the full distribution. ``score``: gives the log-probability of a text.
     """
 
     logprobs: int = 0
     raw_logprobs: bool = True
     prefill: Literal["none", "plain", "continue"] = "none"
+    echoes: bool = False
     several: bool = False
     system: bool = True
     exact: bool = False
