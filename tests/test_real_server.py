@@ -17,7 +17,9 @@ from understudy.critic.mcp import MCP
 from understudy.llm import Failure, Message, Request
 from understudy.llm.calls import Calls
 from understudy.llm.chat import Anthropic, Chat
+from understudy.llm.retry import Retry
 from understudy.records import Example, Sampling
+from understudy.resources import PACKAGE
 from understudy.task import Task
 from understudy.teacher import ModelTeacher
 
@@ -25,6 +27,23 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not importlib.util.find_spec("xllamacpp"), reason="needs pip install 'understudy[server-test]'"),
 ]
+
+
+PATIENT = Retry(timeout=600, deadline=3600)  # a test must not fail because the machine is busy
+
+
+@pytest.fixture(scope="module")
+def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The humour task with short answers of the teacher."""
+    text = (PACKAGE / "tasks" / "humour.yaml").read_text(encoding="utf-8")
+    assert "max_tokens: 400" in text
+    path = tmp_path_factory.mktemp("task") / "short.yaml"
+    path.write_text(text.replace("max_tokens: 400", "max_tokens: 60"), encoding="utf-8")
+    return path
+
+
+def chat(url: str) -> Chat:
+    return Chat(model="smollm2", base_url=url, concurrency=2, retry=PATIENT)
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +54,7 @@ def url() -> Iterator[str]:
 
 def test_the_probe_finds_what_llama_cpp_can_do(url: str, tmp_path: Path) -> None:
     with Calls.open(tmp_path) as calls:
-        able = Chat(model="smollm2", base_url=url, concurrency=2).open(calls).capabilities
+        able = chat(url).open(calls).capabilities
     assert (able.logprobs, able.raw_logprobs) == (20, True)
     assert (able.prefill, able.echoes) == ("plain", True)
     assert (able.several, able.system) == (True, True)
@@ -45,7 +64,7 @@ def test_a_begun_answer_goes_on_and_is_read_at_its_label(url: str, tmp_path: Pat
     asked = (Message("user", "Which is larger, 1 or 2? Reply with Answer: 1 or Answer: 2."),)
     begun = Request((*asked, Message("assistant", "Answer:")), Sampling(max_tokens=4), ("1", "2"))
     with Calls.open(tmp_path) as calls:
-        (choice,) = Chat(model="smollm2", base_url=url).open(calls).choose_many([begun])
+        (choice,) = chat(url).open(calls).choose_many([begun])
     assert choice.coverage > 0.5
     assert not choice.text.startswith("Answer:")
 
@@ -60,7 +79,7 @@ def test_the_messages_api_of_the_same_server(url: str, tmp_path: Path) -> None:
 
 def test_a_prompt_too_long_for_a_slot_is_refused_in_the_servers_words(url: str, tmp_path: Path) -> None:
     with Calls.open(tmp_path) as calls:
-        door = Chat(model="smollm2", base_url=url).open(calls)
+        door = chat(url).open(calls)
         short, long = (Request((Message("user", "word " * n),), Sampling(max_tokens=2)) for n in (3, 3000))
         answered, refused = door.complete_many([short, long])
     assert not isinstance(answered, Failure)
@@ -69,20 +88,19 @@ def test_a_prompt_too_long_for_a_slot_is_refused_in_the_servers_words(url: str, 
     assert "context" in refused.reason
 
 
-def test_the_teacher_is_read(url: str, tmp_path: Path) -> None:
+def test_the_teacher_is_read(url: str, task: Path, tmp_path: Path) -> None:
     with Calls.open(tmp_path) as calls:
-        teacher = ModelTeacher(model=Chat(model="smollm2", base_url=url, concurrency=2)).open(calls, Task.load())
-        taught = teacher.teach([Example(text=text) for text in LITERALS[:4]])
-        assert teacher.counts.asked == 4
+        teacher = ModelTeacher(model=chat(url)).open(calls, Task.load(str(task)))
+        taught = teacher.teach([Example(text=text) for text in LITERALS[:2]])
+        assert teacher.counts.asked == 2
         assert teacher.counts.failed == 0
         assert len(taught.responses) == teacher.counts.kept > 0
 
 
 @pytest.mark.parametrize("reading", ["answer_only", "reason_then_answer", "sampled"])
 def test_the_critic_is_read(url: str, tmp_path: Path, reading: str) -> None:
-    model = Chat(model="smollm2", base_url=url, concurrency=2)
     with Calls.open(tmp_path) as calls:
-        critic = MCP(model=model, reading=reading, samples=4, reason_tokens=60).open(calls, Task.load())
+        critic = MCP(model=chat(url), reading=reading, samples=2, reason_tokens=40).open(calls, Task.load())
         judged = critic.judge([comparison("My socks now swim.", "It did rain."), comparison("Wet!", "It rained, ha.")])
         assert critic.name == f"mcp-{reading}:smollm2"
         assert calls.ledger.failures == 0
@@ -95,27 +113,30 @@ def test_the_critic_is_read(url: str, tmp_path: Path, reading: str) -> None:
 RECIPE = """
 name: over-http
 seed: 5
+task: {task}
 data: {{path: {data}}}
 teacher: {{kind: model, model: {model}}}
 student: {{weights: embedded, context: 256}}
 imitation: {{train: {{epochs: 1, batch: 4, micro_batch: 2, lr: 0.001}}}}
-candidates: {{k: 3, temperature: 1.0, max_tokens: 20, rows: 6}}
+candidates: {{k: 3, temperature: 1.0, max_tokens: 12, rows: 6}}
 select: {{kind: diverse}}
 critic: {{kind: mcp, model: {model}}}
 rank: {{tie: 0.0, strength: 0.0}}
 learn: {{train: {{epochs: 1, batch: 4, micro_batch: 2, lr: 0.0001}}}}
-evaluate: {{decode: {{beams: 1, max_tokens: 20, rows: 4}}, best_of: 0, resamples: 100}}
+evaluate: {{decode: {{beams: 1, max_tokens: 12, rows: 4}}, best_of: 0, resamples: 100}}
 """
 
 
 def test_a_whole_run_whose_teacher_and_critic_are_behind_http(
-    url: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    url: str, task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = [{"literal": text, "split": "train" if i < 6 else "test"} for i, text in enumerate(LITERALS[:9])]
+    lines = [{"literal": text, "split": "train" if i < 6 else "test"} for i, text in enumerate(LITERALS[:8])]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    model = f"{{kind: chat, model: smollm2, base_url: '{url}', concurrency: 2}}"
+    model = (
+        f"{{kind: chat, model: smollm2, base_url: '{url}', concurrency: 2, retry: {{timeout: 600, deadline: 3600}}}}"
+    )
     recipe = tmp_path / "recipe.yaml"
-    recipe.write_text(RECIPE.format(data="data.jsonl", model=model), encoding="utf-8")
+    recipe.write_text(RECIPE.format(task=task, data="data.jsonl", model=model), encoding="utf-8")
     code, out, err = call(capsys, monkeypatch, "estimate", str(recipe), "--probe")
     assert (code, err) == (0, "")
     assert out.count("capabilities: {logprobs: 20, raw_logprobs: true, prefill: plain, echoes: true") == 2

@@ -12,7 +12,7 @@ import typer
 from rich.table import Table
 
 from understudy import __version__, cli_data, cli_evidence, cli_experiment
-from understudy.errors import DataError, RecipeError, RunError, UnderstudyError
+from understudy.errors import DataError, RecipeError, RunError, UnansweredError, UnderstudyError
 from understudy.progress import console
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -66,6 +66,12 @@ def _distil(reference: str, folder: Path | None, assign: list[str] | None, until
             return
     _print_summary(summary)
     console.print(f"\nReport: {path / 'report.html'}   Summary: {path / 'summary.json'}")
+    if run.unanswered:
+        told = ", ".join(f"{count} in {name}" for name, count in run.unanswered.items())
+        raise UnansweredError(
+            f"{sum(run.unanswered.values())} rows stayed without an answer ({told}); all others are in the results.",
+            f"Their reasons are in {run.arrows}; remove the named folders there and run again to ask once more.",
+        )
 
 
 def _announce(name: str, skipped: bool) -> None:

@@ -6,7 +6,7 @@ finished run is read back without loading any.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,6 +20,7 @@ from understudy.critic.guard import Guarded
 from understudy.critic.learn import copy_critic
 from understudy.critic.reward import FromGrades, RewardSettings
 from understudy.errors import CriticError, TeacherError, TrainingError
+from understudy.llm import UNANSWERED
 from understudy.llm.calls import Calls
 from understudy.objectives import MLE
 from understudy.pairs import AnySelector, chained, copy_losers, rank, select
@@ -141,6 +142,7 @@ class Stages:
         found = self.run.rows(
             "teach", Response, [settings, self.task.teacher, self.task.refusals, ids_hash(examples)], work
         )
+        self._unanswered("teach", (r.dropped for r in found))
         taught = by_example([r for r in found if not r.dropped])
         if not taught:
             raise TeacherError(
@@ -245,7 +247,14 @@ class Stages:
                     step(len(part))
 
         key = [self.critic_key, self.recipe.copies_lose, [[c.pair.id, c.literal, c.a, c.b] for c in compared]]
-        return self.run.rows(name, Judgment, key, work)
+        found = self.run.rows(name, Judgment, key, work)
+        self._unanswered(name, (j.reason for j in found if j.verdict == "unparsed"))
+        return found
+
+    def _unanswered(self, name: str, reasons: Iterable[str]) -> None:
+        """Put down how many rows of arrow ``name`` no model answered."""
+        if count := sum(reason.startswith(UNANSWERED) for reason in reasons):
+            self.run.unanswered[name] = count
 
     def _distil_critic(self) -> None:
         """Buy verdicts on the first pairs of the run for a distilled critic and train its cheap copy, once."""

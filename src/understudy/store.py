@@ -83,6 +83,7 @@ class RunFolder:
     stages: list[StageTime] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     dropped: dict[str, list[str]] = field(default_factory=dict)
+    unanswered: dict[str, int] = field(default_factory=dict)
     until: str | None = None
     resources: ExitStack = field(default_factory=ExitStack)
     on_stage: Callable[[str, bool], None] | None = None

@@ -85,6 +85,10 @@ class Choice:
     floored: bool = False
 
 
+UNANSWERED = "failed: "
+"""How the reason of a row begins whose question was never answered."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """A request that was not answered: why, the server's last status, and how often it was tried. Never an answer."""
@@ -93,6 +97,11 @@ class Failure:
     status: int | None = None
     attempts: int = 1
     call_id: str | None = None
+
+    @property
+    def told(self) -> str:
+        """As the reason of the row that stays without an answer."""
+        return f"{UNANSWERED}{self.reason}"
 
 
 class Capabilities(Record):
