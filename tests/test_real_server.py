@@ -121,7 +121,7 @@ imitation: {{train: {{epochs: 1, batch: 4, micro_batch: 2, lr: 0.001}}}}
 candidates: {{k: 3, temperature: 1.0, max_tokens: 12, rows: 6}}
 select: {{kind: diverse}}
 critic: {{kind: mcp, model: {model}}}
-rank: {{tie: 0.0, strength: 0.0}}
+rank: {{tie: 0.0, strength: 0.5}}
 learn: {{train: {{epochs: 1, batch: 4, micro_batch: 2, lr: 0.0001}}}}
 evaluate: {{decode: {{beams: 1, max_tokens: 12, rows: 4}}, best_of: 0, resamples: 100}}
 """

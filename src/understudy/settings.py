@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -24,6 +24,9 @@ class Settings(BaseModel):
     """Base of every settings object: frozen, no unknown keys, hashable by content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+    whole: ClassVar[bool] = False
+    """True for a model that answers nothing before it was asked everything: a provider's batch, an exchange of files."""
 
     @model_validator(mode="before")
     @classmethod
@@ -42,6 +45,16 @@ class Settings(BaseModel):
     def hash(self) -> str:
         """Content hash of all settings, defaults included."""
         return content_hash(type(self).__name__, self.model_dump(mode="json"))
+
+
+def within(settings: Settings) -> Iterator[Settings]:
+    """``settings`` and all settings in it, at any depth."""
+    yield settings
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Settings):
+                yield from within(item)
 
 
 def secret(name: str) -> str | None:

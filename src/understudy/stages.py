@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -24,7 +24,7 @@ from understudy.llm import UNANSWERED
 from understudy.llm.calls import Calls
 from understudy.objectives import MLE
 from understudy.pairs import AnySelector, chained, copy_losers, rank, select
-from understudy.progress import bar, console
+from understudy.progress import Step, bar, console
 from understudy.recipe import Learning, Recipe
 from understudy.records import (
     Checkpoint,
@@ -42,12 +42,17 @@ from understudy.records import (
 from understudy.resources import resolve
 from understudy.rounds import ranked_rows
 from understudy.sample import AnyCandidates, DecodeSettings, sampled
+from understudy.settings import Settings, within
 from understudy.store import Chunks, RunFolder, file_sha256
 from understudy.students import Prompted, Student, open_student
 from understudy.students.shared import WEIGHTS_FILE
 from understudy.task import Task
 from understudy.teacher import ModelTeacher
 from understudy.train import Reference, TrainSettings, score_rows, total_steps, train
+
+CHUNK = 64  # literals or pairs that are put to a live model, and stored, at a time
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass
@@ -119,25 +124,28 @@ class Stages:
 
     def _ask(self, settings: ModelTeacher, examples: Sequence[Example]) -> dict[str, list[Response]]:
         """A live teacher's responses; what it refused or we could not use stays on record with its reason."""
-        parts = [examples[i : i + 64] for i in range(0, len(examples), 64)]
 
         def work(start: int) -> Iterator[list[Response]]:
             teacher = settings.open(self.calls, self.task)
-            with bar("teach", len(examples), "literals", done=64 * start) as step:
-                for part in parts[start:]:
-                    taught = teacher.teach(part)
-                    drops = [
-                        Response(
-                            example_id=d.example_id,
-                            text=d.text,
-                            author=teacher.name,
-                            call_id=d.call_id,
-                            dropped=d.reason,
-                        )
-                        for d in taught.drops
-                    ]
-                    yield [*taught.responses, *drops]
-                    step(len(part))
+
+            def ask(part: Sequence[Example]) -> list[Response]:
+                taught = teacher.teach(part)
+                drops = [
+                    Response(
+                        example_id=d.example_id,
+                        text=d.text,
+                        author=teacher.name,
+                        call_id=d.call_id,
+                        dropped=d.reason,
+                    )
+                    for d in taught.drops
+                ]
+                return [*taught.responses, *drops]
+
+            with bar("teach", len(examples), "literals", done=CHUNK * start) as step:
+                yield from chunks(
+                    examples, start, ask, lambda e: e.id, lambda r: r.example_id, step, whole=asks_whole(settings)
+                )
 
         found = self.run.rows(
             "teach", Response, [settings, self.task.teacher, self.task.refusals, ids_hash(examples)], work
@@ -234,17 +242,17 @@ class Stages:
     def judge(self, name: str, compared: Sequence[Comparison]) -> list[Judgment]:
         """Pairs -> judgments."""
         self._labelling = self._labelling or compared  # the first pairs of a run are those of its first round
-        parts = [compared[i : i + 64] for i in range(0, len(compared), 64)]
 
         def work(start: int) -> Iterator[list[Judgment]]:
             self._distil_critic()
             graded = all(c.pair.a_id in self._grades and c.pair.b_id in self._grades for c in compared)
             reader: Critic = FromGrades(self.critic.name, self._grades) if graded else self.critic
             critic: Critic = Guarded(reader) if self.recipe.copies_lose else reader
-            with bar(name, len(compared), "pairs", done=64 * start) as step:
-                for part in parts[start:]:
-                    yield critic.judge(part)
-                    step(len(part))
+            whole = asks_whole(self.recipe.critic)
+            with bar(name, len(compared), "pairs", done=CHUNK * start) as step:
+                yield from chunks(
+                    compared, start, critic.judge, lambda c: c.pair.id, lambda j: j.pair_id, step, whole=whole
+                )
 
         key = [self.critic_key, self.recipe.copies_lose, [[c.pair.id, c.literal, c.a, c.b] for c in compared]]
         found = self.run.rows(name, Judgment, key, work)
@@ -427,6 +435,35 @@ class Stages:
             data_hash=data_hash,
             weights_hash=file_sha256(folder / WEIGHTS_FILE)[:16],
         )
+
+
+def chunks(
+    items: Sequence[T],
+    start: int,
+    ask: Callable[[Sequence[T]], list[R]],
+    asked_id: Callable[[T], str],
+    row_id: Callable[[R], str],
+    step: Step,
+    *,
+    whole: bool,
+) -> Iterator[list[R]]:
+    """What ``ask`` makes of ``items``, ``CHUNK`` of them at a time, from chunk number ``start`` on.
+
+    ``whole``: everything is asked at once and its rows are then given out chunk by chunk, so that an arrow that was
+    begun the other way goes on where it stopped.
+    """
+    parts = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)][start:]
+    rows: dict[str, list[R]] = {}
+    for row in ask([item for part in parts for item in part]) if whole and parts else ():
+        rows.setdefault(row_id(row), []).append(row)
+    for part in parts:
+        yield [row for item in part for row in rows.pop(asked_id(item), ())] if whole else ask(part)
+        step(len(part))
+
+
+def asks_whole(settings: Settings) -> bool:
+    """True where any model in ``settings`` answers nothing before it was asked everything."""
+    return any(part.whole for part in within(settings))
 
 
 def by_example(responses: Sequence[Response]) -> dict[str, list[Response]]:
