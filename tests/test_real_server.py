@@ -6,8 +6,10 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from tests.conftest import LITERALS
 from tests.llama_server import llama_server
@@ -34,16 +36,17 @@ PATIENT = Retry(timeout=600, deadline=3600)  # a test must not fail because the 
 
 @pytest.fixture(scope="module")
 def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The humour task with short answers of the teacher."""
-    text = (PACKAGE / "tasks" / "humour.yaml").read_text(encoding="utf-8")
-    assert "max_tokens: 400" in text
+    """The humour task with a question to the teacher that so small a model can answer."""
+    tree = yaml.safe_load((PACKAGE / "tasks" / "humour.yaml").read_text(encoding="utf-8"))
+    tree["teacher"] |= {"user": "Say this again in one short and funny sentence: {literal} ({n})", "n": 1}
+    tree["teacher"] |= {"max_tokens": 48}
     path = tmp_path_factory.mktemp("task") / "short.yaml"
-    path.write_text(text.replace("max_tokens: 400", "max_tokens: 60"), encoding="utf-8")
+    path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     return path
 
 
-def chat(url: str) -> Chat:
-    return Chat(model="smollm2", base_url=url, concurrency=2, retry=PATIENT)
+def chat(url: str, **fields: Any) -> Chat:
+    return Chat(model="smollm2", base_url=url, concurrency=2, retry=PATIENT, **fields)
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +93,7 @@ def test_a_prompt_too_long_for_a_slot_is_refused_in_the_servers_words(url: str, 
 
 def test_the_teacher_is_read(url: str, task: Path, tmp_path: Path) -> None:
     with Calls.open(tmp_path) as calls:
-        teacher = ModelTeacher(model=chat(url)).open(calls, Task.load(str(task)))
+        teacher = ModelTeacher(model=chat(url, extra={"stop": ["\n"]})).open(calls, Task.load(str(task)))
         taught = teacher.teach([Example(text=text) for text in LITERALS[:2]])
         assert teacher.counts.asked == 2
         assert teacher.counts.failed == 0
@@ -115,12 +118,12 @@ name: over-http
 seed: 5
 task: {task}
 data: {{path: {data}}}
-teacher: {{kind: model, model: {model}}}
+teacher: {{kind: model, model: {{extra: {{stop: ["\\n"]}}, {model}}}}}
 student: {{weights: embedded, context: 256}}
 imitation: {{train: {{epochs: 1, batch: 4, micro_batch: 2, lr: 0.001}}}}
 candidates: {{k: 3, temperature: 1.0, max_tokens: 12, rows: 6}}
 select: {{kind: diverse}}
-critic: {{kind: mcp, model: {model}}}
+critic: {{kind: mcp, model: {{{model}}}}}
 rank: {{tie: 0.0, strength: 0.5}}
 learn: {{train: {{epochs: 1, batch: 4, micro_batch: 2, lr: 0.0001}}}}
 evaluate: {{decode: {{beams: 1, max_tokens: 12, rows: 4}}, best_of: 0, resamples: 100}}
@@ -132,9 +135,7 @@ def test_a_whole_run_whose_teacher_and_critic_are_behind_http(
 ) -> None:
     lines = [{"literal": text, "split": "train" if i < 6 else "test"} for i, text in enumerate(LITERALS[:8])]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    model = (
-        f"{{kind: chat, model: smollm2, base_url: '{url}', concurrency: 2, retry: {{timeout: 600, deadline: 3600}}}}"
-    )
+    model = f"kind: chat, model: smollm2, base_url: '{url}', concurrency: 2, retry: {{timeout: 600, deadline: 3600}}"
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE.format(task=task, data="data.jsonl", model=model), encoding="utf-8")
     code, out, err = call(capsys, monkeypatch, "estimate", str(recipe), "--probe")

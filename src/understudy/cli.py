@@ -56,7 +56,7 @@ def _distil(reference: str, folder: Path | None, assign: list[str] | None, until
 
     recipe, base = load_recipe(reference, assign or ())
     path = folder or Path("runs") / recipe.name
-    with RunFolder.open(path, recipe.model_dump(mode="json")) as run:
+    with RunFolder.open(path, recipe.model_dump(mode="json"), identity=recipe.results_key()) as run:
         run.until = until
         run.on_stage = _announce
         try:

@@ -47,6 +47,27 @@ class Settings(BaseModel):
         return content_hash(type(self).__name__, self.model_dump(mode="json"))
 
 
+def identity_of(settings: Settings) -> dict[str, Any]:
+    """``settings`` as JSON without what changes no result: a model in them (whatever has an ``identity()``) is only
+    that, with the capabilities stated for it, because those shape what is asked."""
+    identify, fields = getattr(settings, "identity", None), set(type(settings).model_fields)
+    found: dict[str, Any] = identify() if identify else {}
+    names = fields & {"capabilities"} if identify else fields
+    plain = settings.model_dump(mode="json", include=names)
+    for name in names:
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            found[name] = identity_of(value)
+        elif isinstance(value, tuple):
+            found[name] = [
+                identity_of(item) if isinstance(item, Settings) else old
+                for item, old in zip(value, plain[name], strict=True)
+            ]
+        else:
+            found[name] = plain[name]
+    return found
+
+
 def within(settings: Settings) -> Iterator[Settings]:
     """``settings`` and all settings in it, at any depth."""
     yield settings

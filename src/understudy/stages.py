@@ -42,7 +42,7 @@ from understudy.records import (
 from understudy.resources import resolve
 from understudy.rounds import ranked_rows
 from understudy.sample import AnyCandidates, DecodeSettings, sampled
-from understudy.settings import Settings, within
+from understudy.settings import Settings, identity_of, within
 from understudy.store import Chunks, RunFolder, file_sha256
 from understudy.students import Prompted, Student, open_student
 from understudy.students.shared import WEIGHTS_FILE
@@ -94,10 +94,12 @@ class Stages:
     def critic_key(self) -> list[Any]:
         """What identifies the critic's readings: its settings, its weights, its wording."""
         settings = self.recipe.critic
-        if not isinstance(settings, RewardSettings):
-            return [settings.hash, self.task.critic.hash, self.task.cloze]
-        folder = resolve(settings.path, "Critic", self.base)
-        return [settings.hash, *(file_sha256(p) for p in sorted(folder.glob("critic.*")))]
+        rewards = [part for part in within(settings) if isinstance(part, RewardSettings)]
+        folders = [resolve(reward.path, "Critic", self.base) for reward in rewards]
+        weights = [file_sha256(p) for folder in folders for p in sorted(folder.glob("critic.*"))]
+        if isinstance(settings, RewardSettings):
+            return [settings.hash, *weights]
+        return [identity_of(settings), self.task.critic.hash, self.task.cloze, *weights]
 
     @property
     def grades_alone(self) -> bool:
@@ -148,7 +150,10 @@ class Stages:
                 )
 
         found = self.run.rows(
-            "teach", Response, [settings, self.task.teacher, self.task.refusals, ids_hash(examples)], work
+            "teach",
+            Response,
+            [identity_of(settings), self.task.teacher, self.task.refusals, ids_hash(examples)],
+            work,
         )
         self._unanswered("teach", (r.dropped for r in found))
         taught = by_example([r for r in found if not r.dropped])
