@@ -26,7 +26,9 @@ lint: setup
 test: lint
 	$(BIN)/python -m pytest
 
+# server-test is llama.cpp with its server as a wheel: a real model behind real HTTP.
 test-all: lint
+	$(PIP) -e '.[server-test]'
 	$(BIN)/python -m pytest -m ''
 
 bench: setup

@@ -6,7 +6,8 @@ import json
 import random
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,18 @@ from typing import Any
 import pytest
 
 from tests.test_calls_drill import FAST, ask, requests
+from tests.test_critics import comparison
+from understudy.critic.mcp import MCP
 from understudy.errors import BudgetError, TeacherError
 from understudy.llm import Capabilities, Completion, Failure
 from understudy.llm.batch import Batch, BatchProvider
 from understudy.llm.exchange import Files
 from understudy.llm.spend import Budget, Price
+from understudy.recipe import Recipe
+from understudy.records import Example
+from understudy.stages import Stages, chunks
+from understudy.store import RunFolder
+from understudy.teacher import ModelTeacher
 
 
 class Provider:
@@ -211,3 +219,63 @@ def test_answers_made_elsewhere_are_merged_by_id(tmp_path: Path) -> None:
     assert texts(ask(run, door, requests(4), base=base)) == [f"by hand {i}" for i in range(4)]
     (base / "answers.jsonl").unlink()
     assert texts(ask(run, door, requests(4), base=base)) == [f"by hand {i}" for i in range(4)]
+
+
+# --- a run whose models answer nothing before they were asked everything ------------------------------------------------
+
+
+def stages_of(folder: Path, **fields: Any) -> Any:
+    """The arrows of a run in ``folder`` whose teacher and critic are asked by files, unless ``fields`` say otherwise."""
+    elsewhere = Files(model="m", answers=str(folder / "answers.jsonl"))
+    critic = MCP(model=elsewhere, reading="reason_then_answer")
+    recipe = Recipe(**({"name": "x", "teacher": ModelTeacher(model=elsewhere), "critic": critic} | fields))
+    stack = ExitStack()
+    run = stack.enter_context(RunFolder.open(folder / "run", {"name": "x"}))
+    return stack, Stages(recipe, run, folder)
+
+
+def answered(folder: Path, text: str) -> int:
+    """Answer every question that waits with ``text``; gives their number."""
+    lines = (folder / "run" / "batches" / "questions.jsonl").read_text().splitlines()
+    with open(folder / "answers.jsonl", "a") as file:
+        file.writelines(json.dumps({"custom_id": json.loads(line)["custom_id"], "text": text}) + "\n" for line in lines)
+    return len(lines)
+
+
+def test_a_stage_puts_all_its_questions_into_one_file(tmp_path: Path) -> None:
+    examples = [Example(text=f"It rained {i} times.") for i in range(150)]
+    compared = [comparison(f"joke {i}", f"pun {i}", f"It rained {i} times.") for i in range(100)]
+    stack, stages = stages_of(tmp_path)
+    with stack:
+        with pytest.raises(TeacherError, match="150 questions"):
+            stages.teach(examples)
+        assert answered(tmp_path, "1. A wet joke.\n2. A dry pun.") == 150
+        taught = stages.teach(examples)
+        assert [len(own) for own in taught.values()] == [2] * 150
+        with pytest.raises(TeacherError, match="200 questions"):
+            stages.judge("judge-1", compared)
+        assert answered(tmp_path, "Answer: 1") == 200
+        judged = stages.judge("judge-1", compared)
+    assert [j.pair_id for j in judged] == [c.pair.id for c in compared for _ in range(2)]
+    lines = next(tmp_path.glob("run/arrows/judge-1-*/rows.jsonl")).read_text().splitlines()
+    assert sum(line.startswith('{"chunk"') for line in lines) == 2
+
+
+def test_an_arrow_begun_chunk_by_chunk_is_ended_whole_and_alike() -> None:
+    asked: list[int] = []
+
+    def ask(part: Sequence[int]) -> list[str]:
+        asked.append(len(part))
+        return [f"{i}{side}" for i in part for side in "ab"]
+
+    def made(start: int, whole: bool) -> list[list[str]]:
+        return list(
+            chunks(range(150), start, ask, str, lambda row: row[:-1], lambda units=1, note="": None, whole=whole)
+        )
+
+    live = made(0, False)
+    assert asked == [64, 64, 22]
+    assert live[:1] + made(1, True) == live
+    assert asked[3:] == [86]
+    assert made(3, True) == []
+    assert asked[4:] == []

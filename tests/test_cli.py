@@ -6,9 +6,11 @@ import json
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 
+from tests.faulty_server import FaultyServer
 from understudy import cli
 
 
@@ -27,6 +29,36 @@ def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *a
 @pytest.fixture
 def understudy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
     return lambda *arguments: call(capsys, monkeypatch, *map(str, arguments))
+
+
+def test_rows_that_stay_without_an_answer_end_a_run_that_is_otherwise_whole_with_12(
+    understudy, tiny_recipe, tmp_path
+) -> None:  # type: ignore[no-untyped-def]
+    def answer(body: dict[str, Any]) -> str:
+        return "Answer: 1" if "Rewrite 1:" in body["messages"][-1]["content"] else "1. Oh, a joke.\n2. Ha, a pun."
+
+    def fault(number: int, body: dict[str, Any]) -> str | None:
+        asked = body["messages"][-1]["content"]
+        critic = "Rewrite 1:" in asked
+        return "400" if ("tomato" in asked and critic) or ("trumpet" in asked and not critic) else None
+
+    with FaultyServer(answer, fault) as server:
+        model = f"{{kind: chat, model: m, base_url: '{server.url}', capabilities: {{}}}}"
+        sets = [
+            f"teacher={{kind: model, model: {model}}}",
+            f"critic={{kind: mcp, reading: reason_then_answer, model: {model}}}",
+            "rounds=0",
+            "imitation.train.epochs=1",
+        ]
+        command = ["distil", tiny_recipe, "--run", tmp_path / "run", *(part for s in sets for part in ("--set", s))]
+        code, _, err = understudy(*command)
+        assert code == 12, err
+        assert "1 in teach" in err
+        assert "in judge-test" in err
+        assert (tmp_path / "run" / "summary.json").exists()
+        sent = len(server.bodies)
+        assert understudy(*command)[0] == 12
+        assert len(server.bodies) == sent
 
 
 @pytest.mark.parametrize(

@@ -199,7 +199,10 @@ def test_brio_then_dpo_is_a_recipe_of_two_steps(run: Run) -> None:
 
 def test_verdicts_on_file_are_learnt_before_any_round(run: Run, tmp_path: Path, corpus_file: Path) -> None:
     literals = [json.loads(line)["literal"] for line in corpus_file.read_text().splitlines()]
-    rows = [{"literal": x, "a": "Fate, that old comedian, struck again.", "b": "Nonsense is it.", "verdict": "a"} for x in literals]
+    rows = [
+        {"literal": x, "a": "Fate, that old comedian, struck again.", "b": "Nonsense is it.", "verdict": "a"}
+        for x in literals
+    ]
     rows.append({**rows[0], "split": "heldout"})
     path = tmp_path / "verdicts.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))

@@ -12,12 +12,18 @@ from tests.faulty_server import FaultyServer
 from tests.test_calls_drill import FAST, ask, chat, requests
 from tests.test_critics import comparison
 from understudy.critic.mcp import MCP
-from understudy.errors import RecipeError, TeacherError
+from understudy.critic.panel import Panel
+from understudy.errors import RecipeError, RunError, TeacherError
 from understudy.llm import Capabilities, Completion, Message, Request
 from understudy.llm.calls import Calls
 from understudy.llm.chat import Anthropic, Chat
 from understudy.llm.recorded import Recorded
-from understudy.records import Example, Sampling
+from understudy.llm.spend import Budget
+from understudy.recipe import Recipe
+from understudy.records import Example, Sampling, content_hash
+from understudy.settings import identity_of
+from understudy.stages import Stages
+from understudy.store import RunFolder
 from understudy.task import Task
 from understudy.teacher import ModelTeacher
 
@@ -26,9 +32,17 @@ class Kind:
     """A stand-in server with the ways of a real one."""
 
     def __init__(
-        self, prefill: str = "none", most: int = 20, *, cooled: bool = False, system: bool = True, n: bool = True
+        self,
+        prefill: str = "none",
+        most: int = 20,
+        *,
+        cooled: bool = False,
+        system: bool = True,
+        n: bool = True,
+        echoes: bool = False,
     ) -> None:
         self.prefill, self.most, self.cooled, self.system, self.several = prefill, most, cooled, system, n
+        self.echoes = echoes
 
     def fault(self, number: int, body: dict[str, Any]) -> str | None:
         if not self.system and body["messages"][0]["role"] == "system":
@@ -43,6 +57,8 @@ class Kind:
             text = " lantern" if last["role"] == "assistant" and continues else "zebra quartz"
         elif last["role"] == "assistant":
             text = " 2" if continues else "The answer is 2"
+        if self.echoes and last["role"] == "assistant":
+            text = last["content"] + text
         choice: dict[str, Any] = {"message": {"content": text}, "finish_reason": "stop"}
         if body.get("logprobs"):
             heat = (body["temperature"] or 0.01) if self.cooled else 1.0
@@ -59,6 +75,7 @@ KINDS = [
     (Kind(), Capabilities(logprobs=20, several=True)),
     (Kind("continue"), Capabilities(logprobs=20, prefill="continue", several=True)),
     (Kind("plain", n=False), Capabilities(logprobs=20, prefill="plain")),
+    (Kind("plain", echoes=True), Capabilities(logprobs=20, prefill="plain", echoes=True, several=True)),
     (Kind(most=5, system=False), Capabilities(logprobs=5, several=True, system=False)),
     (Kind(most=0), Capabilities(several=True)),
     (Kind(cooled=True), Capabilities(logprobs=20, raw_logprobs=False, several=True)),
@@ -84,6 +101,14 @@ def test_log_probabilities_that_move_with_temperature_are_read_at_one(tmp_path: 
         (choice,) = chat(server).open(calls).choose_many([asked])
         assert choice.probabilities == pytest.approx((0.75, 0.25))
         assert server.bodies[-1]["temperature"] == 1.0
+
+
+def test_a_beginning_that_comes_back_is_not_read_twice(tmp_path: Path) -> None:
+    begun = (Message("user", "1 or 2?"), Message("assistant", "Answer:"))
+    with FaultyServer(Kind("plain", echoes=True).answer) as server, Calls.open(tmp_path) as calls:
+        door = chat(server).open(calls)
+        assert door.complete(begun, Sampling()).text == " 2"
+        assert door.choose(begun, ("1", "2"), Sampling()).text == " 2"
 
 
 def test_a_critic_over_http_in_all_readings(tmp_path: Path) -> None:
@@ -201,3 +226,36 @@ def test_an_empty_account_is_not_asked_again(tmp_path: Path) -> None:
     with FaultyServer(fault=lambda n, body: "quota") as server, pytest.raises(TeacherError, match="Top up the account"):
         ask(tmp_path, chat(server), requests(100))
     assert len(server.bodies) <= 8
+
+
+def test_how_a_model_is_reached_redoes_nothing_and_another_model_does(tmp_path: Path) -> None:
+    examples = [Example(text="The train was late again."), Example(text="It is raining hard today.")]
+
+    def taught(budget: int, **fields: object) -> int:
+        """How many requests one run of the teacher costs."""
+        model = chat(server, **({"capabilities": Capabilities()} | fields))
+        recipe = Recipe(name="x", teacher=ModelTeacher(model=model), budget=Budget(calls=budget))
+        sent = len(server.bodies)
+        tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
+        with RunFolder.open(tmp_path, tree, identity=identity) as run:
+            assert len(Stages(recipe, run, tmp_path).teach(examples)) == 2
+        return len(server.bodies) - sent
+
+    with FaultyServer(lambda body: "1. My train collects stamps.") as server:
+        assert taught(2) == 2
+        assert taught(1) == 0
+        assert taught(2, concurrency=3, retry=FAST.model_copy(update={"timeout": 9.0})) == 0
+        assert taught(2, base_url=(server.url, "http://127.0.0.1:9/v1")) == 0
+        for change in ({"model": "other"}, {"extra": {"top_k": 0}}, {"capabilities": Capabilities(system=False)}):
+            with pytest.raises(RunError, match="another recipe"):
+                taught(9, **change)
+
+
+def test_an_arrow_is_keyed_by_the_model_not_by_how_it_is_reached() -> None:
+    def key(model: str = "m", **fields: object) -> object:
+        return identity_of(MCP(model=Chat(**{"model": model, "base_url": "http://a/v1", **fields})))  # type: ignore[arg-type]
+
+    assert key() == key(concurrency=2) == key(base_url=("http://a/v1", "http://b/v1")) == key(record="x")
+    assert len({content_hash(k) for k in (key(), key("other"), key(omit=("seed",)), key(revision="2"))}) == 4
+    members = [MCP(model=Chat(model="m", concurrency=n)) for n in (1, 2)]
+    assert identity_of(Panel(critics=(members[0],) * 2)) == identity_of(Panel(critics=(members[1],) * 2))

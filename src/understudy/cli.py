@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
 from understudy import __version__, cli_data, cli_evidence, cli_experiment
-from understudy.errors import DataError, RecipeError, RunError, UnderstudyError
+from understudy.errors import DataError, RecipeError, RunError, UnansweredError, UnderstudyError
 from understudy.progress import console
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None)
@@ -55,7 +56,7 @@ def _distil(reference: str, folder: Path | None, assign: list[str] | None, until
 
     recipe, base = load_recipe(reference, assign or ())
     path = folder or Path("runs") / recipe.name
-    with RunFolder.open(path, recipe.model_dump(mode="json")) as run:
+    with RunFolder.open(path, recipe.model_dump(mode="json"), identity=recipe.results_key()) as run:
         run.until = until
         run.on_stage = _announce
         try:
@@ -65,6 +66,12 @@ def _distil(reference: str, folder: Path | None, assign: list[str] | None, until
             return
     _print_summary(summary)
     console.print(f"\nReport: {path / 'report.html'}   Summary: {path / 'summary.json'}")
+    if run.unanswered:
+        told = ", ".join(f"{count} in {name}" for name, count in run.unanswered.items())
+        raise UnansweredError(
+            f"{sum(run.unanswered.values())} rows stayed without an answer ({told}); all others are in the results.",
+            f"Their reasons are in {run.arrows}; remove the named folders there and run again to ask once more.",
+        )
 
 
 def _announce(name: str, skipped: bool) -> None:
@@ -175,10 +182,15 @@ def train_critic(
 
 
 @app.command()
-def estimate(recipe: str, assign: Set = None) -> None:
+def estimate(
+    recipe: str,
+    assign: Set = None,
+    probe: Annotated[bool, typer.Option("--probe", help="Ask each model a little: what can it do?")] = False,
+) -> None:
     """What RECIPE would ask of models that may cost money: calls, tokens, cost and time, before anything is spent."""
     from understudy.examples import load_examples
-    from understudy.planning import plan
+    from understudy.llm.calls import Calls
+    from understudy.planning import plan, probed
     from understudy.recipe import load_recipe
     from understudy.task import Task
 
@@ -188,6 +200,10 @@ def estimate(recipe: str, assign: Set = None) -> None:
         print("Nothing is asked of a model that could cost money: teacher and critic are recorded or local.")
     for each in found:
         print(each.table())
+    if probe:
+        with TemporaryDirectory() as folder, Calls.open(Path(folder), base=base) as calls:
+            for line in probed(loaded, calls):
+                print(line)
 
 
 @app.command("measure-critic")

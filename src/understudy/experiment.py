@@ -130,7 +130,8 @@ def recipe_of(experiment: Experiment, base: Path, name: str, seed: int) -> tuple
 def _run(recipe: Recipe, base: Path, folder: Path, name: str) -> Summary | str:
     """The run's summary, or in one line why there is none."""
     try:
-        with RunFolder.open(folder / name, recipe.model_dump(mode="json"), shared=folder / "arrows") as run:
+        tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
+        with RunFolder.open(folder / name, tree, identity=identity, shared=folder / "arrows") as run:
             try:
                 return distil(recipe, run, base)
             finally:

@@ -1,13 +1,18 @@
-"""How much of a recipe would be put to models that may cost money: what ``understudy estimate`` prices."""
+"""What a recipe would put to models that may cost money, which ``understudy estimate`` prices, and what those can do."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import yaml
+
+from understudy.critic.cloze import Cloze
 from understudy.critic.distilled import Distilled
 from understudy.critic.mcp import MCP, Reader
 from understudy.critic.panel import Panel
 from understudy.estimate import Estimate, Work, estimate
+from understudy.llm import capabilities
+from understudy.llm.calls import Calls
 from understudy.recipe import Recipe
 from understudy.records import Example
 from understudy.settings import Settings
@@ -33,12 +38,25 @@ def plan(recipe: Recipe, task: Task, examples: Sequence[Example]) -> list[Estima
     return found
 
 
+def probed(recipe: Recipe, calls: Calls) -> Iterator[str]:
+    """A line for each model of ``recipe``, in the form that states its capabilities there. May ask tiny questions."""
+    teacher = [("teacher", recipe.teacher.model)] if isinstance(recipe.teacher, ModelTeacher) else []
+    critics = [("critic", member.model) for member in _members(recipe) if isinstance(member, MCP | Cloze)]
+    for role, model in [*teacher, *critics]:
+        found = {"capabilities": capabilities(model.open(calls)).model_dump(mode="json")}
+        stated = yaml.safe_dump(found, default_flow_style=True, sort_keys=False, width=1000).strip()
+        yield f"{role} {model_name(model)}: {stated}"
+
+
 def _critics(recipe: Recipe) -> list[tuple[MCP, int | None]]:
-    critic: Settings = recipe.critic
-    budget = critic.budget if isinstance(critic, Distilled) else None
-    critic = critic.source if isinstance(critic, Distilled) else critic
-    members = critic.critics if isinstance(critic, Panel) else (critic,)
-    return [(member, budget) for member in members if isinstance(member, MCP)]
+    budget = recipe.critic.budget if isinstance(recipe.critic, Distilled) else None
+    return [(member, budget) for member in _members(recipe) if isinstance(member, MCP)]
+
+
+def _members(recipe: Recipe) -> tuple[Settings, ...]:
+    """The critics that judge in the end: a panel's members, and those a distilled one buys from."""
+    critic: Settings = recipe.critic.source if isinstance(recipe.critic, Distilled) else recipe.critic
+    return critic.critics if isinstance(critic, Panel) else (critic,)
 
 
 def _pairs(recipe: Recipe, examples: Sequence[Example]) -> int:

@@ -22,7 +22,7 @@ from understudy.pairs import BestWorst, Diverse, RankRule, Selector
 from understudy.resources import recipe_path
 from understudy.rounds import Watch
 from understudy.sample import Candidates, SampleSettings
-from understudy.settings import Settings, override, read_yaml, validate
+from understudy.settings import Settings, identity_of, override, read_yaml, validate
 from understudy.students import StudentSettings
 from understudy.teacher import ModelTeacher
 from understudy.tracking import Tracker
@@ -132,6 +132,10 @@ class Recipe(Settings):
     prices: dict[str, Price] = Field(default_factory=dict)
     budget: Budget = Budget()
     track: tuple[Tracker, ...] = Field((), exclude=True)
+
+    def results_key(self) -> dict[str, Any]:
+        """What of the recipe a run folder belongs to: not its caps and prices, nor how its models are reached."""
+        return {k: v for k, v in identity_of(self).items() if k not in ("prices", "budget")}
 
     @field_validator("candidates", mode="before")
     @classmethod

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
@@ -24,6 +24,9 @@ class Settings(BaseModel):
     """Base of every settings object: frozen, no unknown keys, hashable by content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+
+    whole: ClassVar[bool] = False
+    """True for a model that answers nothing before it was asked everything: a provider's batch, an exchange of files."""
 
     @model_validator(mode="before")
     @classmethod
@@ -42,6 +45,37 @@ class Settings(BaseModel):
     def hash(self) -> str:
         """Content hash of all settings, defaults included."""
         return content_hash(type(self).__name__, self.model_dump(mode="json"))
+
+
+def identity_of(settings: Settings) -> dict[str, Any]:
+    """``settings`` as JSON without what changes no result: a model in them (whatever has an ``identity()``) is only
+    that, with the capabilities stated for it, because those shape what is asked."""
+    identify, fields = getattr(settings, "identity", None), set(type(settings).model_fields)
+    found: dict[str, Any] = identify() if identify else {}
+    names = fields & {"capabilities"} if identify else fields
+    plain = settings.model_dump(mode="json", include=names)
+    for name in names:
+        value = getattr(settings, name)
+        if isinstance(value, Settings):
+            found[name] = identity_of(value)
+        elif isinstance(value, tuple):
+            found[name] = [
+                identity_of(item) if isinstance(item, Settings) else old
+                for item, old in zip(value, plain[name], strict=True)
+            ]
+        else:
+            found[name] = plain[name]
+    return found
+
+
+def within(settings: Settings) -> Iterator[Settings]:
+    """``settings`` and all settings in it, at any depth."""
+    yield settings
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Settings):
+                yield from within(item)
 
 
 def secret(name: str) -> str | None:

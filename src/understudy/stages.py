@@ -7,11 +7,11 @@ finished run is read back without loading any.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -21,12 +21,13 @@ from understudy.critic.guard import Guarded
 from understudy.critic.learn import CriticTraining, copy_critic
 from understudy.critic.reward import FromGrades, RewardArchitecture, RewardSettings
 from understudy.errors import CriticError, TeacherError, TrainingError
+from understudy.llm import UNANSWERED
 from understudy.llm.calls import Calls
 from understudy.llm.callstore import FILE
 from understudy.llm.spend import Spent
 from understudy.objectives import MLE
 from understudy.pairs import AnySelector, chained, copy_losers, rank, select
-from understudy.progress import bar, console
+from understudy.progress import Step, bar, console
 from understudy.recipe import Learning, Recipe
 from understudy.records import (
     Checkpoint,
@@ -44,6 +45,7 @@ from understudy.records import (
 from understudy.resources import resolve
 from understudy.rounds import ranked_rows
 from understudy.sample import AnyCandidates, DecodeSettings, sampled
+from understudy.settings import Settings, identity_of, within
 from understudy.store import Chunks, RunFolder, file_sha256, write_atomic
 from understudy.students import Prompted, Student, open_student
 from understudy.students.shared import WEIGHTS_FILE
@@ -53,6 +55,9 @@ from understudy.tracking import Metrics
 from understudy.train import Reference, TrainSettings, score_rows, total_steps, train
 
 _LOG = "log.jsonl"
+CHUNK = 64  # literals or pairs that are put to a live model, and stored, at a time
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 @dataclass
@@ -106,10 +111,12 @@ class Stages:
     def critic_key(self) -> list[Any]:
         """What identifies the critic's readings: its settings, its weights, its wording."""
         settings = self.recipe.critic
-        if not isinstance(settings, RewardSettings):
-            return [settings.hash, self.task.critic.hash, self.task.cloze]
-        folder = resolve(settings.path, "Critic", self.base)
-        return [settings.hash, *(file_sha256(p) for p in sorted(folder.glob("critic.*")))]
+        rewards = [part for part in within(settings) if isinstance(part, RewardSettings)]
+        folders = [resolve(reward.path, "Critic", self.base) for reward in rewards]
+        weights = [file_sha256(p) for folder in folders for p in sorted(folder.glob("critic.*"))]
+        if isinstance(settings, RewardSettings):
+            return [settings.hash, *weights]
+        return [identity_of(settings), self.task.critic.hash, self.task.cloze, *weights]
 
     @property
     def grades_alone(self) -> bool:
@@ -136,29 +143,36 @@ class Stages:
 
     def _ask(self, settings: ModelTeacher, examples: Sequence[Example]) -> dict[str, list[Response]]:
         """A live teacher's responses; what it refused or we could not use stays on record with its reason."""
-        parts = [examples[i : i + 64] for i in range(0, len(examples), 64)]
 
         def work(start: int) -> Iterator[list[Response]]:
             teacher = settings.open(self.calls, self.task)
-            with bar("teach", len(examples), "literals", done=64 * start) as step:
-                for part in parts[start:]:
-                    taught = teacher.teach(part)
-                    drops = [
-                        Response(
-                            example_id=d.example_id,
-                            text=d.text,
-                            author=teacher.name,
-                            call_id=d.call_id,
-                            dropped=d.reason,
-                        )
-                        for d in taught.drops
-                    ]
-                    yield [*taught.responses, *drops]
-                    step(len(part))
+
+            def ask(part: Sequence[Example]) -> list[Response]:
+                taught = teacher.teach(part)
+                drops = [
+                    Response(
+                        example_id=d.example_id,
+                        text=d.text,
+                        author=teacher.name,
+                        call_id=d.call_id,
+                        dropped=d.reason,
+                    )
+                    for d in taught.drops
+                ]
+                return [*taught.responses, *drops]
+
+            with bar("teach", len(examples), "literals", done=CHUNK * start) as step:
+                yield from chunks(
+                    examples, start, ask, lambda e: e.id, lambda r: r.example_id, step, whole=asks_whole(settings)
+                )
 
         found = self.run.rows(
-            "teach", Response, [settings, self.task.teacher, self.task.refusals, ids_hash(examples)], work
+            "teach",
+            Response,
+            [identity_of(settings), self.task.teacher, self.task.refusals, ids_hash(examples)],
+            work,
         )
+        self._unanswered("teach", (r.dropped for r in found))
         taught = by_example([r for r in found if not r.dropped])
         if not taught:
             raise TeacherError(
@@ -250,20 +264,27 @@ class Stages:
     def judge(self, name: str, compared: Sequence[Comparison]) -> list[Judgment]:
         """Pairs -> judgments."""
         self._labelling = self._labelling or compared  # the first pairs of a run are those of its first round
-        parts = [compared[i : i + 64] for i in range(0, len(compared), 64)]
 
         def work(start: int) -> Iterator[list[Judgment]]:
             self._distil_critic()
             graded = all(c.pair.a_id in self._grades and c.pair.b_id in self._grades for c in compared)
             reader: Critic = FromGrades(self.critic.name, self._grades) if graded else self.critic
             critic: Critic = Guarded(reader) if self.recipe.copies_lose else reader
-            with bar(name, len(compared), "pairs", done=64 * start) as step:
-                for part in parts[start:]:
-                    yield critic.judge(part)
-                    step(len(part))
+            whole = asks_whole(self.recipe.critic)
+            with bar(name, len(compared), "pairs", done=CHUNK * start) as step:
+                yield from chunks(
+                    compared, start, critic.judge, lambda c: c.pair.id, lambda j: j.pair_id, step, whole=whole
+                )
 
         key = [self.critic_key, self.recipe.copies_lose, [[c.pair.id, c.literal, c.a, c.b] for c in compared]]
-        return self.run.rows(name, Judgment, key, work)
+        found = self.run.rows(name, Judgment, key, work)
+        self._unanswered(name, (j.reason for j in found if j.verdict == "unparsed"))
+        return found
+
+    def _unanswered(self, name: str, reasons: Iterable[str]) -> None:
+        """Put down how many rows of arrow ``name`` no model answered."""
+        if count := sum(reason.startswith(UNANSWERED) for reason in reasons):
+            self.run.unanswered[name] = count
 
     def _distil_critic(self) -> None:
         """Buy verdicts on the first pairs of the run for a distilled critic and train its cheap copy, once."""
@@ -441,6 +462,35 @@ class Stages:
             data_hash=data_hash,
             weights_hash=file_sha256(folder / WEIGHTS_FILE)[:16],
         )
+
+
+def chunks(
+    items: Sequence[T],
+    start: int,
+    ask: Callable[[Sequence[T]], list[R]],
+    asked_id: Callable[[T], str],
+    row_id: Callable[[R], str],
+    step: Step,
+    *,
+    whole: bool,
+) -> Iterator[list[R]]:
+    """What ``ask`` makes of ``items``, ``CHUNK`` of them at a time, from chunk number ``start`` on.
+
+    ``whole``: everything is asked at once and its rows are then given out chunk by chunk, so that an arrow that was
+    begun the other way goes on where it stopped.
+    """
+    parts = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)][start:]
+    rows: dict[str, list[R]] = {}
+    for row in ask([item for part in parts for item in part]) if whole and parts else ():
+        rows.setdefault(row_id(row), []).append(row)
+    for part in parts:
+        yield [row for item in part for row in rows.pop(asked_id(item), ())] if whole else ask(part)
+        step(len(part))
+
+
+def asks_whole(settings: Settings) -> bool:
+    """True where any model in ``settings`` answers nothing before it was asked everything."""
+    return any(part.whole for part in within(settings))
 
 
 def by_example(responses: Sequence[Response]) -> dict[str, list[Response]]:

@@ -89,6 +89,7 @@ class RunFolder:
     stages: list[StageTime] = field(default_factory=list)
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
     dropped: dict[str, list[str]] = field(default_factory=dict)
+    unanswered: dict[str, int] = field(default_factory=dict)
     until: str | None = None
     current: str = ""
     resources: ExitStack = field(default_factory=ExitStack)
@@ -97,8 +98,16 @@ class RunFolder:
 
     @classmethod
     @contextmanager
-    def open(cls, path: Path, identity: dict[str, Any], *, shared: Path | None = None) -> Iterator[RunFolder]:
-        """Open or create the folder for the recipe whose ``identity`` (settings as JSON) is given.
+    def open(
+        cls,
+        path: Path,
+        recipe: dict[str, Any],
+        *,
+        identity: dict[str, Any] | None = None,
+        shared: Path | None = None,
+    ) -> Iterator[RunFolder]:
+        """Open or create the folder for ``recipe`` (its settings as JSON), of which ``identity`` (all of it unless
+        given) must be that of the recipe the folder was made for.
 
         Raises :class:`RunError` when another process holds it (naming the PID) or when it belongs to another recipe.
         """
@@ -110,7 +119,7 @@ class RunFolder:
         run = cls(path, shared)
         run._take_lock()
         try:
-            run._check_identity(identity)
+            run._check_identity(recipe, recipe if identity is None else identity)
             yield run
         finally:
             run.resources.close()
@@ -132,7 +141,7 @@ class RunFolder:
         self._lock.write(str(os.getpid()))
         self._lock.flush()
 
-    def _check_identity(self, identity: dict[str, Any]) -> None:
+    def _check_identity(self, recipe: dict[str, Any], identity: dict[str, Any]) -> None:
         manifest, key = self.path / "manifest.json", content_hash(identity)
         if manifest.exists():
             held = json.loads(manifest.read_text(encoding="utf-8"))
@@ -147,7 +156,7 @@ class RunFolder:
             raise RunError(
                 f"{self.path} is not a run folder: it holds {sorted(others)[0]!r}.", "Name a new or empty folder."
             )
-        manifest_text = {"name": identity.get("name"), "identity": key, "recipe": identity}
+        manifest_text = {"name": recipe.get("name"), "identity": key, "recipe": recipe}
         write_atomic(manifest, json.dumps(manifest_text, indent=2, ensure_ascii=False))
 
     @property

@@ -154,7 +154,7 @@ class _Answer:
 
 def _read(task: Task, example: Example, answer: Completion | Failure, wanted: int, index: int = 0) -> _Answer:
     if isinstance(answer, Failure):
-        return _Answer("failed", drops=(Drop(example_id=example.id, text="", reason=f"failed: {answer.reason}"),))
+        return _Answer("failed", drops=(Drop(example_id=example.id, text="", reason=answer.told),))
     listed = parse_list(answer.text, wanted)
     refusal = _refusal(task, answer, listed)
     if refusal is not None or not listed.items:

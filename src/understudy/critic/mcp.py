@@ -231,7 +231,7 @@ def _ruled(showing: _Showing) -> _Read | None:
 
 def _labelled(choice: Choice | Failure, least: float, begun: str) -> _Read:
     if isinstance(choice, Failure):
-        return _Read(None, None, f"failed: {choice.reason}", choice.call_id)
+        return _Read(None, None, choice.told, choice.call_id)
     if choice.probabilities is None:
         answer = parse_answer(begun + choice.text)
         return _Read(None, answer.label if answer else None, choice.text.strip(), choice.call_id)
@@ -255,7 +255,7 @@ def _reasoned(answers: Sequence[Completion | Failure], least: float, begun: str)
 
 def _one_reasoned(answer: Completion | Failure, least: float, begun: str) -> _Read:
     if isinstance(answer, Failure):
-        return _Read(None, None, f"failed: {answer.reason}", answer.call_id)
+        return _Read(None, None, answer.told, answer.call_id)
     choice = read_reasoned(answer)
     if choice.probabilities is not None and (choice.coverage or 0.0) >= least:
         return _Read(choice.probabilities[0], None, answer.text.strip(), answer.call_id)
@@ -264,6 +264,9 @@ def _one_reasoned(answer: Completion | Failure, least: float, begun: str) -> _Re
 
 
 def _counted(answers: Sequence[Completion | Failure], begun: str) -> _Read:
+    failures = [answer for answer in answers if isinstance(answer, Failure)]
+    if len(failures) == len(answers):
+        return _Read(None, None, failures[0].told, failures[0].call_id)
     parsed = [None if isinstance(a, Failure) else parse_answer(begun + a.text) for a in answers]
     labels = [p.label if p else None for p in parsed]
     reason = f"{labels.count('1')} for the first, {labels.count('2')} for the second, {labels.count(None)} invalid"

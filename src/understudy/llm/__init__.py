@@ -85,6 +85,10 @@ class Choice:
     floored: bool = False
 
 
+UNANSWERED = "failed: "
+"""How the reason of a row begins whose question was never answered."""
+
+
 @dataclass(frozen=True)
 class Failure:
     """A request that was not answered: why, the server's last status, and how often it was tried. Never an answer."""
@@ -94,19 +98,26 @@ class Failure:
     attempts: int = 1
     call_id: str | None = None
 
+    @property
+    def told(self) -> str:
+        """As the reason of the row that stays without an answer."""
+        return f"{UNANSWERED}{self.reason}"
+
 
 class Capabilities(Record):
     """What a model's door can do, found by probing once (or stated in the recipe) and kept with the run.
 
     ``logprobs``: alternatives given for each token (0: none). ``raw_logprobs``: they do not move with temperature.
     ``prefill``: how a begun answer is continued: not at all, by a last assistant message, or with
-    ``continue_final_message``. ``several``: ``n`` > 1 answers a request. ``system``: takes a system message.
+    ``continue_final_message``. ``echoes``: what comes back has that beginning in front of it. ``several``: ``n`` > 1
+    answers a request. ``system``: takes a system message.
     ``exact``: labels are scored whole, from the full distribution. ``score``: gives the log-probability of a text.
     """
 
     logprobs: int = 0
     raw_logprobs: bool = True
     prefill: Literal["none", "plain", "continue"] = "none"
+    echoes: bool = False
     several: bool = False
     system: bool = True
     exact: bool = False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import httpx2
 from pydantic import Field, field_validator
@@ -40,6 +40,7 @@ class Batch(Settings):
     ``capabilities`` are stated, because a batch is a slow way to probe. ``size``: most requests of one batch.
     """
 
+    whole: ClassVar[bool] = True
     kind: Literal["batch"] = "batch"
     model: str = Field(min_length=1)
     base_url: str = OPENAI

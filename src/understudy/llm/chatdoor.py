@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from understudy.errors import RecipeError
@@ -67,7 +68,18 @@ class ChatDoor:
             if request.sampling.beams > 1:
                 raise RecipeError(f"{self.name} is a server and has no beam search.", "Set beams: 1 and a temperature.")
         rows = self._calls.collect(self._identity, requests, lambda missing: self._send(missing, way))
-        return [as_completion(row) for row in rows]
+        answers = [as_completion(row) for row in rows]
+        if way == "none" or not self.capabilities.echoes:
+            return answers
+        return [_continuation(answer, request) for answer, request in zip(answers, requests, strict=True)]
+
+
+def _continuation(answer: Completion | Failure, request: Request) -> Completion | Failure:
+    """``answer`` without the beginning it was given, where the server repeats that."""
+    begun = request.messages[-1]
+    if isinstance(answer, Failure) or begun.role != "assistant":
+        return answer
+    return replace(answer, text=answer.text.removeprefix(begun.content))
 
 
 def _to_read(request: Request, able: Capabilities) -> Request:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -36,6 +36,7 @@ class Files(Settings):
     carry (state log-probabilities only if the outside tool gives them).
     """
 
+    whole: ClassVar[bool] = True
     kind: Literal["files"] = "files"
     model: str = Field(min_length=1)
     answers: str

@@ -12,8 +12,10 @@ from understudy.records import Sampling, content_hash
 
 Asking = Callable[[Request, str], Completion | Failure]
 _USER = Message("user", "Reply with one digit: which is larger, 1 or 2?")
-_ECHO = Message("user", "Repeat these words and nothing else: zebra quartz violin lantern")
-_BEGUN = Message("assistant", "zebra quartz violin")
+_WORDS = "zebra quartz violin cactus walrus pebble marble thimble"
+_ECHO = Message("user", f"Repeat these words and nothing else: {_WORDS} lantern")
+_BEGUN = Message("assistant", _WORDS)
+_ROOM = 6  # tokens: fewer than the words begun with, so that no answer that starts over has room for them all
 _SYSTEM = Message("system", "Answer briefly.")
 _MOVED = 0.25  # nats; a cached prompt may shift log-probabilities a little, a temperature of 1.5 shifts them a lot
 
@@ -34,10 +36,12 @@ def probe(store: CallStore, identity: dict[str, Any], ask: Asking) -> Capabiliti
         )
     alternatives, raw = _logprobs(ask)
     several = _took(ask(Request((_USER,), Sampling(temperature=1.0, max_tokens=2)), "several"))
+    prefill, echoes = _prefill(ask)
     found = Capabilities(
         logprobs=alternatives,
         raw_logprobs=raw,
-        prefill=_prefill(ask),
+        prefill=prefill,
+        echoes=echoes,
         several=several is not None and several.choices > 1,
         system=_took(ask(Request((_SYSTEM, _USER), Sampling(max_tokens=2)), "none")) is not None,
     )
@@ -62,14 +66,16 @@ def _first(answer: Completion | Failure) -> dict[str, float]:
     return dict(took.tokens[0].top) if took and took.tokens else {}
 
 
-def _prefill(ask: Asking) -> Literal["none", "plain", "continue"]:
-    """How a begun answer is continued: one that starts over instead of going on is not continued at all."""
+def _prefill(ask: Asking) -> tuple[Literal["none", "plain", "continue"], bool]:
+    """How a begun answer is continued, and whether its beginning comes back with it (llama.cpp since 2026 does that);
+    an answer that starts over instead of going on is not continued at all."""
     ways: tuple[Literal["plain", "continue"], ...] = ("plain", "continue")
     for way in ways:
-        took = _took(ask(Request((_ECHO, _BEGUN), Sampling(max_tokens=6)), way))
-        if took is not None and took.text.strip().lower().startswith("lantern"):
-            return way
-    return "none"
+        took = _took(ask(Request((_ECHO, _BEGUN), Sampling(max_tokens=_ROOM)), way))
+        text = took.text.strip().lower() if took is not None else ""
+        if text.startswith(("lantern", _WORDS)):
+            return way, text.startswith(_WORDS)
+    return "none", False
 
 
 def _took(answer: Completion | Failure) -> Completion | None:
