@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,10 +14,14 @@ from typer.testing import CliRunner
 from understudy.audit import audit_critic, lines
 from understudy.cli import app
 from understudy.critic import Comparison
-from understudy.critic.opening import open_critic
+from understudy.critic.distilled import Agreement, DistilledCritic
+from understudy.critic.opening import critic_settings, open_critic
+from understudy.critic.reward import RewardSettings
 from understudy.errors import CriticError, DataError, RecipeError
 from understudy.labels import LabelledPair, read_labels, sampled_pairs
+from understudy.llm.callstore import CallStore, Stored
 from understudy.records import Judgment
+from understudy.resources import resolve
 from understudy.text import word_count
 
 
@@ -221,5 +226,91 @@ def test_critics_on_language_models_are_audited_and_their_answers_kept(tiny_weig
     assert passports[1].audits["overall"].position.changed.value == 0  # a cloze is shown no order
     assert all(p.agreement.n + 3 * p.audits["overall"].unparsed == 12 for p in passports)
     assert any((tmp_path / "calls").iterdir())
+
+
+def priced(tmp_path: Path, weights: Path, text: str) -> Path:
+    """A YAML file of a critic on tiny weights, or a recipe, with the name the price table needs."""
+    path = tmp_path / "critic.yaml"
+    path.write_text(text.replace("TINY", str(weights)), encoding="utf-8")
+    return path
+
+
+def printed(labels: Path, calls: Path, *critics: str) -> str:
+    asked = [word for critic in critics for word in ("--critic", critic)]
+    result = CliRunner().invoke(app, ["audit", "--labels", str(labels), "--calls", str(calls), *asked])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.output
+
+
+def test_the_audit_of_a_live_critic_says_what_it_cost(tiny_weights: Path, tmp_path: Path) -> None:
+    labels = write(
+        tmp_path / "l.jsonl", *({**p.model_dump(include={"literal", "a", "b"}), "verdict": "a"} for p in synthetic(3))
+    )
+    plain = "kind: mcp\nmodel: {kind: local, weights: TINY}\n"
+    text = printed(labels, tmp_path / "one", str(priced(tmp_path, tiny_weights, plain)), "rule:longer")
+    assert "calls, unknown tokens in, unknown tokens out, cost unknown" in text
+    assert text.count("\n  took ") == 2
+    again = printed(labels, tmp_path / "one", str(priced(tmp_path, tiny_weights, plain)))
+    assert "no call, every answer was kept from before" in again
+
+
+def test_a_recipe_names_its_critic_prices_budget_and_task(tiny_weights: Path, tmp_path: Path) -> None:
+    recipe = """
+name: live
+task: humour
+critic: {kind: cloze, model: {kind: local, weights: TINY}}
+prices: {"TINY": {input: 0, output: 0, call: 0.5}}
+budget: {money: 100}
+"""
+    chosen, base = critic_settings(str(priced(tmp_path, tiny_weights, recipe)))
+    assert (chosen.critic.kind, chosen.task, base) == ("cloze", "humour", tmp_path)
+    assert chosen.budget.money == 100
+    assert chosen.prices[str(tiny_weights)].call == 0.5
+    default, _ = critic_settings(str(priced(tmp_path, tiny_weights, "name: x\nstudent: {weights: TINY}\n")))
+    assert default.critic == RewardSettings()
+    distilled = priced(tmp_path, tiny_weights, "name: x\ncritic: {kind: distilled, from: {kind: mcp}}\n")
+    with pytest.raises(RecipeError, match=r"distilled: it is trained in a run\. Name the run's folder"):
+        critic_settings(str(distilled))
+
+
+def test_calls_of_a_priced_critic_are_added_up(tmp_path: Path) -> None:
+    class Paid(Biased):
+        def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
+            store.put(rows := [Stored(c.pair.id, "m", {}, {}, 100, 7, 0.25) for c in comparisons])
+            for row in rows:
+                store.add(row, counted=False)
+            return super().judge(comparisons)
+
+    with CallStore.open(tmp_path) as store:
+        passport = audit_critic(Paid(), synthetic(4), store=store)
+        assert {s.stage for s in store.spent()} == {f"audit {passport.critic}"}
+    assert "4 calls, 400 tokens in, 28 tokens out, cost 1.0000" in "\n".join(lines(passport))
+    assert passport.to_json()["spent"]["cost"] == 1.0
+
+
+def test_a_trained_critic_is_named_by_its_folder_or_its_runs(tiny_critic: Path, tmp_path: Path) -> None:
+    labels = write(
+        tmp_path / "l.jsonl", *({**p.model_dump(include={"literal", "a", "b"}), "verdict": "a"} for p in synthetic(3))
+    )
+    shutil.copytree(tiny_critic, tmp_path / "run" / "critic")
+    names = [str(tiny_critic), f"reward:{tiny_critic}", str(tmp_path / "run")]
+    assert printed(labels, tmp_path / "calls", *names).count("\n  took ") == 3
+    chosen = [critic_settings(name)[0].critic for name in names]
+    assert [resolve(c.path, "Critic") for c in chosen] == [tiny_critic, tiny_critic, tmp_path / "run" / "critic"]
+    assert not (tmp_path / "calls").exists()
+    with pytest.raises(RecipeError, match="the folder of a trained critic"):
+        critic_settings(str(tmp_path))
+
+
+def test_a_distilled_copy_is_kept_with_its_agreement(tiny_critic: Path, tmp_path: Path) -> None:
+    copy = RewardSettings(path=str(tiny_critic), floor=0).open()
+    DistilledCritic(copy, [], Agreement(0.7, 20, 100, 3)).save(tmp_path / "critic")
+    card = RewardSettings(path=str(tmp_path / "critic")).open().card
+    assert (card.agreement, card.n) == (0.7, 20)
+    assert card.low is not None
+    assert card.low < 0.7
+
+
+def test_who_asks_a_language_model_is_refused_where_nobody_may_be_asked() -> None:
     with pytest.raises(RecipeError, match="asks a language model"):
         open_critic("mcp")

@@ -8,12 +8,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 import torch
 
 from tests.conftest import write_recipe
+from understudy.critic.reward import RewardCritic
 from understudy.distil import distil
 from understudy.examples import load_examples
 from understudy.recipe import load_recipe
@@ -201,3 +203,38 @@ def test_the_student_without_a_checkpoint_is_untrained_even_after_training(
         stages.imitate(examples, stages.teach(examples))
         after = weights(stages)
     assert all(torch.equal(start[name], after[name]) for name in start)
+
+
+def test_a_distilled_critic_is_kept_and_a_finished_run_is_read_back_without_making_it_again(
+    straight: tuple[Path, Path, Summary],
+    tiny_critic: Path,
+    tiny_weights: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[int] = []
+
+    def copy(labels: Sequence[object], seed: int, how: object) -> RewardCritic:
+        made.append(len(labels))
+        return RewardCritic.load(tiny_critic)
+
+    monkeypatch.setattr("understudy.stages.copy_critic", copy)
+    source = f"{{kind: cloze, model: {{kind: local, weights: {tiny_weights}}}}}"
+    recipe, base = load_recipe(
+        str(straight[0]), [f"critic={{kind: distilled, from: {source}, budget: 10, floor: 0}}", "evaluate.base=false"]
+    )
+    shutil.copytree(straight[1] / "arrows", tmp_path / "arrows")  # the student and its attempts are there
+
+    def again() -> Summary:
+        opened = RunFolder.open(tmp_path / "run", recipe.model_dump(mode="json"), shared=tmp_path / "arrows")
+        with opened as folder:
+            return distil(recipe, folder, base)
+
+    first = again()
+    assert len(made) == 1
+    assert {s.stage for s in first.spent} <= {"judge-1"}
+    assert all(s.cost is None and s.money == "unknown" for s in first.spent)
+    card = RewardCritic.load(tmp_path / "run" / "critic").card
+    assert (card.agreement, card.n) == (first.critic["agreement"], first.critic["n"])
+    assert result(again()) == result(first)
+    assert len(made) == 1

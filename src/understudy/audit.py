@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from rich.table import Table
 
 from understudy.critic import Comparison, Critic
 from understudy.labels import LabelledPair, asked
+from understudy.llm.callstore import CallStore
+from understudy.llm.spend import Spent
 from understudy.progress import bar
 from understudy.records import Judgment
 from understudy.statistics import Audit, BothShowings, Choice, Estimate, JudgedPair, audit
@@ -25,7 +28,8 @@ class Passport:
     """What an audit found of one critic, by question. ``main`` is the question that the decision rests on.
 
     ``decision`` is ``go`` where the whole 95 % interval of the agreement lies at or above ``floor``, ``no-go`` where it
-    lies below, and ``unsure`` where these labels cannot tell.
+    lies below, and ``unsure`` where these labels cannot tell. ``seconds`` of judging; ``spent`` on calls made for it,
+    ``None`` where the critic asks no language model.
     """
 
     critic: str
@@ -33,6 +37,8 @@ class Passport:
     audits: dict[str, Audit]
     main: str
     floor: float
+    seconds: float = 0.0
+    spent: Spent | None = None
 
     @property
     def agreement(self) -> Estimate:
@@ -52,19 +58,30 @@ class Passport:
         audits = {question: asdict(found) for question, found in self.audits.items()}
         return {
             "critic": self.critic, "pairs": self.pairs, "main": self.main, "floor": self.floor,
-            "decision": self.decision, "audits": audits,
+            "decision": self.decision, "audits": audits, "seconds": self.seconds,
+            "spent": self.spent.model_dump(mode="json") if self.spent else None,
         }  # fmt: skip
 
 
-def audit_critic(critic: Critic, pairs: Sequence[LabelledPair], floor: float = 0.6) -> Passport:
-    """Let ``critic`` judge ``pairs`` both ways round and compare with people, question by question."""
+def audit_critic(
+    critic: Critic, pairs: Sequence[LabelledPair], floor: float = 0.6, store: CallStore | None = None
+) -> Passport:
+    """Let ``critic`` judge ``pairs`` both ways round and compare with people, question by question.
+
+    ``store``: of the calls, where it asks a language model.
+    """
+    before, started = replace(store.ledger) if store else None, time.monotonic()
+    if store:
+        store.stage = lambda: f"audit {critic.name}"
     judgments = judge_all(critic, [pair.comparison() for pair in pairs])
+    seconds = round(time.monotonic() - started, 3)
+    spent = store.ledger.since(before, f"audit {critic.name}") if store and before else None
     questions = asked(pairs)
     audits = {q: audit(judged(pairs, judgments, critic.name, q)) for q in questions}
     main = next((q for q in ("overall", "humour") if q in questions), questions[0] if questions else "overall")
     if not questions:
         audits = {main: audit(judged(pairs, judgments, critic.name, main))}
-    return Passport(critic.name, len(pairs), audits, main, floor)
+    return Passport(critic.name, len(pairs), audits, main, floor, seconds, spent)
 
 
 def judge_all(critic: Critic, comparisons: Sequence[Comparison]) -> list[list[Judgment]]:
@@ -167,7 +184,22 @@ def lines(passport: Passport) -> Iterator[str]:
         yield f"  own texts preferred {hundred(main.self_preference.rate)}, beyond people {plain(main.self_preference.excess)}"
     if main.unparsed:
         yield f"  unread: {main.unparsed} of {main.pairs} pairs"
+    yield f"  {cost_line(passport)}"
     yield f"  {decision_line(passport)}"
+
+
+def cost_line(passport: Passport) -> str:
+    """Time and, for a critic that asks a language model, what was asked and what it cost."""
+    spent, took = passport.spent, f"{passport.seconds:.1f} s"
+    if spent is None:
+        return f"took {took}"
+    if not spent.calls and not spent.charged:
+        return f"took {took}; no call, every answer was kept from before"
+    tokens = ", ".join(
+        f"{'unknown' if n is None else n} tokens {way}"
+        for n, way in ((spent.tokens_in, "in"), (spent.tokens_out, "out"))
+    )
+    return f"took {took}: {spent.calls} calls, {tokens}, cost {spent.money}"
 
 
 def decision_line(passport: Passport) -> str:

@@ -15,7 +15,10 @@ from understudy.errors import CriticError, RecipeError
 
 Critics = Annotated[
     list[str],
-    typer.Option("--critic", help="reward, mcp, cloze, recorded:FILE, rule:longer, or a .yaml; repeatable."),
+    typer.Option(
+        "--critic",
+        help="reward, mcp, cloze, recorded:FILE, rule:longer, a trained critic's folder, a .yaml or recipe; repeatable.",
+    ),
 ]
 
 TaskName = Annotated[str, typer.Option("--task", help="The task whose wording critics on language models use.")]
@@ -45,13 +48,13 @@ def audit(
 ) -> None:
     """Measure critics against people: agreement, position and length bias, calibration, go or no-go."""
     from understudy.audit import audit_critic, decision_line, lines, table
-    from understudy.critic.opening import opened
+    from understudy.critic.opening import asks, opened
     from understudy.labels import read_labels, sampled_pairs
     from understudy.store import write_atomic
 
     pairs = sampled_pairs(read_labels(labels, split), limit, seed)
     with opened(critic, calls, task) as critics:
-        passports = [audit_critic(one, pairs, floor) for one in critics]
+        passports = [audit_critic(one, pairs, floor, critics.store if asks(one) else None) for one in critics]
     for passport in passports:
         print("\n".join(lines(passport)), end="\n\n")
     show(table(passports))

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import Field, model_validator
 
 from understudy.audit import Passport, audit_critic, hundred
-from understudy.critic.opening import AnyCritic, OneCritic, opened_settings
+from understudy.critic.opening import AnyCritic, Chosen, OneCritic, opened_settings
 from understudy.errors import RecipeError, UnderstudyError
 from understudy.labels import LabelledPair, read_labels, sampled_pairs
 from understudy.resources import resolve
@@ -93,7 +93,7 @@ def run_critic_table(
 
 def _measured(settings: OneCritic, base: Path, folder: Path, task: str, pairs: list[LabelledPair]) -> Passport | str:
     try:
-        with opened_settings([(settings, base)], folder, task) as (critic,):
+        with opened_settings([(Chosen(critic=settings), base)], folder, task) as (critic,):
             return audit_critic(critic, pairs)
     except UnderstudyError as error:
         return str(error)

@@ -16,10 +16,10 @@ from typing import Any, TypeVar
 import torch
 
 from understudy.critic import Comparison, Critic, Grader
-from understudy.critic.distilled import Distilled, distil_critic
+from understudy.critic.distilled import Distilled, DistilledCritic, distil_critic
 from understudy.critic.guard import Guarded
 from understudy.critic.learn import CriticTraining, copy_critic
-from understudy.critic.reward import FromGrades, RewardArchitecture, RewardSettings
+from understudy.critic.reward import CARD_FILE, FromGrades, RewardArchitecture, RewardCritic, RewardSettings
 from understudy.errors import CriticError, TeacherError, TrainingError
 from understudy.llm import UNANSWERED
 from understudy.llm.calls import Calls
@@ -104,7 +104,13 @@ class Stages:
         if isinstance(settings, RewardSettings):
             return settings.open(self.base)
         if isinstance(settings, Distilled):
-            raise CriticError("A distilled critic judges only after a round of feedback.", "Set rounds to at least 1.")
+            if not (self._copy / CARD_FILE).exists():
+                raise CriticError(
+                    "A distilled critic judges only after a round of feedback.", "Set rounds to at least 1."
+                )
+            return RewardCritic.load(
+                self._copy
+            )  # all its judgments are stored: only its name and figures are asked for
         return settings.open(self.calls, self.task)
 
     @cached_property
@@ -286,10 +292,15 @@ class Stages:
         if count := sum(reason.startswith(UNANSWERED) for reason in reasons):
             self.run.unanswered[name] = count
 
+    @property
+    def _copy(self) -> Path:
+        """Where a distilled critic is kept for whoever wants to measure it."""
+        return self.run.path / "critic"
+
     def _distil_critic(self) -> None:
         """Buy verdicts on the first pairs of the run for a distilled critic and train its cheap copy, once."""
         settings = self.recipe.critic
-        if not isinstance(settings, Distilled) or "critic" in self.__dict__:
+        if not isinstance(settings, Distilled) or isinstance(self.__dict__.get("critic"), DistilledCritic):
             return
         cheap = None if settings.policy == "random" else RewardSettings().open(self.base)
         expensive = settings.source.open(self.calls, self.task)
@@ -298,6 +309,7 @@ class Stages:
             settings, expensive, self._labelling, lambda labels: copy_critic(labels, settings.seed, how), cheap
         )
         console.print(made.agreement.line())
+        made.save(self._copy)
         self.__dict__["critic"] = made
 
     def rank(self, round: int, pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> list[Ranking]:

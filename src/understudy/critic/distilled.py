@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from pydantic import Field
@@ -16,9 +17,11 @@ from pydantic import Field
 from understudy.critic import Comparison, Critic
 from understudy.critic.answers import combined
 from understudy.critic.panel import Member, Panel
+from understudy.critic.reward import RewardCritic
 from understudy.errors import CriticError
 from understudy.records import Judgment, content_hash
 from understudy.settings import Settings
+from understudy.statistics import wilson
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,14 @@ class DistilledCritic:
         self._bought: dict[str, list[Judgment]] = {}
         for judgment in bought:
             self._bought.setdefault(judgment.pair_id, []).append(judgment)
+
+    def save(self, folder: Path) -> None:
+        """Write the copy to ``folder`` as any trained critic, with its agreement; the bought judgments are the run's."""
+        if isinstance(self.copy, RewardCritic):
+            share, n = self.agreement.share, self.agreement.n
+            low, high = wilson(round(share * n), n)
+            measured = {"agreement": share, "low": low, "high": high, "n": n, "figures": {}}
+            RewardCritic(self.copy.model, self.copy.card.model_copy(update=measured), self.name).save(folder)
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
         """Judgments in order; each says who made it."""

@@ -6,19 +6,21 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field
 
 from understudy.critic import Critic
-from understudy.critic.cloze import Cloze
-from understudy.critic.mcp import MCP
-from understudy.critic.panel import Panel
+from understudy.critic.cloze import Cloze, ClozeCritic
+from understudy.critic.mcp import MCP, MCPCritic
+from understudy.critic.panel import Panel, PanelCritic
 from understudy.critic.replay import ReplaySettings
-from understudy.critic.reward import RewardSettings
+from understudy.critic.reward import CARD_FILE, RewardSettings
 from understudy.critic.rules import RuleSettings
 from understudy.errors import RecipeError
 from understudy.llm.calls import Calls
+from understudy.llm.callstore import CallStore
+from understudy.llm.spend import Budget, Price
 from understudy.settings import Settings, read_yaml, validate
 from understudy.store import disk_errors
 from understudy.task import Task
@@ -27,37 +29,69 @@ OneCritic = RewardSettings | ReplaySettings | RuleSettings | MCP | Cloze | Panel
 AnyCritic = Annotated[OneCritic, Field(discriminator="kind")]
 # The setting that stands behind the colon: reward:FOLDER, recorded:FILE, rule:longer.
 _SHORT = {"reward": "path", "recorded": "path", "rule": "pick"}
+_RECIPE = {"critic", "data", "student", "teacher", "learn", "evaluate"}  # any of these keys makes a file a recipe
 _ON_MODEL = ("mcp", "cloze")  # bare, they read the embedded weights; mcp:NAME reads local weights of that name
 
 
-class _Holder(Settings):
+class Chosen(Settings):
+    """A critic's settings, and what a recipe says beside them of calls that cost money and of the task."""
+
     critic: AnyCritic
+    prices: dict[str, Price] = Field(default_factory=dict)
+    budget: Budget = Budget()
+    task: str | None = None
 
 
-def critic_settings(reference: str) -> tuple[OneCritic, Path | None]:
-    """The settings that ``reference`` names and the folder their relative paths start from.
+class Opened(list[Critic]):
+    """Critics, and the store of their calls where any of them asks a language model."""
 
-    ``reference`` is a kind, a kind and its main setting (``reward:FOLDER``, ``mcp:WEIGHTS``), or a YAML file with
-    ``kind`` in it. Raises :class:`RecipeError` for an unknown kind or setting.
+    store: CallStore | None = None
+
+
+def critic_settings(reference: str) -> tuple[Chosen, Path | None]:
+    """The critic that ``reference`` names and the folder its relative paths start from.
+
+    ``reference`` is a kind, a kind and its main setting (``reward:FOLDER``, ``mcp:WEIGHTS``), the folder of a trained
+    critic or of a run that trained one, a YAML file with ``kind`` in it (``prices`` and ``budget`` too), or a recipe,
+    whose critic is meant. Raises :class:`RecipeError` for an unknown kind or setting.
     """
     if reference.endswith((".yaml", ".yml")):
-        path = Path(reference)
-        return validate(_Holder, {"critic": read_yaml(path, "Critic")}, f"Critic {path}").critic, path.parent
+        return _in_file(Path(reference))
+    for folder in (Path(reference), Path(reference) / "critic"):
+        if (folder / CARD_FILE).exists():
+            return Chosen(critic=RewardSettings(path=str(folder))), None
     kind, _, value = reference.partition(":")
     if kind in _ON_MODEL:
         model = {"kind": "local", "weights": value or "embedded"}
-        return validate(_Holder, {"critic": {"kind": kind, "model": model}}, f"Critic {reference}").critic, None
+        return validate(Chosen, {"critic": {"kind": kind, "model": model}}, f"Critic {reference}"), None
     if kind not in _SHORT:
         known = ", ".join(
             [*(f"{kind}:{name.upper()}" for kind, name in _SHORT.items()), *(f"{k}:WEIGHTS" for k in _ON_MODEL)]
         )
-        raise RecipeError(f"--critic got {reference!r}.", f"Write one of {known}, or a .yaml file of critic settings.")
+        raise RecipeError(
+            f"--critic got {reference!r}.",
+            f"Write one of {known}, the folder of a trained critic, or a .yaml file: critic settings or a recipe.",
+        )
     tree = {"kind": kind, _SHORT[kind]: value} if value else {"kind": kind}
-    return validate(_Holder, {"critic": tree}, f"Critic {reference}").critic, None
+    return validate(Chosen, {"critic": tree}, f"Critic {reference}"), None
+
+
+def _in_file(path: Path) -> tuple[Chosen, Path]:
+    tree = read_yaml(path, "Critic")
+    beside: dict[str, Any] = {name: tree.pop(name) for name in ("prices", "budget") if name in tree}
+    if "kind" not in tree and _RECIPE & tree.keys():
+        beside |= {"task": tree["task"]} if "task" in tree else {}
+        tree = tree.get("critic") or {}
+        tree.setdefault("kind", "reward")
+        if tree["kind"] == "distilled":
+            raise RecipeError(
+                f"The critic of recipe {path} is distilled: it is trained in a run.", "Name the run's folder instead."
+            )
+    return validate(Chosen, {"critic": tree, **beside}, f"Critic {path}"), path.parent
 
 
 @contextmanager
-def opened(references: Sequence[str], folder: Path, task: str = "humour") -> Iterator[list[Critic]]:
+def opened(references: Sequence[str], folder: Path, task: str = "humour") -> Iterator[Opened]:
     """The critics that ``references`` name (see :func:`opened_settings`)."""
     with opened_settings([critic_settings(reference) for reference in references], folder, task) as critics:
         yield critics
@@ -65,31 +99,41 @@ def opened(references: Sequence[str], folder: Path, task: str = "humour") -> Ite
 
 @contextmanager
 def opened_settings(
-    chosen: Sequence[tuple[OneCritic, Path | None]], folder: Path, task: str = "humour"
-) -> Iterator[list[Critic]]:
-    """The critics of ``chosen`` (settings, and the folder their relative paths start from), whatever their cards claim:
+    named: Sequence[tuple[Chosen, Path | None]], folder: Path, task: str = "humour"
+) -> Iterator[Opened]:
+    """The critics of ``named`` (each with the folder its relative paths start from), whatever their cards claim:
     whoever measures a critic must be let in.
 
-    Answers of language models are kept in ``folder``, so that asking again is free. ``task`` says what they are asked.
+    Answers of language models are kept in ``folder``, so that asking again is free. ``task`` says what they are asked,
+    unless a recipe does.
     """
     with ExitStack() as stack:
         calls: Calls | None = None
-        critics: list[Critic] = []
-        for settings, base in chosen:
+        critics = Opened()
+        for chosen, base in named:
+            settings = chosen.critic
             if isinstance(settings, MCP | Cloze | Panel):
                 if calls is None:
                     with disk_errors(folder):
                         folder.mkdir(parents=True, exist_ok=True)
                     calls = stack.enter_context(Calls.open(folder))
-                critics.append(settings.open(replace(calls, base=base), Task.load(task, base)))
+                    critics.store = calls.store
+                own = replace(calls, base=base, prices=chosen.prices, budget=chosen.budget)
+                critics.append(settings.open(own, Task.load(chosen.task or task, base)))
             else:
                 critics.append(_without_calls(settings, base))
         yield critics
 
 
+def asks(critic: Critic) -> bool:
+    """Whether ``critic`` asks a language model, so that judging may cost money."""
+    return isinstance(critic, MCPCritic | ClozeCritic | PanelCritic)
+
+
 def open_critic(reference: str) -> Critic:
     """As :func:`opened`, for one critic that asks no language model. Raises :class:`RecipeError` for one that does."""
-    settings, base = critic_settings(reference)
+    chosen, base = critic_settings(reference)
+    settings = chosen.critic
     if isinstance(settings, MCP | Cloze | Panel):
         raise RecipeError(
             f"{reference} asks a language model, which is not possible here.", "Use reward or reward:FOLDER."

@@ -100,6 +100,20 @@ class Ledger:
     charged: float = 0.0
     unpriced: int = 0
 
+    def since(self, before: Ledger, stage: str) -> Spent:
+        """What was spent after ``before``, on ``stage``'s account."""
+        calls, unpriced = self.calls - before.calls, self.unpriced - before.unpriced
+        return Spent(
+            stage=stage,
+            model="",
+            calls=calls,
+            tokens_in=(self.tokens_in - before.tokens_in) or None,
+            tokens_out=(self.tokens_out - before.tokens_out) or None,
+            cost=self.cost - before.cost if calls > unpriced else None,
+            unpriced=unpriced,
+            charged=self.charged - before.charged,
+        )
+
     @property
     def spent(self) -> float:
         """What counts against ``budget.money``."""
