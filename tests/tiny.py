@@ -64,11 +64,35 @@ def causal_network(family: str, vocabulary: int, dropout: float = 0.0) -> Any:
     return network(config(**common, **sizes, **extra, attention_dropout=dropout, tie_word_embeddings=True)).eval()
 
 
-def causal_student(family: str = "llama", *, start: bool = False, dropout: float = 0.0, **settings: Any) -> Any:
+def causal_student(
+    family: str = "llama", *, start: bool = False, dropout: float = 0.0, chat: bool = False, **settings: Any
+) -> Any:
     """A student over a random network of ``family``, trained in full and in float32 unless ``settings`` say otherwise."""
     words = causal_tokenizer(start)
     how = StudentSettings(**{"precision": "fp32", "tuning": "full", "context": 128, **settings})
-    return CausalStudent(causal_network(family, len(words), dropout), words, how)
+    return CausalStudent(causal_network(family, len(words), dropout), words, how, chat)
+
+
+def chat_tokenizer(gap: str = "", end: str = "<turn>") -> PreTrainedTokenizerFast:
+    """A tokenizer that starts every text, with a template that starts a conversation itself, puts ``gap`` before the
+    assistant's text and closes a turn with ``end``."""
+    words = tokenizer(["<end>", "<s>", "<turn>"], "<s> $A", eos_token="<end>", pad_token="<end>", bos_token="<s>")
+    words.add_special_tokens({"additional_special_tokens": ["<turn>"]})
+    words.chat_template = (
+        "<s>{% for m in messages %}{{ m.role }}:{{ '"
+        + gap
+        + "' if m.role == 'assistant' }}{{ m.content }}"
+        + end
+        + "\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    return words
+
+
+def chat_student(gap: str = "", end: str = "<turn>") -> Any:
+    """A tiny student that is shown conversations."""
+    words = chat_tokenizer(gap, end)
+    how = StudentSettings(precision="fp32", tuning="full", context=128)
+    return CausalStudent(causal_network("llama", len(words)), words, how, chat=True)
 
 
 SEQ2SEQ = ("bart", "t5", "t5-v1.1", "mt5", "pegasus")

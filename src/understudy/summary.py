@@ -48,6 +48,7 @@ class Summary(BaseModel):
     """What a run found. Rates carry their intervals; nothing here is computed twice elsewhere.
 
     ``scores``: s by example id (``None`` is unread) under ``candidate>baseline@split``, for paired comparisons of runs.
+    ``task``: the whole task file, so that a student can be used where that file is not.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -68,6 +69,7 @@ class Summary(BaseModel):
     contests: list[Contest] = []
     duels: list[Duel] = []
     scores: dict[str, dict[str, float | None]] = {}
+    task: dict[str, Any] = {}
 
 
 @dataclass
@@ -284,6 +286,7 @@ def summarise(
         contests=evaluation.contests,
         duels=evaluation.duels,
         scores=evaluation.scores,
+        task=stages.task.model_dump(mode="json"),
     )
     write_atomic(run.path / "summary.json", summary.model_dump_json(indent=1))
     return summary
