@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from tests.conftest import write_recipe
+from tests.tiny import causal_network, chat_tokenizer
 from understudy.critic.reward import RewardCritic
 from understudy.distil import distil
 from understudy.examples import load_examples
@@ -22,6 +23,8 @@ from understudy.recipe import load_recipe
 from understudy.stages import Stages
 from understudy.store import RunFolder
 from understudy.summary import Summary
+from understudy.task import task_path
+from understudy.write import Writer
 
 STAGES = ["teach", "imitate", "sample-1", "select-1", "judge-1", "rank-1", "reference-1", "learn-1"]
 
@@ -186,6 +189,30 @@ def test_two_rounds_train_from_one_another(straight: tuple[Path, Path, Summary],
     summary = run(straight[0], tmp_path / "run", "rounds=2", "evaluate.best_of=0", "evaluate.base=false")
     assert list(summary.checkpoints) == ["imitation", "round-1", "feedback"]
     assert summary.checkpoints["feedback"]["parent_id"] == summary.checkpoints["round-1"]["id"]
+
+
+def test_a_chat_student_runs_the_whole_flow_and_is_used_without_its_task_file(
+    straight: tuple[Path, Path, Summary], tmp_path: Path
+) -> None:
+    words = chat_tokenizer(" ")
+    words.save_pretrained(tmp_path / "weights")
+    causal_network("llama", len(words)).save_pretrained(tmp_path / "weights")
+    task = task_path("humour").read_text().replace("zero_shot:", "student_chat: true\n\nzero_shot:", 1)
+    (tmp_path / "chatty.yaml").write_text(task)
+    sets = (
+        f"task={tmp_path / 'chatty.yaml'}",
+        f"student.weights={tmp_path / 'weights'}",
+        "evaluate.best_of=0",
+        "select={kind: random}",
+    )
+    summary = run(straight[0], tmp_path / "run", *sets)
+    assert {(w.candidate, w.baseline) for w in summary.win_rates} >= {("feedback", "teacher"), ("imitation", "base")}
+    (tmp_path / "chatty.yaml").unlink()
+    writer = Writer.of_run(tmp_path / "run")
+    assert writer.student.prompt_ids("x") == words.apply_chat_template(
+        [{"role": "user", "content": "x"}], add_generation_prompt=True, return_dict=False
+    )
+    assert len(writer.write(["I missed the bus."], 1)) == 1
 
 
 def test_the_student_without_a_checkpoint_is_untrained_even_after_training(

@@ -9,14 +9,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.tiny import CAUSAL, ROWS, causal_network, causal_student, causal_tokenizer
+from tests.tiny import CAUSAL, ROWS, causal_network, causal_student, causal_tokenizer, chat_student
 from understudy.batches import LogProbs, RankedBatch
 from understudy.errors import DataError, RecipeError, WeightsError
 from understudy.objectives import DPO
 from understudy.records import Sampling
-from understudy.students import LoRA, Prompted, StudentSettings
+from understudy.students import Generated, LoRA, Prompted, StudentSettings, open_student
 from understudy.students.causal import CausalStudent
 from understudy.students.packing import pack
+from understudy.students.shared import read_generated
 
 
 def one_by_one(student: CausalStudent, prompt: str, response: str) -> tuple[float, int]:
@@ -178,6 +179,43 @@ def test_samples_follow_the_seed(tuning: LoRA | str) -> None:
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
     assert [len(row) for row in draw(3)] == [3, 3, 3]
+
+
+# --- chat ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("gap", ["", " "])
+def test_a_chat_student_speaks_its_template(gap: str) -> None:
+    student = chat_student(gap)
+    words, prompt, text = student.tokenizer, ROWS[1].prompt, ROWS[1].responses[0]
+    asked = [{"role": "user", "content": prompt}]
+    opening = words.apply_chat_template(asked, add_generation_prompt=True, return_dict=False)
+    whole = words.apply_chat_template([*asked, {"role": "assistant", "content": text}], return_dict=False)
+    assert student.prompt_ids(prompt) == opening
+    answer = student.response_ids(text)
+    assert whole[: len(opening) + len(answer)] == opening + answer
+    assert answer[-1] == words.convert_tokens_to_ids("<turn>") != words.eos_token_id
+    with torch.no_grad():
+        scored = student.logprobs(student.collate(ROWS[1:2]))
+    assert scored.total[0, 0].item() == pytest.approx(one_by_one(student, prompt, text)[0], abs=1e-4)
+
+
+def test_a_chat_student_stops_at_its_templates_end() -> None:
+    student = chat_student()
+    ids = [*student.response_ids("My cat."), *student.response_ids("and more")]
+    assert read_generated(student.tokenizer, torch.tensor(ids), student.wording.end) == Generated("My cat.", False)
+    with torch.no_grad():
+        student.network.get_output_embeddings().weight[student.wording.end] *= 50
+    assert any(not g.truncated for row in student.generate(list("abcdef"), Sampling(max_tokens=30)) for g in row)
+
+
+def test_chat_needs_a_template_that_ends_its_turns() -> None:
+    with pytest.raises(WeightsError, match="has no chat template"):
+        causal_student(chat=True)
+    with pytest.raises(WeightsError, match="closes a turn with '!!'"):
+        chat_student(end="!!")
+    with pytest.raises(RecipeError, match="student_chat: false"):
+        open_student(StudentSettings(kind="seq2seq"), chat=True)
 
 
 @pytest.mark.parametrize("family", CAUSAL)

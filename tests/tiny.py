@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -22,18 +23,21 @@ TEXTS = (
 CAUSAL = ("llama", "gpt2", "qwen2")
 
 
-def tokenizer(specials: list[str], template: str, **named: str) -> PreTrainedTokenizerFast:
-    """A byte-level tokenizer whose special ids follow the order of ``specials``; ``template`` wraps a text."""
+def tokenizer(
+    specials: list[str], template: str, texts: Sequence[str] = TEXTS, size: int = 330, **named: str
+) -> PreTrainedTokenizerFast:
+    """A byte-level tokenizer trained on ``texts`` whose special ids follow the order of ``specials``; ``template`` wraps
+    a text."""
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     inner.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=330,
+        vocab_size=size,
         special_tokens=specials,
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
-    inner.train_from_iterator(TEXTS, trainer)
+    inner.train_from_iterator(texts, trainer)
     if template != "$A":
         pairs = [(token, inner.token_to_id(token)) for token in specials if token in template]
         inner.post_processor = processors.TemplateProcessing(single=template, special_tokens=pairs)
@@ -47,28 +51,54 @@ def causal_tokenizer(start: bool = False) -> PreTrainedTokenizerFast:
     return tokenizer(["<end>"], "$A", eos_token="<end>", pad_token="<end>")
 
 
-def causal_network(family: str, vocabulary: int, dropout: float = 0.0) -> Any:
-    """A two-layer random network of ``family``."""
+def causal_network(
+    family: str, vocabulary: int, dropout: float = 0.0, *, spread: float = 0.2, positions: int = 256
+) -> Any:
+    """A two-layer random network of ``family``; its weights are drawn with the standard deviation ``spread``."""
     import transformers as hf
 
     torch.manual_seed(0)
     common: dict[str, Any] = {"vocab_size": vocabulary, "eos_token_id": 0, "bos_token_id": None, "pad_token_id": 0}
     if family == "gpt2":
-        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 256}
+        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": positions}
         rates = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
-        return hf.GPT2LMHeadModel(hf.GPT2Config(**common, **sizes, **rates, initializer_range=0.2)).eval()
+        return hf.GPT2LMHeadModel(hf.GPT2Config(**common, **sizes, **rates, initializer_range=spread)).eval()
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    extra = {"num_key_value_heads": 2, "max_position_embeddings": 256, "initializer_range": 0.2}
+    extra = {"num_key_value_heads": 2, "max_position_embeddings": positions, "initializer_range": spread}
     kinds = {"llama": (hf.LlamaConfig, hf.LlamaForCausalLM), "qwen2": (hf.Qwen2Config, hf.Qwen2ForCausalLM)}
     config, network = kinds[family]
     return network(config(**common, **sizes, **extra, attention_dropout=dropout, tie_word_embeddings=True)).eval()
 
 
-def causal_student(family: str = "llama", *, start: bool = False, dropout: float = 0.0, **settings: Any) -> Any:
+def causal_student(
+    family: str = "llama", *, start: bool = False, dropout: float = 0.0, chat: bool = False, **settings: Any
+) -> Any:
     """A student over a random network of ``family``, trained in full and in float32 unless ``settings`` say otherwise."""
     words = causal_tokenizer(start)
     how = StudentSettings(**{"precision": "fp32", "tuning": "full", "context": 128, **settings})
-    return CausalStudent(causal_network(family, len(words), dropout), words, how)
+    return CausalStudent(causal_network(family, len(words), dropout), words, how, chat)
+
+
+def chat_tokenizer(gap: str = "", end: str = "<turn>") -> PreTrainedTokenizerFast:
+    """A tokenizer that starts every text, with a template that starts a conversation itself, puts ``gap`` before the
+    assistant's text and closes a turn with ``end``."""
+    words = tokenizer(["<end>", "<s>", "<turn>"], "<s> $A", eos_token="<end>", pad_token="<end>", bos_token="<s>")
+    words.add_special_tokens({"additional_special_tokens": ["<turn>"]})
+    words.chat_template = (
+        "<s>{% for m in messages %}{{ m.role }}:{{ '"
+        + gap
+        + "' if m.role == 'assistant' }}{{ m.content }}"
+        + end
+        + "\n{% endfor %}{% if add_generation_prompt %}assistant:{% endif %}"
+    )
+    return words
+
+
+def chat_student(gap: str = "", end: str = "<turn>") -> Any:
+    """A tiny student that is shown conversations."""
+    words = chat_tokenizer(gap, end)
+    how = StudentSettings(precision="fp32", tuning="full", context=128)
+    return CausalStudent(causal_network("llama", len(words)), words, how, chat=True)
 
 
 SEQ2SEQ = ("bart", "t5", "t5-v1.1", "mt5", "pegasus")

@@ -13,6 +13,7 @@ from understudy.errors import RunError
 from understudy.store import disk_errors
 from understudy.students import Student
 from understudy.students.shared import WEIGHTS_FILE
+from understudy.task import Task
 from understudy.write import Writer, read_summary
 
 Form = Literal["adapter", "hf"]
@@ -35,7 +36,7 @@ def export(run: Path, target: Path, name: str | None, form: Form) -> Path:
         else:
             _merged(writer.student, target)
         chosen = name or list(summary["checkpoints"])[-1]
-        (target / "README.md").write_text(card(summary, chosen, writer.task.student_prompt), encoding="utf-8")
+        (target / "README.md").write_text(card(summary, chosen, writer.task), encoding="utf-8")
     return target
 
 
@@ -53,7 +54,7 @@ def _merged(student: Student, target: Path) -> None:
     student.tokenizer.save_pretrained(target)
 
 
-def card(summary: dict[str, Any], name: str, prompt: str) -> str:
+def card(summary: dict[str, Any], name: str, task: Task) -> str:
     """A model card in Markdown: how the student was made and how good it measured."""
     recipe, checkpoint = summary["recipe"], summary["checkpoints"][name]
     lines = [
@@ -69,10 +70,10 @@ def card(summary: dict[str, Any], name: str, prompt: str) -> str:
         f"`{recipe['task']}`: objective {checkpoint['objective']}, round {checkpoint['round']}, weights",
         f"{checkpoint['weights_hash']}, data {checkpoint['data_hash']}, settings {checkpoint['settings_hash']}.",
         "",
-        "Prompt:",
+        "Prompt, as the user's turn of the chat template:" if task.student_chat else "Prompt:",
         "",
         "```",
-        prompt,
+        task.student_prompt,
         "```",
         "",
         "## Measured",

@@ -218,6 +218,8 @@ class Stages:
         def prompt(literal: str) -> str:
             text = fill(self.task.zero_shot, literal=literal)
             tokenizer = self._fresh().tokenizer
+            if self.task.student_chat:
+                return text  # the student wraps it itself
             if not tokenizer.chat_template:
                 return text + "\n"
             turns = [{"role": "user", "content": text}]
@@ -404,7 +406,7 @@ class Stages:
 
     def _fresh_student(self) -> Student:
         torch.manual_seed(self.recipe.seed)  # new adapters are drawn from it
-        return open_student(self.recipe.student)
+        return open_student(self.recipe.student, self.task.student_chat)
 
     def _fresh(self) -> Student:
         if "base" not in self._students:
@@ -438,7 +440,7 @@ class Stages:
         settings_hash = content_hash(recipe.student, objective, settings, recipe.seed)
         # rows without ranks of their own hash as they did before rows could carry any
         told = [[r.prompt, r.responses, *([r.ranks] if r.ranks else [])] for r in [*rows, *validation]]
-        data_hash = content_hash(told)
+        data_hash = content_hash(told, *(["chat"] if self.task.student_chat else []))
 
         def logged(entry: Mapping[str, float]) -> None:
             self.metrics.add(name, round, int(entry["step"]), {k: v for k, v in entry.items() if k != "step"})

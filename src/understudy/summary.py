@@ -51,6 +51,7 @@ class Summary(BaseModel):
 
     ``spent``: on calls, of this run's folder.
     ``scores``: s by example id (``None`` is unread) under ``candidate>baseline@split``, for paired comparisons of runs.
+    ``task``: the whole task file, so that a student can be used where that file is not.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -72,6 +73,7 @@ class Summary(BaseModel):
     duels: list[Duel] = []
     scores: dict[str, dict[str, float | None]] = {}
     spent: list[Spent] = []
+    task: dict[str, Any] = {}
 
 
 @dataclass
@@ -290,6 +292,7 @@ def summarise(
         duels=evaluation.duels,
         scores=evaluation.scores,
         spent=stages.spent(),
+        task=stages.task.model_dump(mode="json"),
     )
     write_atomic(run.path / "summary.json", summary.model_dump_json(indent=1))
     _record(summary, stages.metrics)

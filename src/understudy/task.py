@@ -91,11 +91,13 @@ class CriticWording(Settings):
 class Task(Settings):
     """A skill: ``literal`` in, another wording of it out.
 
-    ``student_prompt`` is what a trained student sees; ``zero_shot`` is what an untrained chat model is asked instead.
+    ``student_prompt`` is what a trained student sees, with ``student_chat`` as the user's turn of its chat template;
+    ``zero_shot`` is what an untrained chat model is asked instead.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
     student_prompt: str
+    student_chat: bool = False
     zero_shot: str
     teacher: TeacherWording
     critic: CriticWording

@@ -51,9 +51,10 @@ class Writer:
         chosen = name or list(checkpoints)[-1]
         if chosen not in checkpoints:
             raise RunError(f"{folder} has no student {chosen!r}.", f"It has: {', '.join(checkpoints)}.")
-        student = open_student(StudentSettings.model_validate(summary["recipe"]["student"]))
+        task = Task.parse(summary["task"], str(folder)) if summary.get("task") else Task.load(summary["recipe"]["task"])
+        student = open_student(StudentSettings.model_validate(summary["recipe"]["student"]), task.student_chat)
         student.load(folder / "arrows" / checkpoints[chosen]["path"])
-        return cls(student, Task.load(summary["recipe"]["task"]))
+        return cls(student, task)
 
     def write(self, literals: Sequence[str], n: int = 1, best_of: int = 0) -> list[list[str]]:
         """``n`` paraphrases of each literal: the 5-beam answer for one, nucleus samples for several; with ``best_of``

@@ -34,6 +34,7 @@ from understudy.students import LoRA, Prompted
 from understudy.students.causal import add_lora, collate
 from understudy.students.packing import pack
 from understudy.students.weights import load
+from understudy.students.wording import Plain
 
 MODEL_FILE, CARD_FILE = "critic.safetensors", "critic.json"
 
@@ -150,7 +151,7 @@ class RewardModel(nn.Module):
         """Each literal with its responses as a batch."""
         prompts = (self.architecture.prompt.replace("{literal}", literal) for literal in literals)
         return collate(
-            self.tokenizer,
+            Plain(self.tokenizer),
             [Prompted(prompt, tuple(own)) for prompt, own in zip(prompts, texts, strict=True)],
             self.architecture.context,
         )

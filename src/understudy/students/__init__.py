@@ -11,6 +11,7 @@ from pydantic import Field
 from torch import nn
 
 from understudy.batches import LogProbs, RankedBatch
+from understudy.errors import RecipeError
 from understudy.records import DiverseBeams, Sampling
 from understudy.settings import Settings
 
@@ -97,13 +98,18 @@ class Student(Protocol):
         """Read back what :meth:`save` wrote."""
 
 
-def open_student(settings: StudentSettings) -> Student:
-    """The student that ``settings`` name, its weights loaded. Raises :class:`~understudy.errors.RecipeError` when the
-    weights are of the other family."""
+def open_student(settings: StudentSettings, chat: bool = False) -> Student:
+    """The student that ``settings`` name, its weights loaded; with ``chat``, prompts and responses are turns of its
+    chat template. Raises :class:`~understudy.errors.RecipeError` when the weights are of the other family."""
     if settings.kind == "seq2seq":
+        if chat:
+            raise RecipeError(
+                "The task wants chat, which an encoder-decoder student has no template for.",
+                "Set student_chat: false in the task, or use student: {kind: causal}.",
+            )
         from understudy.students.seq2seq import Seq2SeqStudent
 
         return Seq2SeqStudent.open(settings)
     from understudy.students.causal import CausalStudent
 
-    return CausalStudent.open(settings)
+    return CausalStudent.open(settings, chat)

@@ -14,7 +14,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
 from understudy.batches import LogProbs, RankedBatch
-from understudy.errors import DataError, RecipeError, WeightsError
+from understudy.errors import DataError, RecipeError
 from understudy.records import DiverseBeams, Sampling
 from understudy.students import Generated, Heard, LoRA, Prompted, StudentSettings
 from understudy.students.diverse import causal_beams
@@ -34,8 +34,9 @@ from understudy.students.shared import (
     trained,
 )
 from understudy.students.weights import load, quiet
+from understudy.students.wording import Chat, Plain, Wording
 
-__all__ = ["WEIGHTS_FILE", "CausalPolicy", "CausalStudent", "add_lora", "collate", "prompt_ids", "response_ids"]
+__all__ = ["WEIGHTS_FILE", "CausalPolicy", "CausalStudent", "add_lora", "collate"]
 
 
 class CausalPolicy(nn.Module):
@@ -79,14 +80,13 @@ class CausalPolicy(nn.Module):
 class CausalStudent:
     """A decoder-only student (see the ``Student`` protocol)."""
 
-    def __init__(self, network: Any, tokenizer: Any, settings: StudentSettings) -> None:
-        """Wrap a loaded ``network``; :meth:`open` loads one by settings."""
+    def __init__(self, network: Any, tokenizer: Any, settings: StudentSettings, chat: bool = False) -> None:
+        """Wrap a loaded ``network``; :meth:`open` loads one by settings. ``chat``: see ``open_student``."""
         if getattr(network.config, "is_encoder_decoder", False):
             raise RecipeError("A causal student was given an encoder-decoder model.", "Use student: {kind: seq2seq}.")
-        if tokenizer.eos_token_id is None:
-            raise WeightsError("The student's tokenizer has no end token.", "Choose weights with one.")
         self.settings = settings
         self.tokenizer = tokenizer
+        self.wording: Wording = Chat(tokenizer) if chat else Plain(tokenizer)
         if isinstance(settings.tuning, LoRA):
             network = add_lora(network, settings.tuning)
         autocast = settings.precision == "bf16"
@@ -95,7 +95,7 @@ class CausalStudent:
         self._engine: Any = None
 
     @classmethod
-    def open(cls, settings: StudentSettings) -> CausalStudent:
+    def open(cls, settings: StudentSettings, chat: bool = False) -> CausalStudent:
         """Load weights and tokenizer; frozen weights are held in bf16 when so trained, trained ones in float32."""
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
@@ -111,7 +111,7 @@ class CausalStudent:
             attn_implementation="sdpa",
             use_safetensors=True,
         )
-        return cls(network, load(AutoTokenizer, settings.weights, settings.revision), settings)
+        return cls(network, load(AutoTokenizer, settings.weights, settings.revision), settings, chat)
 
     @property
     def device(self) -> torch.device:
@@ -124,16 +124,16 @@ class CausalStudent:
         return trained(self.network)
 
     def collate(self, rows: Sequence[Prompted]) -> RankedBatch:
-        """Token ids, right-padded; a response is a space, its text and the end token."""
-        return collate(self.tokenizer, rows, self.settings.context)
+        """Token ids, right-padded."""
+        return collate(self.wording, rows, self.settings.context)
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """Token ids of a prompt, with the tokenizer's own start token where it has one."""
-        return prompt_ids(self.tokenizer, prompt)
+        """Token ids of a prompt, up to where the response begins."""
+        return self.wording.prompt_ids(prompt)
 
     def response_ids(self, text: str) -> list[int]:
         """Token ids of a response, end token included."""
-        return response_ids(self.tokenizer, text)
+        return self.wording.response_ids(text)
 
     def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
         """Log-probabilities under the current weights (see ``CausalPolicy``)."""
@@ -164,8 +164,8 @@ class CausalStudent:
             max_new_tokens=sampling.max_tokens,
             num_beams=sampling.beams,
             num_return_sequences=k,
-            eos_token_id=self.tokenizer.eos_token_id,
-            pad_token_id=self.tokenizer.eos_token_id,
+            eos_token_id=self.wording.end,
+            pad_token_id=self.wording.end,
             do_sample=drawn,
             **({"top_k": 0} if drawn else {}),
         )
@@ -179,14 +179,14 @@ class CausalStudent:
                 streamer=listener(self.tokenizer, len(prompts), sampling, k, heard),
             )
         width = tokens.shape[1]
-        texts = [read_generated(self.tokenizer, row[width:]) for row in out]
+        texts = [read_generated(self.tokenizer, row[width:], self.wording.end) for row in out]
         return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
 
     def _diverse(self, ids: Tensor, mask: Tensor, how: DiverseBeams) -> list[list[Generated]]:
-        end = self.tokenizer.eos_token_id
+        end = self.wording.end
         options = {"penalty": how.penalty, "end": end, "pad": end, "max_tokens": how.max_tokens}
         found = causal_beams(self._snapshot(), ids, mask, how.groups, **options)
-        return [[read_generated(self.tokenizer, own) for own in row] for row in found.ids]
+        return [[read_generated(self.tokenizer, own, end) for own in row] for row in found.ids]
 
     def _snapshot(self) -> Any:
         """The weights to generate with, kept until they change."""
@@ -208,20 +208,10 @@ class CausalStudent:
         self._engine = None
 
 
-def prompt_ids(tokenizer: Any, prompt: str) -> list[int]:
-    """Token ids of a prompt, with the tokenizer's own start token where it has one."""
-    return list(tokenizer(prompt).input_ids)
-
-
-def response_ids(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of a response: a space, the text, the end token."""
-    return [*tokenizer(" " + text, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
-
-
-def collate(tokenizer: Any, rows: Sequence[Prompted], context: int) -> RankedBatch:
+def collate(wording: Wording, rows: Sequence[Prompted], context: int) -> RankedBatch:
     """``rows`` as right-padded ids. Raises :class:`DataError` where a prompt and a response outgrow ``context``."""
-    prompts = [prompt_ids(tokenizer, row.prompt) for row in rows]
-    responses = [[response_ids(tokenizer, text) for text in row.responses] for row in rows]
+    prompts = [wording.prompt_ids(row.prompt) for row in rows]
+    responses = [[wording.response_ids(text) for text in row.responses] for row in rows]
     longest = max(len(p) + max(map(len, r)) for p, r in zip(prompts, responses, strict=True))
     if longest > context:
         raise DataError(

@@ -199,7 +199,7 @@ class Seq2SeqStudent:
                 logits_processor=LogitsProcessorList(nucleus),
                 streamer=listener(self.tokenizer, len(prompts), sampling, k, heard),
             )
-        texts = [read_generated(self.tokenizer, row[len(self.opening) :]) for row in out]
+        texts = [read_generated(self.tokenizer, row[len(self.opening) :], self.tokenizer.eos_token_id) for row in out]
         return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
 
     def _diverse(self, ids: Tensor, mask: Tensor, how: DiverseBeams) -> list[list[Generated]]:
@@ -207,7 +207,7 @@ class Seq2SeqStudent:
             self._snapshot(), ids, mask, torch.tensor(self.opening, device=self.device), how.groups,
             penalty=how.penalty, end=self.tokenizer.eos_token_id, pad=self._pad, max_tokens=how.max_tokens,
         )  # fmt: skip
-        return [[read_generated(self.tokenizer, own) for own in row] for row in found.ids]
+        return [[read_generated(self.tokenizer, own, self.tokenizer.eos_token_id) for own in row] for row in found.ids]
 
     def _encoded(self, prompts: Sequence[str], new: int) -> tuple[Tensor, Tensor]:
         ids = [self.prompt_ids(prompt) for prompt in prompts]

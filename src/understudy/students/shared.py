@@ -92,10 +92,11 @@ def snapshot(network: Any, settings: StudentSettings) -> Any:
     return engine
 
 
-def read_generated(tokenizer: Any, ids: Tensor) -> Generated:
-    """The first line of generated ``ids``; truncated where neither an end token nor a line's end came."""
-    finished = bool((ids == tokenizer.eos_token_id).any())
-    lines = tokenizer.decode(ids, skip_special_tokens=True).strip().split("\n")
+def read_generated(tokenizer: Any, ids: Tensor, end: int) -> Generated:
+    """The first line of generated ``ids`` before ``end``; truncated where neither that nor a line's end came."""
+    ends = (ids == end).nonzero()
+    finished = len(ends) > 0
+    lines = tokenizer.decode(ids[: int(ends[0])] if finished else ids, skip_special_tokens=True).strip().split("\n")
     return Generated(lines[0].strip(), truncated=not finished and len(lines) == 1)
 
 
