@@ -35,7 +35,10 @@ def register(app: typer.Typer) -> None:
 
 
 def audit(
-    labels: Annotated[Path, typer.Option(help="JSONL of human verdicts, or the ratings folder of a run.")],
+    labels: Annotated[
+        str,
+        typer.Option(help="JSONL of human verdicts (bundled:NAME for one that ships), or the ratings folder of a run."),
+    ],
     critic: Critics = ["reward"],  # noqa: B006 - typer reads the default, nobody changes it
     split: Annotated[str | None, typer.Option(help="Only rows of this split.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many pairs, drawn at random.")] = None,
@@ -50,9 +53,10 @@ def audit(
     from understudy.audit import audit_critic, decision_line, lines, table
     from understudy.critic.opening import asks, opened
     from understudy.labels import read_labels, sampled_pairs
+    from understudy.resources import resolve
     from understudy.store import write_atomic
 
-    pairs = sampled_pairs(read_labels(labels, split), limit, seed)
+    pairs = sampled_pairs(read_labels(resolve(labels, "Labels"), split), limit, seed)
     with opened(critic, calls, task) as critics:
         passports = [audit_critic(one, pairs, floor, critics.store if asks(one) else None) for one in critics]
     for passport in passports:

@@ -176,7 +176,7 @@ class CausalStudent:
                 attention_mask=mask.long(),
                 generation_config=config,
                 logits_processor=LogitsProcessorList(nucleus),
-                streamer=listener(self.tokenizer, len(prompts), sampling, k, heard),
+                streamer=listener(self.tokenizer, len(prompts), sampling, k, self.wording.end, heard),
             )
         width = tokens.shape[1]
         texts = [read_generated(self.tokenizer, row[width:], self.wording.end) for row in out]

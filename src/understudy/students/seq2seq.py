@@ -197,7 +197,7 @@ class Seq2SeqStudent:
                 decoder_input_ids=opening,
                 generation_config=config,
                 logits_processor=LogitsProcessorList(nucleus),
-                streamer=listener(self.tokenizer, len(prompts), sampling, k, heard),
+                streamer=listener(self.tokenizer, len(prompts), sampling, k, self.tokenizer.eos_token_id, heard),
             )
         texts = [read_generated(self.tokenizer, row[len(self.opening) :], self.tokenizer.eos_token_id) for row in out]
         return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]

@@ -103,9 +103,9 @@ def read_generated(tokenizer: Any, ids: Tensor, end: int) -> Generated:
 class Listener:
     """What transformers' ``generate`` calls a streamer: it is shown each step's tokens, one a row, and tells the texts."""
 
-    def __init__(self, tokenizer: Any, rows: int, heard: Heard) -> None:
-        """The first call brings what stands before the text, and is left out."""
-        self.tokenizer, self.heard, self.begun = tokenizer, heard, False
+    def __init__(self, tokenizer: Any, rows: int, end: int, heard: Heard) -> None:
+        """``end`` closes a text. The first call brings what stands before the text, and is left out."""
+        self.tokenizer, self.closing, self.heard, self.begun = tokenizer, end, heard, False
         self.ids: list[list[int]] = [[] for _ in range(rows)]
 
     def put(self, value: Tensor) -> None:
@@ -115,15 +115,15 @@ class Listener:
             return
         for row, token in enumerate(value.tolist()):
             self.ids[row].append(token)
-            self.heard(row, read_generated(self.tokenizer, torch.tensor(self.ids[row])).text)
+            self.heard(row, read_generated(self.tokenizer, torch.tensor(self.ids[row]), self.closing).text)
 
     def end(self) -> None:
         """Nothing is left: the whole texts are what ``generate`` returns."""
 
 
-def listener(tokenizer: Any, rows: int, sampling: Sampling, k: int, heard: Heard | None) -> Listener | None:
+def listener(tokenizer: Any, rows: int, sampling: Sampling, k: int, end: int, heard: Heard | None) -> Listener | None:
     """A listener for ``heard``; none where a row is not the one text of its prompt, but a beam or a sample of several."""
-    return Listener(tokenizer, rows, heard) if heard is not None and k == 1 and sampling.beams == 1 else None
+    return Listener(tokenizer, rows, end, heard) if heard is not None and k == 1 and sampling.beams == 1 else None
 
 
 def need_room(longest: int, new: int, context: int) -> None:
