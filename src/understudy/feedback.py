@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from understudy.critic import Comparison
+from understudy.evaluation import reading
 from understudy.pairs import AnySelector
 from understudy.recipe import Supervision
 from understudy.records import Checkpoint, Example, Ranking, Response
 from understudy.rounds import Memory, Past, best_of, out_of_patience, winners
 from understudy.stages import Stages
-from understudy.summary import reading
 
 Taught = Mapping[str, Sequence[Response]]
 """Responses by example id."""
