@@ -8,8 +8,9 @@ from typing import Any
 from understudy.contest import adjusted, contest, scores_by_input
 from understudy.critic.rules import RuleCritic
 from understudy.evaluate import comparisons, contests, difference, item_scores, quality, win_rate
+from understudy.evaluation import Sample
 from understudy.records import Example, Grade, Response
-from understudy.summary import Sample, Summary
+from understudy.summary import Summary
 
 SYSTEMS = ("imitation", "round-1", "feedback", "base", "teacher")
 ENDS = {

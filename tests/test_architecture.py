@@ -37,7 +37,18 @@ FLOORS = {
         "export",
         "estimate",
     ),
-    ROOF: ("recipe", "planning", "stages", "summary", "feedback", "distil", "report", "experiment", "cli"),
+    ROOF: (
+        "recipe",
+        "planning",
+        "stages",
+        "evaluation",
+        "summary",
+        "feedback",
+        "distil",
+        "report",
+        "experiment",
+        "cli",
+    ),
 }
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from understudy.evaluation import evaluate
 from understudy.examples import load_examples
 from understudy.feedback import learn_on_file, rounds, supervise
 from understudy.recipe import Recipe
 from understudy.report import write_report
 from understudy.stages import Stages
 from understudy.store import RunFolder
-from understudy.summary import Summary, evaluate, summarise
+from understudy.summary import Summary, summarise
 
 
 def distil(recipe: Recipe, run: RunFolder, base: Path) -> Summary:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from scipy.stats import t as student_t
 
+from understudy.evaluation import score_key
 from understudy.llm.spend import Spent
 from understudy.settings import Settings
 from understudy.statistics import bootstrap_mean, holm, paired_bootstrap, sign_flip_test
-from understudy.summary import Summary, score_key
+from understudy.summary import Summary
 
 if TYPE_CHECKING:
     from understudy.experiment import Experiment

@@ -8,13 +8,13 @@ from pathlib import Path
 from understudy.critic import Comparison
 from understudy.critic.verdicts import preferences, read_verdicts
 from understudy.errors import DataError
+from understudy.evaluation import reading
 from understudy.pairs import AnySelector
 from understudy.recipe import OnFile, Supervision
 from understudy.records import Checkpoint, Example, Ranking, Response
 from understudy.resources import resolve
 from understudy.rounds import Memory, Past, best_of, out_of_patience, winners
 from understudy.stages import Stages
-from understudy.summary import reading
 from understudy.text import normalise
 
 Taught = Mapping[str, Sequence[Response]]

@@ -12,9 +12,10 @@ from markupsafe import Markup
 from understudy.report.figures import Dot, Point, around_zero, bars, dot_plot, line_chart
 
 if TYPE_CHECKING:
+    from understudy.evaluation import Sample
     from understudy.experiment_table import Result
     from understudy.llm.spend import Spent
-    from understudy.summary import Sample, Summary
+    from understudy.summary import Summary
 
 HEAD = ("imitation", "feedback", "teacher")
 EACH = 8  # examples a group

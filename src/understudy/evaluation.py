@@ -1,0 +1,223 @@
+"""Evaluation of a run's students: who answers what, who meets whom, what the critic says, and how the outputs look."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from understudy.contest import Contest, Duel, adjusted, contest, duel
+from understudy.errors import DataError
+from understudy.evaluate import Difference, System, comparisons, contests, difference, item_scores, quality, win_rate
+from understudy.meaning import PACKAGE, Kept, Meaning, packaged
+from understudy.progress import console
+from understudy.records import Checkpoint, Example, Grade, Quality, Response, WinRate, ids_hash
+from understudy.rounds import Reading, Watch
+from understudy.stages import Stages
+
+
+class Sample(BaseModel):
+    """One evaluation input with every system's answer and its grade, for the report's side-by-side view.
+
+    ``ids`` are the answers' response ids by system; ``cut`` names systems whose answer hit the token limit.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    literal: str
+    answers: dict[str, str]
+    funny: dict[str, float]
+    feedback_over_imitation: float | None = None
+    split: str = "test"
+    example_id: str = ""
+    ids: dict[str, str] = {}
+    cut: list[str] = []
+
+
+@dataclass
+class Evaluation:
+    """Everything that was measured on the evaluation splits."""
+
+    win_rates: list[WinRate]
+    differences: list[Difference]
+    quality: list[Quality]
+    samples: list[Sample]
+    contests: list[Contest] = field(default_factory=list)
+    duels: list[Duel] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+
+def evaluate(
+    stages: Stages,
+    examples: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+    students: Mapping[str, Checkpoint],
+) -> Evaluation:
+    """Every student against the teacher, the untrained weights and, after feedback, the imitation student."""
+    result = Evaluation([], [], [], [])
+    result.data = {
+        "literals": dict(Counter(e.split for e in examples)),
+        "teacher": sum(map(len, taught.values())),
+        "untaught": sum(not taught.get(e.id) for e in examples),
+    }
+    for split in stages.recipe.evaluate.splits:
+        chosen = [e for e in examples if e.split == split]
+        if chosen:
+            _evaluate_split(stages, split, chosen, taught, students, result)
+    result.contests, result.duels = adjusted(result.contests), adjusted(result.duels)
+    return result
+
+
+def _evaluate_split(
+    stages: Stages,
+    split: str,
+    examples: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+    students: Mapping[str, Checkpoint],
+    result: Evaluation,
+) -> None:
+    how, by_id = stages.recipe.evaluate, {e.id: e for e in examples}
+    systems = _systems(stages, split, examples, taught, students)
+    answers = {r.id: r for system in systems.values() for r in system.values()}
+    grades = stages.grade(f"grade-{split}", by_id, list(answers.values())) if stages.grades_alone else {}
+    opponents = [name for name in ("teacher", "base") if name in systems]
+    later = [name for name in systems if name not in (*opponents, "imitation")]
+    meetings = contests(systems, opponents, later)
+    compared = {names: comparisons(*names, systems, examples) for names in meetings}
+    judgments = stages.judge(f"judge-{split}", list(chain.from_iterable(compared.values())))
+    scores = {names: item_scores(own, judgments) for names, own in compared.items()}
+    judge = stages.critic.name
+    result.scores |= {score_key(*names, split): own for names, own in scores.items()}
+    for names in meetings:
+        if compared[names]:
+            found = contest(
+                names, judge, split, compared[names], judgments, tie=how.tie, resamples=min(how.resamples, 2000)
+            )
+            result.contests.append(found)
+            rate = win_rate(names, judge, split, compared[names], scores[names], how.tie)
+            result.win_rates.append(rate.model_copy(update={"length_controlled": found.length_controlled.value}))
+    for name in later:
+        for opponent in opponents:
+            mine, theirs = scores[name, opponent], scores["imitation", opponent]
+            result.differences.append(difference((name, "imitation"), opponent, split, mine, theirs, how.resamples))
+            result.duels.append(duel((name, "imitation"), opponent, judge, split, mine, theirs, tie=how.tie))
+    kept = _meaning(stages, split, by_id, list(answers.values()))
+    result.quality += [quality(name, split, system, examples, grades, kept) for name, system in systems.items()]
+    head = scores.get(("feedback", "imitation"), {})
+    result.samples += [_sample(e, systems, grades, head.get(e.id)) for e in examples]
+
+
+def _meaning(
+    stages: Stages, split: str, examples: Mapping[str, Example], answers: Sequence[Response]
+) -> dict[str, float]:
+    """How much of its literal's meaning each answer keeps, by response id; nothing without the optional encoder."""
+    if packaged() is None:
+        return {}
+
+    def work(start: int) -> Iterator[list[Kept]]:
+        encoder = Meaning.installed()
+        if start == 0 and encoder is not None:
+            yield encoder.kept(answers, [examples[r.example_id].text for r in answers])
+
+    key = [PACKAGE, ids_hash(answers), ids_hash(examples.values())]
+    return {kept.response_id: kept.cosine for kept in stages.run.rows(f"meaning-{split}", Kept, key, work)}
+
+
+def score_key(candidate: str, baseline: str, split: str) -> str:
+    """The name under which a summary keeps the scores of ``candidate`` against ``baseline``."""
+    return f"{candidate}>{baseline}@{split}"
+
+
+def _systems(
+    stages: Stages,
+    split: str,
+    examples: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+    students: Mapping[str, Checkpoint],
+) -> dict[str, System]:
+    """Each system's one answer an example: decoded students, best-of-N by the critic, teacher, untrained weights."""
+    recipe, how, by_id = stages.recipe, stages.recipe.evaluate, {e.id: e for e in examples}
+    systems: dict[str, System] = {}
+    for name, checkpoint in students.items():
+        systems[name] = _first(stages.sample(f"decode-{name}-{split}", checkpoint, examples, how.decode))
+    if how.best_of and stages.grades_alone:
+        for name in [n for n in ("imitation", "feedback") if n in students]:
+            drawn = stages.sample(
+                f"best-of-{name}-{split}",
+                students[name],
+                examples,
+                recipe.candidates.model_copy(update={"k": how.best_of}),
+            )
+            usable = [r for own in drawn.values() for r in own if not r.dropped]
+            systems[f"{name}-best-of-{how.best_of}"] = _best(
+                usable, stages.grade(f"grade-best-{name}-{split}", by_id, usable)
+            )
+    if how.base:
+        systems["base"] = _first(stages.zero_shot(f"decode-base-{split}", examples, how.decode))
+        stages.forget_base()
+    systems["teacher"] = _first({e.id: taught[e.id] for e in examples if e.id in taught})
+    return systems
+
+
+def _first(responses: Mapping[str, Sequence[Response]]) -> System:
+    return {example_id: own[0] for example_id, own in responses.items() if own}
+
+
+def _best(responses: Sequence[Response], grades: Mapping[str, Grade]) -> System:
+    best: dict[str, Response] = {}
+    for response in responses:
+        held = best.get(response.example_id)
+        if held is None or grades[response.id].score > grades[held.id].score:
+            best[response.example_id] = response
+    return best
+
+
+def _sample(example: Example, systems: Mapping[str, System], grades: Mapping[str, Grade], head: float | None) -> Sample:
+    answers = {name: system[example.id] for name, system in systems.items() if example.id in system}
+    funny = {name: g.funny for name, r in answers.items() if (g := grades.get(r.id)) and g.funny is not None}
+    texts = {name: response.text for name, response in answers.items()}
+    return Sample(
+        literal=example.text,
+        answers=texts,
+        funny=funny,
+        feedback_over_imitation=head,
+        split=example.split,
+        example_id=example.id,
+        ids={name: response.id for name, response in answers.items()},
+        cut=[name for name, response in answers.items() if response.dropped == "truncated"],
+    )
+
+
+def reading(
+    stages: Stages,
+    round: int,
+    before: Checkpoint,
+    now: Checkpoint,
+    examples: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+) -> Reading:
+    """Round ``round`` on the validation split: win-tie rate against the teacher, and the degeneracy guard's complaints
+    beside the student ``before`` all rounds. Raises :class:`DataError` without validation literals."""
+    watch, how = stages.recipe.watch or Watch(), stages.recipe.evaluate
+    valid = [e for e in examples if e.split == "valid" and e.id in taught]
+    if not valid:
+        raise DataError("watch measures on the valid split, which is empty.", "Give data.valid, or leave watch out.")
+    systems = {
+        "before": _first(stages.sample("watch-0", before, valid, how.decode)),
+        "now": _first(stages.sample(f"watch-{round}", now, valid, how.decode)),
+        "teacher": _first({e.id: taught[e.id] for e in valid}),
+    }
+    compared = comparisons("now", "teacher", systems, valid)
+    scores = item_scores(compared, stages.judge(f"watch-judge-{round}", compared))
+    rate = win_rate(("now", "teacher"), "", "valid", compared, scores, how.tie).rate
+    complaints = watch.complaints(*(quality(name, "valid", systems[name], valid, {}) for name in ("now", "before")))
+    for complaint in complaints:
+        stages.notes.append(f"Round {round} degenerates on the validation split: {complaint}.")
+        console.print(stages.notes[-1])
+    stages.metrics.add("watch", round, round, {"against-teacher/win_tie_rate": rate})
+    return Reading(round, rate, tuple(complaints))
