@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 from pydantic import Field
 
@@ -27,6 +27,7 @@ OneCritic = RewardSettings | ReplaySettings | RuleSettings | MCP | Cloze | Panel
 AnyCritic = Annotated[OneCritic, Field(discriminator="kind")]
 # The setting that stands behind the colon: reward:FOLDER, recorded:FILE, rule:longer.
 _SHORT = {"reward": "path", "recorded": "path", "rule": "pick"}
+C = TypeVar("C", bound=OneCritic)
 _ON_MODEL = ("mcp", "cloze")  # bare, they read the embedded weights; mcp:NAME reads local weights of that name
 
 
@@ -72,7 +73,7 @@ def opened(references: Sequence[str], folder: Path, task: str = "humour") -> Ite
                     with disk_errors(folder):
                         folder.mkdir(parents=True, exist_ok=True)
                     calls = stack.enter_context(Calls.open(folder))
-                critics.append(settings.open(replace(calls, base=base), Task.load(task, base)))
+                critics.append(_let_in(settings).open(replace(calls, base=base), Task.load(task, base)))
             else:
                 critics.append(_without_calls(settings, base))
         yield critics
@@ -89,6 +90,13 @@ def open_critic(reference: str) -> Critic:
 
 
 def _without_calls(settings: RewardSettings | ReplaySettings | RuleSettings, base: Path | None) -> Critic:
+    return _let_in(settings).open(base)
+
+
+def _let_in(settings: C) -> C:
+    """``settings`` without the floor of any trained critic in it."""
     if isinstance(settings, RewardSettings):
-        settings = settings.model_copy(update={"floor": 0.0})
-    return settings.open(base)
+        return settings.model_copy(update={"floor": 0.0})
+    if isinstance(settings, Panel):
+        return settings.model_copy(update={"critics": tuple(_let_in(member) for member in settings.critics)})
+    return settings
