@@ -22,6 +22,7 @@ from understudy.llm import Capabilities, Completion, Failure
 from understudy.llm.batch import Batch, BatchProvider
 from understudy.llm.exchange import Files
 from understudy.llm.spend import Budget, Price
+from understudy.pairs import Diverse
 from understudy.recipe import Recipe
 from understudy.records import Example
 from understudy.stages import Stages, chunks
@@ -224,11 +225,11 @@ def test_answers_made_elsewhere_are_merged_by_id(tmp_path: Path) -> None:
 # --- a run whose models answer nothing before they were asked everything ------------------------------------------------
 
 
-def stages_of(folder: Path, **fields: Any) -> Any:
-    """The arrows of a run in ``folder`` whose teacher and critic are asked by files, unless ``fields`` say otherwise."""
+def stages_of(folder: Path) -> Any:
+    """The arrows of a run in ``folder`` whose teacher and critic are asked by files, and what closes it."""
     elsewhere = Files(model="m", answers=str(folder / "answers.jsonl"))
     critic = MCP(model=elsewhere, reading="reason_then_answer")
-    recipe = Recipe(**({"name": "x", "teacher": ModelTeacher(model=elsewhere), "critic": critic} | fields))
+    recipe = Recipe(name="x", teacher=ModelTeacher(model=elsewhere), select=Diverse(), critic=critic)
     stack = ExitStack()
     run = stack.enter_context(RunFolder.open(folder / "run", {"name": "x"}))
     return stack, Stages(recipe, run, folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,11 +16,14 @@ from understudy.critic.answers import combine, parse_answer, position_bias, read
 from understudy.critic.cloze import ClozeCritic, ClozeReader
 from understudy.critic.distilled import Buying, Labelled, choose, distil_critic
 from understudy.critic.mcp import MCPCritic, Reader, block, nonce
-from understudy.critic.panel import PanelCritic
+from understudy.critic.panel import Panel, PanelCritic
+from understudy.critic.reward import RewardSettings
 from understudy.errors import CriticError
 from understudy.llm import Capabilities, Choice, Completion, Failure, Request, Score, Token
+from understudy.llm.calls import Calls
 from understudy.llm.reading import read_choice
 from understudy.records import Judgment, Pair
+from understudy.settings import validate
 from understudy.task import Task
 
 TASK = Task.load()
@@ -381,3 +385,14 @@ def test_a_copy_is_measured_on_held_out_verdicts_before_it_is_trusted() -> None:
         distil_critic(Buying(budget=50), Fixed("dear", 0.1), compared, learn)
     with pytest.raises(CriticError, match="of 0 held-out"):
         distil_critic(Buying(budget=50), Fixed("dear", None), compared, learn)
+
+
+def test_a_trained_critic_sits_on_a_panel(tiny_critic: Path, tmp_path: Path) -> None:
+    alone = RewardSettings(path=str(tiny_critic), floor=0.5)
+    panel = validate(Panel, {"critics": [{"kind": "reward", "path": str(tiny_critic), "floor": 0.5}] * 2}, "panel")
+    with Calls.open(tmp_path) as calls:
+        (judged,) = panel.open(calls, TASK).judge([comparison()])
+        assert calls.ledger.attempts == 0
+    assert judged.p_a == alone.open().judge([comparison()])[0].p_a
+    with pytest.raises(CriticError, match="floor is 90%"), Calls.open(tmp_path) as calls:
+        Panel(critics=(alone.model_copy(update={"floor": 0.9}), alone)).open(calls, TASK)

@@ -121,12 +121,12 @@ data: {{path: {data}}}
 teacher: {{kind: model, model: {{extra: {{stop: ["\\n"]}}, {model}}}}}
 student: {{weights: embedded, context: 256}}
 imitation: {{train: {{epochs: 1, batch: 4, micro_batch: 2, lr: 0.001}}}}
-candidates: {{k: 3, temperature: 1.0, max_tokens: 12, rows: 6}}
+candidates: {{k: 5, temperature: 0.9, max_tokens: 32, rows: 30}}
 select: {{kind: diverse}}
 critic: {{kind: mcp, model: {{{model}}}}}
 rank: {{tie: 0.0, strength: 0.5}}
 learn: {{train: {{epochs: 1, batch: 4, micro_batch: 2, lr: 0.0001}}}}
-evaluate: {{decode: {{beams: 1, max_tokens: 12, rows: 4}}, best_of: 0, resamples: 100}}
+evaluate: {{decode: {{beams: 1, max_tokens: 20, rows: 4}}, best_of: 0, resamples: 100}}
 """
 
 

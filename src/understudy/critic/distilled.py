@@ -16,7 +16,9 @@ from pydantic import Field
 
 from understudy.critic import Comparison, Critic
 from understudy.critic.answers import combined
-from understudy.critic.panel import Member, Panel
+from understudy.critic.cloze import Cloze
+from understudy.critic.mcp import MCP
+from understudy.critic.panel import Panel
 from understudy.critic.reward import RewardCritic
 from understudy.errors import CriticError
 from understudy.records import Judgment, content_hash
@@ -52,7 +54,7 @@ class Distilled(Buying):
     """A copy of the critic ``from`` by ``Buying``'s rules."""
 
     kind: Literal["distilled"] = "distilled"
-    source: Member | Panel = Field(alias="from", discriminator="kind")
+    source: MCP | Cloze | Panel = Field(alias="from", discriminator="kind")
 
     model_config = Settings.model_config | {"populate_by_name": True}
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
@@ -30,6 +30,7 @@ AnyCritic = Annotated[OneCritic, Field(discriminator="kind")]
 # The setting that stands behind the colon: reward:FOLDER, recorded:FILE, rule:longer.
 _SHORT = {"reward": "path", "recorded": "path", "rule": "pick"}
 _RECIPE = {"critic", "data", "student", "teacher", "learn", "evaluate"}  # any of these keys makes a file a recipe
+C = TypeVar("C", bound=OneCritic)
 _ON_MODEL = ("mcp", "cloze")  # bare, they read the embedded weights; mcp:NAME reads local weights of that name
 
 
@@ -119,7 +120,7 @@ def opened_settings(
                     calls = stack.enter_context(Calls.open(folder))
                     critics.store = calls.store
                 own = replace(calls, base=base, prices=chosen.prices, budget=chosen.budget)
-                critics.append(settings.open(own, Task.load(chosen.task or task, base)))
+                critics.append(_let_in(settings).open(own, Task.load(chosen.task or task, base)))
             else:
                 critics.append(_without_calls(settings, base))
         yield critics
@@ -142,6 +143,13 @@ def open_critic(reference: str) -> Critic:
 
 
 def _without_calls(settings: RewardSettings | ReplaySettings | RuleSettings, base: Path | None) -> Critic:
+    return _let_in(settings).open(base)
+
+
+def _let_in(settings: C) -> C:
+    """``settings`` without the floor of any trained critic in it."""
     if isinstance(settings, RewardSettings):
-        settings = settings.model_copy(update={"floor": 0.0})
-    return settings.open(base)
+        return settings.model_copy(update={"floor": 0.0})
+    if isinstance(settings, Panel):
+        return settings.model_copy(update={"critics": tuple(_let_in(member) for member in settings.critics)})
+    return settings

@@ -11,12 +11,13 @@ from understudy.critic import Comparison, Critic
 from understudy.critic.answers import combined
 from understudy.critic.cloze import Cloze
 from understudy.critic.mcp import MCP
+from understudy.critic.reward import RewardSettings
 from understudy.llm.calls import Calls
 from understudy.records import Judgment, Verdict
 from understudy.settings import Settings
 from understudy.task import Task
 
-Member = Annotated[MCP | Cloze, Field(discriminator="kind")]
+Member = Annotated[MCP | Cloze | RewardSettings, Field(discriminator="kind")]
 
 
 class Panel(Settings):
@@ -30,7 +31,8 @@ class Panel(Settings):
 
     def open(self, calls: Calls, task: Task) -> PanelCritic:
         """The critic with its members opened."""
-        return PanelCritic([critic.open(calls, task) for critic in self.critics], self.rule, self.tie)
+        members = [c.open(calls.base) if isinstance(c, RewardSettings) else c.open(calls, task) for c in self.critics]
+        return PanelCritic(members, self.rule, self.tie)
 
 
 class PanelCritic:

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 from understudy.errors import TeacherError
 from understudy.records import Record, Sampling
+
+A = TypeVar("A")
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,22 @@ class Score:
     tokens: int
 
 
+class OneByOne:
+    """``complete`` and ``choose`` of a door that answers many at once."""
+
+    name: str
+
+    def complete(self: Door, messages: Sequence[Message], sampling: Sampling) -> Completion:
+        """The reply to one conversation. Raises :class:`TeacherError` when there is none."""
+        (answer,) = self.complete_many([Request(tuple(messages), sampling)])
+        return answered(answer, self.name)
+
+    def choose(self: Door, messages: Sequence[Message], options: Sequence[str], sampling: Sampling) -> Choice:
+        """The choice in one conversation. Raises :class:`TeacherError` when there is none."""
+        (answer,) = self.choose_many([Request(tuple(messages), sampling, tuple(options))])
+        return answered(answer, self.name)
+
+
 @runtime_checkable
 class Scorer(Protocol):
     """A model that tells how likely a text is."""
@@ -190,7 +208,7 @@ def capabilities(model: LanguageModel) -> Capabilities:
     return getattr(model, "capabilities", None) or Capabilities()
 
 
-def answer_or_raise(answer: Any, name: str) -> Any:
+def answered(answer: A | Failure, name: str) -> A:
     """``answer``, unless it is a :class:`Failure`: then :class:`~understudy.errors.TeacherError` in one line."""
     if isinstance(answer, Failure):
         raise TeacherError(

@@ -9,10 +9,10 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import httpx2
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from understudy.errors import BudgetError, TeacherError
 from understudy.llm import Capabilities, Request
@@ -43,7 +43,7 @@ class Batch(Settings):
     whole: ClassVar[bool] = True
     kind: Literal["batch"] = "batch"
     model: str = Field(min_length=1)
-    base_url: str = OPENAI
+    base_url: Annotated[str, AfterValidator(checked_urls)] = OPENAI
     revision: str | None = None
     key_env: str | None = None
     retry: Retry = Retry()
@@ -55,11 +55,6 @@ class Batch(Settings):
     omit: tuple[str, ...] = ()
     capabilities: Capabilities = Capabilities(logprobs=20)
     record: str | None = None
-
-    @field_validator("base_url")
-    @classmethod
-    def _address(cls, value: str) -> str:
-        return str(checked_urls(value))
 
     def identity(self) -> dict[str, Any]:
         """What of these settings changes an answer: as for ``chat``, whose stored answers serve here and back."""

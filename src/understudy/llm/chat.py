@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import Field, field_validator
+from pydantic import AfterValidator, Field
 
 from understudy.errors import TeacherError
 from understudy.llm import Capabilities, Completion, Failure, Request
@@ -26,7 +26,56 @@ ANTHROPIC = "https://api.anthropic.com/v1"
 _KEYS = {"api.openai.com": "OPENAI_API_KEY", "api.anthropic.com": "ANTHROPIC_API_KEY"}
 
 
-class Chat(Settings):
+def checked_urls(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """``value`` if all of it are http addresses without a key in them; raises ``ValueError`` naming what is not."""
+    urls = (value,) if isinstance(value, str) else value
+    if not urls:
+        raise ValueError("needs at least one address")
+    for url in urls:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError(f"{url!r} is no http address; write it like http://localhost:8000/v1")
+        if parts.username or parts.password:
+            raise ValueError("must not hold a key; name an environment variable in key_env instead")
+    return value
+
+
+Addresses = Annotated[str | tuple[str, ...], AfterValidator(checked_urls)]
+
+
+class _Served(Settings):
+    """What every model behind HTTP has (see :class:`Chat`)."""
+
+    kind: str
+    model: str = Field(min_length=1)
+    base_url: Addresses
+    revision: str | None = None
+    key_env: str | None = None
+    concurrency: int = Field(32, ge=1, le=1024)
+    retry: Retry = Retry()
+    extra: dict[str, Any] = Field(default_factory=dict)
+    omit: tuple[str, ...] = ()
+    capabilities: Capabilities | None = None
+    record: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What of these settings changes an answer."""
+        return {
+            "kind": self.kind,
+            "model": self.model,
+            "revision": self.revision,
+            "base_url": self.urls[0].rstrip("/"),
+            "extra": self.extra,
+            "omit": sorted(self.omit),
+        }
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The pool's addresses."""
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+
+
+class Chat(_Served):
     """A model behind an OpenAI-compatible server.
 
     ``base_url``: one address, or several replicas that serve the same weights; the first one names the pool in the
@@ -38,26 +87,8 @@ class Chat(Settings):
     """
 
     kind: Literal["chat"] = "chat"
-    model: str = Field(min_length=1)
-    base_url: str | tuple[str, ...] = OPENAI
-    revision: str | None = None
-    key_env: str | None = None
-    concurrency: int = Field(32, ge=1, le=1024)
-    retry: Retry = Retry()
+    base_url: Addresses = OPENAI
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
-    extra: dict[str, Any] = Field(default_factory=dict)
-    omit: tuple[str, ...] = ()
-    capabilities: Capabilities | None = None
-    record: str | None = None
-
-    @field_validator("base_url")
-    @classmethod
-    def _addresses(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        return checked_urls(value)
-
-    def identity(self) -> dict[str, Any]:
-        """What of these settings changes an answer."""
-        return _identity(self)
 
     def open(self, calls: Calls) -> Any:
         """The door, asking through ``calls``."""
@@ -65,51 +96,24 @@ class Chat(Settings):
         wire = ChatWire(self.model, key_for(self.model, self.key_env, self.urls[0]), field, self.extra, self.omit)
         return recorded(_Pool(self, wire, calls).door(), self.record, calls)
 
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """The pool's addresses."""
-        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
 
-
-class Anthropic(Settings):
+class Anthropic(_Served):
     """A model behind Anthropic's Messages API (or a gateway that speaks it); fields as in :class:`Chat`."""
 
     kind: Literal["anthropic"] = "anthropic"
-    model: str = Field(min_length=1)
-    base_url: str | tuple[str, ...] = ANTHROPIC
-    revision: str | None = None
-    key_env: str | None = None
+    base_url: Addresses = ANTHROPIC
     concurrency: int = Field(16, ge=1, le=1024)
-    retry: Retry = Retry()
-    extra: dict[str, Any] = Field(default_factory=dict)
-    omit: tuple[str, ...] = ()
-    capabilities: Capabilities | None = None
-    record: str | None = None
-
-    @field_validator("base_url")
-    @classmethod
-    def _addresses(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-        return checked_urls(value)
-
-    def identity(self) -> dict[str, Any]:
-        """What of these settings changes an answer."""
-        return _identity(self)
 
     def open(self, calls: Calls) -> Any:
         """The door, asking through ``calls``."""
         wire = MessagesWire(self.model, key_for(self.model, self.key_env, self.urls[0]), self.extra, self.omit)
         return recorded(_Pool(self, wire, calls).door(), self.record, calls)
 
-    @property
-    def urls(self) -> tuple[str, ...]:
-        """The pool's addresses."""
-        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
-
 
 class _Pool:
     """The servers of one door: sends jobs, and keeps what it learnt about their limits from batch to batch."""
 
-    def __init__(self, settings: Chat | Anthropic, wire: ChatWire | MessagesWire, calls: Calls) -> None:
+    def __init__(self, settings: _Served, wire: ChatWire | MessagesWire, calls: Calls) -> None:
         self.settings, self.wire, self.calls = settings, wire, calls
         self.lanes = [Lane(url.rstrip("/"), settings.concurrency, settings.retry) for url in settings.urls]
         self.known = settings.capabilities
@@ -149,31 +153,6 @@ def bound_of(calls: Calls, model: str, request: Request) -> float | None:
     """The most ``request`` can cost, ``None`` where unknown: a byte is at most a token."""
     most = sum(len(message.content.encode("utf-8", "replace")) + 8 for message in request.messages)
     return calls.cost(model, most, request.sampling.max_tokens)
-
-
-def _identity(settings: Chat | Anthropic) -> dict[str, Any]:
-    return {
-        "kind": settings.kind,
-        "model": settings.model,
-        "revision": settings.revision,
-        "base_url": settings.urls[0].rstrip("/"),
-        "extra": settings.extra,
-        "omit": sorted(settings.omit),
-    }
-
-
-def checked_urls(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    """``value`` if all of it are http addresses without a key in them; raises ``ValueError`` naming what is not."""
-    urls = (value,) if isinstance(value, str) else value
-    if not urls:
-        raise ValueError("needs at least one address")
-    for url in urls:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is no http address; write it like http://localhost:8000/v1")
-        if parts.username or parts.password:
-            raise ValueError("must not hold a key; name an environment variable in key_env instead")
-    return value
 
 
 def key_for(model: str, key_env: str | None, url: str) -> str | None:

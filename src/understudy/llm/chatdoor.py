@@ -7,18 +7,17 @@ from dataclasses import replace
 from typing import Any
 
 from understudy.errors import RecipeError
-from understudy.llm import Capabilities, Choice, Completion, Failure, Message, Request, answer_or_raise
+from understudy.llm import Capabilities, Choice, Completion, Failure, OneByOne, Request
 from understudy.llm.calls import Asked, Calls, as_completion
 from understudy.llm.callstore import Failed, Stored
 from understudy.llm.reading import read_choice
 from understudy.llm.spend import check_priced
-from understudy.records import Sampling
 
 CHOICE_TOKENS = 4  # a label may stand behind a blank or a quote
 Send = Callable[[list[Asked], str], Mapping[str, Stored | Failed]]
 
 
-class ChatDoor:
+class ChatDoor(OneByOne):
     """See the ``Door`` protocol. ``send(missing, way)`` asks and stores; ``able()`` says what the model can do."""
 
     def __init__(
@@ -47,17 +46,6 @@ class ChatDoor:
             answer if isinstance(answer, Failure) else read_choice(answer, request.options)
             for answer, request in zip(answers, requests, strict=True)
         ]
-
-    def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """The reply to one conversation. Raises :class:`TeacherError` when there is none."""
-        answer: Completion = answer_or_raise(self.complete_many([Request(tuple(messages), sampling)])[0], self.name)
-        return answer
-
-    def choose(self, messages: Sequence[Message], options: Sequence[str], sampling: Sampling) -> Choice:
-        """The choice in one conversation. Raises :class:`TeacherError` when there is none."""
-        request = Request(tuple(messages), sampling, tuple(options))
-        answer: Choice = answer_or_raise(self.choose_many([request])[0], self.name)
-        return answer
 
     def score(self, text: str) -> float | None:
         """``None``: chat models behind an API do not score a text as it stands."""

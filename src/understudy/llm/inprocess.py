@@ -12,15 +12,14 @@ from understudy.llm import (
     Choice,
     Completion,
     Failure,
-    Message,
+    OneByOne,
     Request,
     Score,
-    answer_or_raise,
     reply_of,
 )
 from understudy.llm.calls import Asked, Calls, as_choice, as_completion
 from understudy.llm.callstore import Failed, Stored
-from understudy.records import Sampling, content_hash
+from understudy.records import content_hash
 
 
 class Backend(Protocol):
@@ -43,7 +42,7 @@ class Backend(Protocol):
         """Score of each text after what stands before it."""
 
 
-class InProcessModel:
+class InProcessModel(OneByOne):
     """A backend behind the store of calls (see the ``Door`` and ``Scorer`` protocols). Loads it when first needed."""
 
     def __init__(self, name: str, identity: Mapping[str, Any], load: Callable[[], Backend], calls: Calls) -> None:
@@ -88,17 +87,6 @@ class InProcessModel:
             part = order[start : start + size]
             scores |= zip(part, self.backend.score([texts[i] for i in part]), strict=True)
         return [scores[i] for i in range(len(texts))]
-
-    def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """The reply to one conversation. Raises :class:`TeacherError` when there is none."""
-        answer: Completion = answer_or_raise(self.complete_many([Request(tuple(messages), sampling)])[0], self.name)
-        return answer
-
-    def choose(self, messages: Sequence[Message], options: Sequence[str], sampling: Sampling) -> Choice:
-        """The choice in one conversation. Raises :class:`TeacherError` when there is none."""
-        request = Request(tuple(messages), sampling, tuple(options))
-        answer: Choice = answer_or_raise(self.choose_many([request])[0], self.name)
-        return answer
 
     def score(self, text: str) -> float | None:
         """Summed log-probability of ``text`` in nats."""

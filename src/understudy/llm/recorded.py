@@ -11,16 +11,14 @@ from understudy.llm import (
     Choice,
     Completion,
     Failure,
-    Message,
+    OneByOne,
     Request,
     Score,
-    answer_or_raise,
     choice_of,
     completion_of,
 )
 from understudy.llm.calls import Calls
 from understudy.llm.recording import line_key, read_lines
-from understudy.records import Sampling
 from understudy.resources import resolve
 from understudy.settings import Settings, read_text
 from understudy.store import file_sha256
@@ -47,7 +45,7 @@ class Recorded(Settings):
         return RecordedModel(f"recorded:{path.name}:{file_sha256(path)[:8]}", dict(lines))
 
 
-class RecordedModel:
+class RecordedModel(OneByOne):
     """The door to recorded answers (see the ``Door`` protocol)."""
 
     def __init__(self, name: str, lines: dict[str, dict[str, Any]]) -> None:
@@ -69,17 +67,6 @@ class RecordedModel:
     def choose_many(self, requests: Sequence[Request]) -> list[Choice | Failure]:
         """Recorded choices; a question that was not recorded is a failure."""
         return [self._find("choice", request, choice_of) for request in requests]
-
-    def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """The recorded reply. Raises :class:`TeacherError` when there is none."""
-        answer: Completion = answer_or_raise(self.complete_many([Request(tuple(messages), sampling)])[0], self._source)
-        return answer
-
-    def choose(self, messages: Sequence[Message], options: Sequence[str], sampling: Sampling) -> Choice:
-        """The recorded choice. Raises :class:`TeacherError` when there is none."""
-        request = Request(tuple(messages), sampling, tuple(options))
-        answer: Choice = answer_or_raise(self.choose_many([request])[0], self._source)
-        return answer
 
     def score(self, text: str) -> float | None:
         """The recorded log-probability, ``None`` where the recorded model could not tell."""

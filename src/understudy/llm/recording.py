@@ -17,15 +17,14 @@ from understudy.llm import (
     Completion,
     Door,
     Failure,
-    Message,
+    OneByOne,
     Request,
     Score,
-    answer_or_raise,
     reply_of,
 )
 from understudy.llm.calls import Calls
 from understudy.paths import inside
-from understudy.records import Sampling, content_hash
+from understudy.records import content_hash
 from understudy.store import disk_errors
 
 FOLDER = "recordings"
@@ -43,7 +42,7 @@ def line_key(kind: str, asked: Any) -> str:
     return content_hash(kind, asked)
 
 
-class Recorder:
+class Recorder(OneByOne):
     """A door that writes down what the door behind it answers; a question already in the file is not written again."""
 
     def __init__(self, model: Door, path: Path) -> None:
@@ -75,17 +74,6 @@ class Recorder:
         answers = self._model.choose_many(requests)
         self._write_answers("choice", requests, answers)
         return answers
-
-    def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """As the door behind it."""
-        answer: Completion = answer_or_raise(self.complete_many([Request(tuple(messages), sampling)])[0], self.name)
-        return answer
-
-    def choose(self, messages: Sequence[Message], options: Sequence[str], sampling: Sampling) -> Choice:
-        """As the door behind it."""
-        request = Request(tuple(messages), sampling, tuple(options))
-        answer: Choice = answer_or_raise(self.choose_many([request])[0], self.name)
-        return answer
 
     def score(self, text: str) -> float | None:
         """As the door behind it."""
