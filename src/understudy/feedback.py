@@ -10,7 +10,7 @@ from understudy.recipe import Supervision
 from understudy.records import Checkpoint, Example, Ranking, Response
 from understudy.rounds import Memory, Past, best_of, out_of_patience, winners
 from understudy.stages import Stages
-from understudy.summary import reading
+from understudy.summary import probe, reading
 
 Taught = Mapping[str, Sequence[Response]]
 """Responses by example id."""
@@ -33,8 +33,10 @@ def rounds(stages: Stages, student: Checkpoint, examples: list[Example], taught:
     """Every round of feedback, until the recipe's number or its watch says stop."""
     recipe, past, memory = stages.recipe, Past(), Memory(stages.recipe.keep_pairs)
     initial = current = student
+    by_epoch = recipe.watch is not None and recipe.watch.each == "epoch"
     for number in range(1, recipe.rounds + 1):
         reference = initial if recipe.reference == "initial" else current
+        stages.probe = probe(stages, number, student, examples, taught) if by_epoch else None
         current, ranked = feedback(stages, number, current, reference, examples, taught, memory)
         past.checkpoints.append(current)
         past.rankings.append(ranked)
@@ -42,6 +44,7 @@ def rounds(stages: Stages, student: Checkpoint, examples: list[Example], taught:
             past.readings.append(reading(stages, number, student, current, examples, taught))
             if out_of_patience(past.readings, recipe.watch.patience):
                 break
+    stages.probe = None
     return past
 
 

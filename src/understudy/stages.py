@@ -7,7 +7,7 @@ finished run is read back without loading any.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ from understudy.records import (
     ids_hash,
 )
 from understudy.resources import resolve
-from understudy.rounds import ranked_rows
+from understudy.rounds import Probe, ranked_rows
 from understudy.sample import AnyCandidates, DecodeSettings, sampled
 from understudy.store import Chunks, RunFolder, file_sha256
 from understudy.students import Prompted, Student, open_student
@@ -51,12 +51,13 @@ from understudy.train import Reference, TrainSettings, score_rows, total_steps, 
 
 @dataclass
 class Stages:
-    """One run's arrows over its folder."""
+    """One run's arrows over its folder. ``probe`` measures whatever is trained while it is set."""
 
     recipe: Recipe
     run: RunFolder
     base: Path
     notes: list[str] = field(default_factory=list)
+    probe: Probe | None = None
     _students: dict[str, Student] = field(default_factory=dict)
     _loaded: str = ""
     _labelling: Sequence[Comparison] = ()
@@ -362,6 +363,12 @@ class Stages:
             self._students["base"] = self._fresh_student()
         return self._students["base"]
 
+    def warn(self, who: str, complaints: Sequence[str]) -> None:
+        """Note in what ``who`` degenerated on the validation split."""
+        for complaint in complaints:
+            self.notes.append(f"{who} degenerates on the validation split: {complaint}.")
+            console.print(self.notes[-1])
+
     def forget_base(self) -> None:
         """Free the untrained weights."""
         self._students.pop("base", None)
@@ -385,7 +392,7 @@ class Stages:
         validation: Sequence[Prompted] = (),
         reference: Reference | None = None,
     ) -> Checkpoint:
-        recipe = self.recipe
+        recipe, probe = self.recipe, self.probe
         settings_hash = content_hash(recipe.student, objective, settings, recipe.seed)
         # rows without ranks of their own hash as they did before rows could carry any
         told = [[r.prompt, r.responses, *([r.ranks] if r.ranks else [])] for r in [*rows, *validation]]
@@ -397,18 +404,21 @@ class Stages:
             with bar(name, total_steps(len(rows), settings), "steps") as step:
                 log = train(
                     student, rows, objective, settings, folder, seed=recipe.seed + round,
-                    reference=reference, validation=validation, step_done=step,
+                    reference=reference, validation=validation, probe=probe, step_done=step,
                 )  # fmt: skip
             student.save(folder)
             return {
                 "rows": len(rows),
                 "losses": [round_to(entry["loss"]) for entry in log.steps],
                 "validation": [round_to(value) for value in log.validation],
+                **({"readings": [asdict(reading) for reading in log.readings]} if probe else {}),
             }
 
-        key = [settings_hash, data_hash, parent.id if parent else None]
+        key = [settings_hash, data_hash, parent.id if parent else None, *([probe.watch, *probe.key] if probe else [])]
         folder, facts = self.run.built(name, key, build)
         self.run.log(name, facts)
+        for found in facts.get("readings", ()):
+            self.warn(f"Round {round}, step {found['round']},", found["complaints"])
         return Checkpoint(
             path=folder.name,
             student=recipe.student.weights,
