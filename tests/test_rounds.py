@@ -70,6 +70,11 @@ def test_patience_runs_out_after_rounds_without_gain(
     assert out_of_patience(readings(*rates), patience) is stop
 
 
+def test_a_degenerate_round_is_no_gain() -> None:
+    assert out_of_patience(readings(0.3, 0.9, bad=(2,)), 1)
+    assert not out_of_patience(readings(0.9, 0.3, bad=(1,)), 1)
+
+
 def checkpoint(round: int) -> Checkpoint:
     same = dict.fromkeys(("path", "student", "objective", "settings_hash", "data_hash", "weights_hash"), "x")
     return Checkpoint(**same, round=round, parent_id=None)
@@ -235,6 +240,19 @@ def test_a_watched_run_keeps_its_best_round(run: Run) -> None:
     summary = run(LEARN, "rounds=3", "watch={patience: 1}")
     assert list(summary.checkpoints)[-1] == "feedback"
     assert {"watch-0", "watch-1"} <= {stage["name"] for stage in summary.stages}
+
+
+def test_a_round_is_watched_epoch_by_epoch(run: Run) -> None:
+    sets = (LEARN, "learn.train.epochs=4", "watch={each: epoch, patience: 1}")
+    summary = run(*sets)
+    found = summary.training["learn-1"]["readings"]
+    steps = [r["round"] for r in found]
+    assert 2 <= len(steps) <= 4
+    judged = [s["name"] for s in summary.stages if s["name"].startswith("watch-judge-")]
+    assert judged == [*(f"watch-judge-1.{step}" for step in steps), "watch-judge-1"]
+    again = run(*sets)
+    assert all(stage["skipped"] for stage in again.stages)
+    assert again.warnings == summary.warnings
 
 
 def test_a_watch_needs_validation_literals(run: Run) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 from tests.tiny import ROWS, CharacterTask, causal_student
 from understudy.errors import RecipeError, TrainingError
 from understudy.objectives import BRIO, DPO, MLE, SimPO
+from understudy.rounds import Probe, Reading, Watch
 from understudy.students import LoRA, Prompted
 from understudy.train import (
     AnyObjective,
@@ -299,6 +300,37 @@ def test_scores_are_those_of_each_row_alone() -> None:
 def _clean(tmp_path: Path) -> Any:
     yield
     shutil.rmtree(tmp_path, ignore_errors=True)
+
+
+def probe(rates: dict[int, float], seen: dict[int, dict[str, Tensor]], **watch: Any) -> Probe:
+    def read(student: Any, step: int) -> Reading:
+        seen[step] = weights(student)
+        return Reading(step, rates[step], ("copies",) if rates[step] > 0.9 else ())
+
+    return Probe(read, Watch(each="epoch", **watch), [])
+
+
+def test_a_probe_stops_training_and_keeps_the_best_sound_epoch(tmp_path: Path) -> None:
+    rows = tuple(Prompted(row.prompt, row.responses[:1]) for row in TASK)
+    how = TrainSettings(epochs=8, batch=4, micro_batch=4, lr=0.01, save_every=1)  # 2 steps an epoch
+    rates = {2: 0.2, 4: 0.6, 6: 0.95, 8: 0.5, 10: 0.4}
+    student, seen = causal_student(), {}
+    log = train(student, rows, MLE(), how, tmp_path / "a", seed=1, probe=probe(rates, seen, patience=3))
+    assert [r.round for r in log.readings] == [2, 4, 6, 8, 10]
+    assert all(torch.equal(value, seen[4][name]) for name, value in weights(student).items())
+    # killed after the third epoch, it goes on to the same end and asks for no epoch twice
+    resumed, asked = causal_student(), {}
+    limited = {**rates, 8: None}
+    with pytest.raises(TypeError):
+        train(resumed, rows, MLE(), how, tmp_path / "b", seed=1, probe=probe(limited, asked, patience=3))
+    again: dict[int, dict[str, Tensor]] = {}
+    resumed = causal_student()
+    log = train(resumed, rows, MLE(), how, tmp_path / "b", seed=1, probe=probe(rates, again, patience=3))
+    assert (list(again), len(log.readings)) == ([8, 10], 5)
+    assert all(torch.equal(value, seen[4][name]) for name, value in weights(resumed).items())
+    last = causal_student()
+    train(last, rows, MLE(), how, tmp_path / "c", seed=1, probe=probe(rates, {}, patience=3, keep_best=False))
+    assert all(torch.equal(value, seen[10][name]) for name, value in weights(last).items())
 
 
 def test_states_are_written_and_read_without_taking_the_wrapper_off(

@@ -14,10 +14,11 @@ from understudy.contest import Contest, Duel, adjusted, contest, duel
 from understudy.errors import DataError
 from understudy.evaluate import Difference, System, comparisons, contests, difference, item_scores, quality, win_rate
 from understudy.meaning import PACKAGE, Kept, Meaning, packaged
-from understudy.progress import console
 from understudy.records import Checkpoint, Example, Grade, Quality, Response, WinRate, ids_hash
-from understudy.rounds import Reading, Watch
-from understudy.stages import Stages
+from understudy.rounds import Probe, Reading, Watch
+from understudy.sample import sampled
+from understudy.stages import Stages, by_example
+from understudy.students import Student
 
 
 class Sample(BaseModel):
@@ -203,21 +204,70 @@ def reading(
 ) -> Reading:
     """Round ``round`` on the validation split: win-tie rate against the teacher, and the degeneracy guard's complaints
     beside the student ``before`` all rounds. Raises :class:`DataError` without validation literals."""
+    valid = _watched(examples, taught)
+    start, answers = (
+        _first(stages.sample(name, checkpoint, valid, stages.recipe.evaluate.decode))
+        for name, checkpoint in (("watch-0", before), (f"watch-{round}", now))
+    )
+    found = _reading(stages, str(round), round, start, answers, valid, taught)
+    stages.warn(f"Round {round}", found.complaints)
+    return found
+
+
+def probe(
+    stages: Stages,
+    round: int,
+    before: Checkpoint,
+    examples: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+) -> Probe:
+    """What reads a student within round ``round`` as :func:`reading` does after it."""
     watch, how = stages.recipe.watch or Watch(), stages.recipe.evaluate
+    valid = _watched(examples, taught)
+    # before training begins: the student that would answer is the one that will be trained
+    start = _first(stages.sample("watch-0", before, valid, how.decode))
+
+    def read(student: Student, step: int) -> Reading:
+        name = f"{round}.{step}"
+        chunks = sampled(
+            lambda: student,
+            f"student:{name}",
+            stages.task.prompt,
+            valid,
+            how.decode,
+            stages.recipe.seed,
+            f"watch-{name}",
+        )
+        responses = [r for part in chunks(0) for r in part if isinstance(r, Response)]
+        answers = _first(by_example(responses))
+        return _reading(stages, name, step, start, answers, valid, taught)
+
+    taught_ids = ids_hash(r for e in valid for r in taught[e.id][:1])
+    return Probe(read, watch, [stages.critic_key, how.decode, how.tie, before.id, ids_hash(valid), taught_ids])
+
+
+def _watched(examples: Sequence[Example], taught: Mapping[str, Sequence[Response]]) -> list[Example]:
     valid = [e for e in examples if e.split == "valid" and e.id in taught]
     if not valid:
         raise DataError("watch measures on the valid split, which is empty.", "Give data.valid, or leave watch out.")
-    systems = {
-        "before": _first(stages.sample("watch-0", before, valid, how.decode)),
-        "now": _first(stages.sample(f"watch-{round}", now, valid, how.decode)),
-        "teacher": _first({e.id: taught[e.id] for e in valid}),
-    }
+    return valid
+
+
+def _reading(
+    stages: Stages,
+    name: str,
+    number: int,
+    start: System,
+    answers: System,
+    valid: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+) -> Reading:
+    watch, how = stages.recipe.watch or Watch(), stages.recipe.evaluate
+    systems = {"before": start, "now": answers, "teacher": _first({e.id: taught[e.id] for e in valid})}
     compared = comparisons("now", "teacher", systems, valid)
-    scores = item_scores(compared, stages.judge(f"watch-judge-{round}", compared))
+    scores = item_scores(compared, stages.judge(f"watch-judge-{name}", compared))
     rate = win_rate(("now", "teacher"), "", "valid", compared, scores, how.tie).rate
-    complaints = watch.complaints(*(quality(name, "valid", systems[name], valid, {}) for name in ("now", "before")))
-    for complaint in complaints:
-        stages.notes.append(f"Round {round} degenerates on the validation split: {complaint}.")
-        console.print(stages.notes[-1])
-    stages.metrics.add("watch", round, round, {"against-teacher/win_tie_rate": rate})
-    return Reading(round, rate, tuple(complaints))
+    complaints = watch.complaints(*(quality(n, "valid", systems[n], valid, {}) for n in ("now", "before")))
+    round, _, within = name.partition(".")
+    stages.metrics.add("watch-epoch" if within else "watch", int(round), number, {"against-teacher/win_tie_rate": rate})
+    return Reading(number, rate, tuple(complaints))

@@ -8,7 +8,7 @@ from pathlib import Path
 from understudy.critic import Comparison
 from understudy.critic.verdicts import preferences, read_verdicts
 from understudy.errors import DataError
-from understudy.evaluation import reading
+from understudy.evaluation import probe, reading
 from understudy.pairs import AnySelector
 from understudy.recipe import OnFile, Supervision
 from understudy.records import Checkpoint, Example, Ranking, Response
@@ -63,8 +63,10 @@ def rounds(stages: Stages, student: Checkpoint, examples: list[Example], taught:
     """Every round of feedback, until the recipe's number or its watch says stop."""
     recipe, past, memory = stages.recipe, Past(), Memory(stages.recipe.keep_pairs)
     initial = current = student
+    by_epoch = recipe.watch is not None and recipe.watch.each == "epoch"
     for number in range(1, recipe.rounds + 1):
         reference = initial if recipe.reference == "initial" else current
+        stages.probe = probe(stages, number, student, examples, taught) if by_epoch else None
         current, ranked = feedback(stages, number, current, reference, examples, taught, memory)
         past.checkpoints.append(current)
         past.rankings.append(ranked)
@@ -72,6 +74,7 @@ def rounds(stages: Stages, student: Checkpoint, examples: list[Example], taught:
             past.readings.append(reading(stages, number, student, current, examples, taught))
             if out_of_patience(past.readings, recipe.watch.patience):
                 break
+    stages.probe = None
     return past
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from pydantic import Field
 
 from understudy.batches import ANCHOR
 from understudy.records import Checkpoint, Example, Grade, Quality, Ranking, Response
 from understudy.settings import Settings
-from understudy.students import Prompted
+from understudy.students import Prompted, Student
 
 
 class Watch(Settings):
@@ -18,11 +19,14 @@ class Watch(Settings):
 
     The student's answers are judged against the teacher's. ``keep_best``: the round of highest win-tie rate becomes
     the result, else the last one. ``patience``: stop after so many rounds without a higher rate (``None``: never).
-    A round is *degenerate* where its answers are more than ``longer`` times as long as the imitation student's, their
-    distinct-2 is below ``distinct`` of its, or the shares of copies or empty answers grew by more than ``copies`` or
-    ``empty``; such a round is warned of and never kept while another is to be had.
+    ``each: epoch`` measures after each epoch of a round as well: the round's checkpoint is its best epoch, and its
+    training stops by the same patience. A round or epoch is *degenerate* where its answers are more than ``longer``
+    times as long as the imitation student's, their distinct-2 is below ``distinct`` of its, or the shares of copies or
+    empty answers grew by more than ``copies`` or ``empty``; such a one is warned of, is no gain, and is never kept
+    while another is to be had.
     """
 
+    each: Literal["round", "epoch"] = "round"
     keep_best: bool = True
     patience: int | None = Field(None, ge=1)
     longer: float = Field(1.5, gt=1)
@@ -46,11 +50,24 @@ class Watch(Settings):
 
 @dataclass(frozen=True)
 class Reading:
-    """One round on the validation split: its win-tie rate against the teacher and in what it degenerated."""
+    """One round on the validation split: its win-tie rate against the teacher and in what it degenerated.
+
+    Within a round ``round`` is the step of its training.
+    """
 
     round: int
     rate: float
     complaints: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Probe:
+    """Measures a student in the middle of its training: ``read(student, step)``. ``key`` says by what, for the
+    checkpoint that follows from it depends on that."""
+
+    read: Callable[[Student, int], Reading]
+    watch: Watch
+    key: list[Any]
 
 
 def best_round(readings: Sequence[Reading]) -> int:
@@ -60,11 +77,16 @@ def best_round(readings: Sequence[Reading]) -> int:
 
 
 def out_of_patience(readings: Sequence[Reading], patience: int | None) -> bool:
-    """True where the last ``patience`` rounds all stayed at or below the best rate before them."""
+    """True where the last ``patience`` rounds all stayed at or below the best rate before them; a degenerate round
+    counts as below every sound one."""
     if patience is None or len(readings) <= patience:
         return False
-    best = max(r.rate for r in readings[:-patience])
-    return all(r.rate <= best for r in readings[-patience:])
+
+    def gain(reading: Reading) -> tuple[bool, float]:
+        return not reading.complaints, reading.rate
+
+    best = max(map(gain, readings[:-patience]))
+    return all(gain(r) <= best for r in readings[-patience:])
 
 
 @dataclass

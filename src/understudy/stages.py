@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -43,7 +43,7 @@ from understudy.records import (
     ids_hash,
 )
 from understudy.resources import resolve
-from understudy.rounds import ranked_rows
+from understudy.rounds import Probe, ranked_rows
 from understudy.sample import AnyCandidates, DecodeSettings, sampled
 from understudy.settings import Settings, identity_of, within
 from understudy.store import Chunks, RunFolder, file_sha256, write_atomic
@@ -62,12 +62,13 @@ R = TypeVar("R")
 
 @dataclass
 class Stages:
-    """One run's arrows over its folder."""
+    """One run's arrows over its folder. ``probe`` measures whatever is trained while it is set."""
 
     recipe: Recipe
     run: RunFolder
     base: Path
     notes: list[str] = field(default_factory=list)
+    probe: Probe | None = None
     _students: dict[str, Student] = field(default_factory=dict)
     _loaded: str = ""
     _labelling: Sequence[Comparison] = ()
@@ -413,6 +414,12 @@ class Stages:
             self._students["base"] = self._fresh_student()
         return self._students["base"]
 
+    def warn(self, who: str, complaints: Sequence[str]) -> None:
+        """Note in what ``who`` degenerated on the validation split."""
+        for complaint in complaints:
+            self.notes.append(f"{who} degenerates on the validation split: {complaint}.")
+            console.print(self.notes[-1])
+
     def forget_base(self) -> None:
         """Free the untrained weights."""
         self._students.pop("base", None)
@@ -436,7 +443,7 @@ class Stages:
         validation: Sequence[Prompted] = (),
         reference: Reference | None = None,
     ) -> Checkpoint:
-        recipe = self.recipe
+        recipe, probe = self.recipe, self.probe
         settings_hash = content_hash(recipe.student, objective, settings, recipe.seed)
         # rows without ranks of their own hash as they did before rows could carry any
         told = [[r.prompt, r.responses, *([r.ranks] if r.ranks else [])] for r in [*rows, *validation]]
@@ -451,7 +458,7 @@ class Stages:
             with bar(name, total_steps(len(rows), settings), "steps") as step:
                 log = train(
                     student, rows, objective, settings, folder, seed=recipe.seed + round,
-                    reference=reference, validation=validation, step_done=step, logged=logged,
+                    reference=reference, validation=validation, probe=probe, step_done=step, logged=logged,
                 )  # fmt: skip
             student.save(folder)
             write_atomic(folder / _LOG, "".join(json.dumps(entry) + "\n" for entry in log.steps))
@@ -459,13 +466,16 @@ class Stages:
                 "rows": len(rows),
                 "losses": [round_to(entry["loss"]) for entry in log.steps],
                 "validation": [round_to(value) for value in log.validation],
+                **({"readings": [asdict(reading) for reading in log.readings]} if probe else {}),
             }
 
-        key = [settings_hash, data_hash, parent.id if parent else None]
+        key = [settings_hash, data_hash, parent.id if parent else None, *([probe.watch, *probe.key] if probe else [])]
         folder, facts = self.run.built(name, key, build)
         self.run.log(name, facts)
         for entry in _entries(folder, facts):  # the arrow may have been made by another run that shares it
             logged(entry)
+        for found in facts.get("readings", ()):
+            self.warn(f"Round {round}, step {found['round']},", found["complaints"])
         return Checkpoint(
             path=folder.name,
             student=recipe.student.weights,

@@ -12,7 +12,7 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +26,7 @@ from understudy.batches import LogProbs
 from understudy.errors import RecipeError, TrainingError
 from understudy.objectives import BRIO, DPO, MLE, SimPO
 from understudy.progress import Step
+from understudy.rounds import Probe, Reading, best_round, out_of_patience
 from understudy.settings import Settings
 from understudy.store import disk_errors, file_sha256
 from understudy.students import Prompted, Student
@@ -53,9 +54,11 @@ class TrainSettings(Settings):
 
 @dataclass
 class TrainLog:
-    """What happened: one entry a step (``step``, ``loss``, ``grad_norm``, ``lr``; ``validation`` at an epoch's end)."""
+    """What happened: one entry a step (``step``, ``loss``, ``grad_norm``, ``lr``; ``validation`` at an epoch's end), and
+    what a probe read, by step."""
 
     steps: list[dict[str, float]] = field(default_factory=list)
+    readings: list[Reading] = field(default_factory=list)
 
     @property
     def validation(self) -> list[float]:
@@ -81,27 +84,32 @@ def train(
     seed: int,
     reference: Reference | None = None,
     validation: Sequence[Prompted] = (),
+    probe: Probe | None = None,
     step_done: Step | None = None,
     logged: Callable[[dict[str, float]], None] = lambda entry: None,
 ) -> TrainLog:
     """Train ``student`` in place on ``rows``. Raises :class:`TrainingError` at the first loss or gradient not finite.
 
     ``logged`` is given every entry of the log once it is complete, those of an interrupted run first.
+    With a ``probe`` it is measured after each epoch, training may stop early, and the weights of the best epoch are
+    what it ends with (see ``Watch``).
     """
     _check(rows, objective, reference)
     objective = measured(objective, student, rows)
-    loop = _Loop(student, rows, objective, settings, folder, seed, reference)
+    loop = _Loop(student, rows, objective, settings, folder, seed, reference, probe)
     loop.restore()
     if step_done and loop.step:
         step_done(loop.step)
     for entry in loop.log.steps:
         logged(entry)
-    while loop.step < loop.total:
+    while loop.step < loop.total and not loop.out_of_patience():
         loop.advance()
         if loop.at_epoch_end() and validation:
             loop.log.steps[-1]["validation"] = mle_loss(student, validation, settings.micro_batch)
         logged(loop.log.steps[-1])
-        if loop.step % settings.save_every == 0 and loop.step < loop.total:
+        if loop.at_epoch_end() and probe:
+            loop.measure(probe)
+        elif loop.step % settings.save_every == 0 and loop.step < loop.total:
             loop.save()
         if step_done:
             step_done(1, f"loss {loop.log.steps[-1]['loss']:.3f}")
@@ -171,7 +179,9 @@ class _Loop:
         folder: Path,
         seed: int,
         reference: Reference | None,
+        probe: Probe | None,
     ) -> None:
+        self.watch = probe.watch if probe else None
         self.student, self.rows, self.objective, self.settings = student, rows, objective, settings
         self.folder, self.seed, self.reference = folder / "resume", seed, reference
         self.total = total_steps(len(rows), settings)
@@ -246,24 +256,42 @@ class _Loop:
         """True after the last step of an epoch, and of the run."""
         return self.step % self.per_epoch == 0 or self.step == self.total
 
+    def measure(self, probe: Probe) -> None:
+        """Let ``probe`` read the student as it stands, and write that state."""
+        self.student.trainable()  # what was generated with before is not these weights
+        with torch.random.fork_rng():
+            self.log.readings.append(probe.read(self.student, self.step))
+        self.save()
+
+    def out_of_patience(self) -> bool:
+        """True where the probe's readings say that going on is no use."""
+        return self.watch is not None and out_of_patience(self.log.readings, self.watch.patience)
+
+    def best(self) -> int | None:
+        """The step to keep, where the probe's readings name one."""
+        keeps = self.watch is not None and self.watch.keep_best and self.log.readings
+        return best_round(self.log.readings) if keeps else None
+
     def save(self) -> None:
-        """Write a complete state and remove all but the one before it."""
+        """Write a complete state and remove all but the one before it and the best one."""
         if not self.accelerator.is_main_process:
             return
-        final = self.folder / f"step-{self.step:07d}"
+        final = self._state(self.step)
         partial = self.folder / "partial"
         with disk_errors(final):
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
             self.student.save(partial)
             save_file(self._optimiser_tensors(), partial / "optimiser.safetensors")
-            state = {"step": self.step, "steps": self.log.steps}
+            readings = [asdict(reading) for reading in self.log.readings]
+            state = {"step": self.step, **vars(self.log), "readings": readings}
             (partial / "state.json").write_text(json.dumps(state), encoding="utf-8")
             files = {p.name: file_sha256(p) for p in sorted(partial.iterdir())}
             (partial / "sha256.json").write_text(json.dumps(files), encoding="utf-8")
             os.replace(partial, final)
         for old in sorted(self.folder.glob("step-*"))[:-2]:
-            shutil.rmtree(old)
+            if old != self._state(self.best()):
+                shutil.rmtree(old)
 
     def restore(self) -> None:
         """Go on from the newest complete state, if there is one."""
@@ -274,12 +302,19 @@ class _Loop:
             held = json.loads((state / "state.json").read_text(encoding="utf-8"))
             self.student.load(state)
             self._load_optimiser(load_file(state / "optimiser.safetensors"))
-            self.step, self.log = held["step"], TrainLog(held["steps"])
+            readings = [Reading(r["round"], r["rate"], tuple(r["complaints"])) for r in held["readings"]]
+            self.step, self.log = held["step"], TrainLog(held["steps"], readings)
             return
 
     def finish(self) -> None:
-        """Hand the bare module back to the student, in evaluation mode."""
+        """Hand the bare module back to the student, in evaluation mode, with the best weights where any are named."""
+        if (best := self.best()) not in (None, self.step):
+            self.accelerator.wait_for_everyone()
+            self.student.load(self._state(best))
         self.student.module = cast(nn.Module, self.accelerator.unwrap_model(self.module)).eval()
+
+    def _state(self, step: int | None) -> Path:
+        return self.folder / f"step-{step or 0:07d}"
 
     def _optimiser_tensors(self) -> dict[str, Tensor]:
         tensors: dict[str, Tensor] = {"rng": torch.get_rng_state()}
