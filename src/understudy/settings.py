@@ -54,7 +54,7 @@ def identity_of(settings: Settings) -> dict[str, Any]:
     found: dict[str, Any] = identify() if identify else {}
     names = fields & {"capabilities"} if identify else fields
     plain = settings.model_dump(mode="json", include=names)
-    for name in names:
+    for name in plain:  # without fields that are never dumped
         value = getattr(settings, name)
         if isinstance(value, Settings):
             found[name] = identity_of(value)
