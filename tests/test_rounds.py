@@ -216,6 +216,8 @@ def test_verdicts_on_file_are_learnt_before_any_round(run: Run, tmp_path: Path, 
     assert list(marks) == ["imitation", "verdicts", "feedback"]
     assert marks["feedback"]["parent_id"] == marks["verdicts"]["id"]
     assert summary.training["learn-0"]["losses"][0] == pytest.approx(0.69315, abs=1e-4)
+    alone = run(LEARN, f"verdicts={{path: {path}, learn: {{copy_share: 0}}}}", "rounds=0", folder="alone").checkpoints
+    assert alone["feedback"]["weights_hash"] == marks["verdicts"]["weights_hash"]
     path.write_text("\n".join(json.dumps({**row, "literal": "Unknown."}) for row in rows))
     with pytest.raises(DataError, match="no usable verdict"):
         run(LEARN, f"verdicts={{path: {path}}}", folder="other")

@@ -24,7 +24,8 @@ def distil(recipe: Recipe, run: RunFolder, base: Path) -> Summary:
     if recipe.supervision is not None:
         current = students["supervision"] = supervise(stages, recipe.supervision, current, examples, taught)
     if recipe.verdicts is not None:
-        current = students["verdicts"] = learn_on_file(stages, recipe.verdicts, current, examples, taught)
+        current = learn_on_file(stages, recipe.verdicts, current, examples, taught)
+        students["verdicts" if recipe.rounds else "feedback"] = current  # the last to learn from verdicts is `feedback`
     past = rounds(stages, current, examples, taught)
     students |= past.named(recipe.watch)
     rankings = past.rankings
