@@ -40,6 +40,7 @@ def task(tmp_path_factory: pytest.TempPathFactory) -> Path:
     tree = yaml.safe_load((PACKAGE / "tasks" / "humour.yaml").read_text(encoding="utf-8"))
     tree["teacher"] |= {"user": "Say this again in one short and funny sentence: {literal} ({n})", "n": 1}
     tree["teacher"] |= {"max_tokens": 48}
+    tree["length"] = {"minimum": 0.0}  # a student of a few steps writes short and long
     path = tmp_path_factory.mktemp("task") / "short.yaml"
     path.write_text(yaml.safe_dump(tree), encoding="utf-8")
     return path
@@ -120,8 +121,8 @@ task: {task}
 data: {{path: {data}}}
 teacher: {{kind: model, model: {{extra: {{stop: ["\\n"]}}, {model}}}}}
 student: {{weights: embedded, context: 256}}
-imitation: {{train: {{epochs: 1, batch: 4, micro_batch: 2, lr: 0.001}}}}
-candidates: {{k: 5, temperature: 0.9, max_tokens: 32, rows: 30}}
+imitation: {{train: {{epochs: 4, batch: 2, micro_batch: 2, lr: 0.002}}}}
+candidates: {{k: 5, temperature: 0.9, max_tokens: 60, rows: 30, top_up: 2}}
 select: {{kind: diverse}}
 critic: {{kind: mcp, model: {{{model}}}}}
 rank: {{tie: 0.0, strength: 0.5}}
@@ -133,7 +134,10 @@ evaluate: {{decode: {{beams: 1, max_tokens: 20, rows: 4}}, best_of: 0, resamples
 def test_a_whole_run_whose_teacher_and_critic_are_behind_http(
     url: str, task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lines = [{"literal": text, "split": "train" if i < 6 else "test"} for i, text in enumerate(LITERALS[:8])]
+    with (PACKAGE / "data" / "humour.jsonl").open(encoding="utf-8") as corpus:
+        texts = [json.loads(line)["literal"] for line, _ in zip(corpus, range(22), strict=False)]
+    # so many that the showings of some pair name one winner: so small a critic mostly takes what stands first
+    lines = [{"literal": text, "split": "train" if i < 20 else "test"} for i, text in enumerate(texts)]
     (tmp_path / "data.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
     model = f"kind: chat, model: smollm2, base_url: '{url}', concurrency: 2, retry: {{timeout: 600, deadline: 3600}}"
     recipe = tmp_path / "recipe.yaml"
