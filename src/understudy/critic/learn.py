@@ -36,7 +36,8 @@ class CriticTraining(Settings):
 
     The loss is Bradley-Terry on pairs plus ``grade_weight`` times an ordinal loss on grades. ``unjudged_weight``: pairs
     whose grades differ but that were never judged side by side. ``teacher_share``: what a verdict on a text of the
-    teacher weighs beside one on two attempts. ``free_share``, ``free_weight`` and ``teacher_weight``: see
+    teacher weighs beside one on two attempts (nothing by default: docs/critic.md says why). ``free_share``,
+    ``free_weight`` and ``teacher_weight``: see
     ``FreeComparisons``, off by default (docs/critic.md says why). ``start``: a trained critic whose adapters, head and
     feature weights to go on from. ``features``: mix plain features in, fitted on ``feature_literals`` of the literals
     at most. ``calibration_share`` of the literals is kept out of the fit to set mix and cut points on. ``batch``
@@ -54,7 +55,7 @@ class CriticTraining(Settings):
     clip: float = Field(1.0, gt=0)
     grade_weight: float = Field(1.5, ge=0)
     unjudged_weight: float = Field(0.5, ge=0)
-    teacher_share: float = Field(0.3, ge=0, le=1)
+    teacher_share: float = Field(0.0, ge=0, le=1)
     free_share: float = Field(0.0, ge=0, le=1)
     free_weight: float = Field(0.2, ge=0)
     teacher_weight: float = Field(0.0, ge=0)
