@@ -65,7 +65,9 @@ def read_rows(path: Path, column: str | None = None) -> Iterator[Row]:
         yield from (Row(number, line, {}) for number, line in lines if line)
 
 
-def _jsonl(path: Path, text: str, column: str | None) -> Iterator[Row]:
+def json_objects(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Line number (from 1) and object of each line of ``text``, which ``path`` holds. Raises :class:`DataError` naming a
+    bad line."""
     for number, line in enumerate(text.split("\n"), 1):
         if not line.strip():
             continue
@@ -77,6 +79,11 @@ def _jsonl(path: Path, text: str, column: str | None) -> Iterator[Row]:
             raise DataError(
                 f"{path} line {number} is a {type(fields).__name__}, not an object.", "Write one object a line."
             )
+        yield number, fields
+
+
+def _jsonl(path: Path, text: str, column: str | None) -> Iterator[Row]:
+    for number, fields in json_objects(path, text):
         yield Row(number, _literal(fields, column, f"{path} line {number}"), fields)
 
 

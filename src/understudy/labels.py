@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from understudy.critic import Comparison
 from understudy.errors import DataError
+from understudy.examples import json_objects
 from understudy.records import Example, Pair, Record, Response
 from understudy.settings import read_text
 from understudy.statistics import Choice
@@ -63,26 +63,14 @@ def read_labels(path: Path, split: str | None = None) -> list[LabelledPair]:
 
         found = Ratings.read(path).labels()
     else:
-        found = _joined(_row(fields, f"{path} line {line}") for line, fields in json_objects(path, "Labels"))
+        found = _joined(
+            _row(fields, f"{path} line {line}") for line, fields in json_objects(path, read_text(path, "Labels"))
+        )
     kept = [pair for pair in found if split is None or pair.split == split]
     if not kept:
         splits = ", ".join(sorted({pair.split or "none" for pair in found})) or "no pair at all"
         raise DataError(f"{path} has no labelled pair of split {split!r}.", f"It has: {splits}.")
     return kept
-
-
-def json_objects(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number (from 1) and object of each line of a JSONL file. Raises :class:`DataError` naming a bad line."""
-    for number, line in enumerate(read_text(path, what).split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except ValueError:
-            raise DataError(f"{path} line {number} is not JSON: {line[:40]!r}.", "Write one object a line.") from None
-        if not isinstance(fields, dict):
-            raise DataError(f"{path} line {number} is a {type(fields).__name__}.", "Write one object a line.")
-        yield number, fields
 
 
 def question_name(name: str) -> str:

@@ -8,10 +8,10 @@ from typing import Any, Literal
 
 from understudy.critic import Comparison
 from understudy.errors import DataError
-from understudy.labels import json_objects
+from understudy.examples import json_objects
 from understudy.records import Judgment, Verdict
 from understudy.resources import resolve
-from understudy.settings import Settings
+from understudy.settings import Settings, read_text
 from understudy.text import normalise
 
 _CREDIT: dict[str, float] = {"a": 1.0, "b": 0.0, "tie": 0.5}
@@ -63,7 +63,7 @@ class ReplayCritic:
 
 def _read(path: Path) -> dict[Key, tuple[float | None, Verdict]]:
     answers: dict[Key, tuple[float | None, Verdict]] = {}
-    for line, fields in json_objects(path, "Recorded critic"):
+    for line, fields in json_objects(path, read_text(path, "Recorded critic")):
         try:
             texts = normalise(fields.get("literal") or ""), normalise(fields["a"]), normalise(fields["b"])
             for shown, answer in _showings(fields):
