@@ -83,6 +83,8 @@ def fit_critic(
     verdicts: Sequence[VerdictRow], settings: CriticTraining, data_hash: str, base: Path | None = None
 ) -> RewardCritic:
     """A critic fitted and calibrated on ``verdicts``, not yet measured."""
+    if not settings.teacher_share:  # what weighs nothing need not be read either
+        verdicts = [row for row in verdicts if not row.with_teacher]
     fit, calibration = _parted(grouped(verdicts, settings.unjudged_weight, settings.teacher_share), settings)
     free = None
     if settings.teacher is not None and (settings.free_share or settings.teacher_weight):
