@@ -67,7 +67,7 @@ def test_padding_never_changes_a_log_prob(family: str) -> None:
         plain = student.logprobs(batch).total
         more = student.logprobs(padded(batch, 5, 7, fill=9)).total
         alone = torch.cat([student.logprobs(student.collate([row])).total for row in ROWS])
-    torch.testing.assert_close(more, plain, atol=1e-5, rtol=0)
+    torch.testing.assert_close(more, plain, atol=1e-4, rtol=0)
     torch.testing.assert_close(alone, plain, atol=1e-4, rtol=0)
 
 
@@ -131,7 +131,7 @@ def test_a_policy_equal_to_its_reference_has_a_dpo_loss_of_ln_2_in_train_mode(fa
     with torch.no_grad():
         reference = student.logprobs(batch)
     loss = DPO()(policy, LogProbs(reference.total, reference.tokens), batch.rank)
-    assert loss.tolist() == pytest.approx([math.log(2)] * 3, abs=1e-6)
+    assert loss.tolist() == pytest.approx([math.log(2)] * 3, abs=1e-4)
 
 
 def test_encoder_decoders_are_refused() -> None:
