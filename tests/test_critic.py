@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from understudy.critic import Comparison
 from understudy.critic.features import FeatureReader, fit_features, fit_logistic, lexical
 from understudy.critic.guard import Guarded
-from understudy.critic.learn import CriticTraining, component_figures, group_loss, measure, train_critic
+from understudy.critic.learn import CriticTraining, group_loss, train_critic
+from understudy.critic.measuring import component_figures, measure
 from understudy.critic.reward import RewardArchitecture, RewardCritic, RewardModel, sigmoid
 from understudy.critic.verdicts import FreeComparisons, Group, VerdictRow, grouped, preferences, read_verdicts
 from understudy.errors import CriticError, DataError

@@ -212,7 +212,7 @@ def measure_critic(
     verdicts: Annotated[str, typer.Option(help="Verdicts whose heldout split is used.")] = "bundled:verdicts.jsonl",
 ) -> None:
     """Agreement of a distilled critic, and of each of its parts alone, with held-out verdicts."""
-    from understudy.critic.learn import component_figures, measure
+    from understudy.critic.measuring import component_figures, measure
     from understudy.critic.reward import RewardCritic
     from understudy.critic.verdicts import read_verdicts
     from understudy.resources import resolve

@@ -15,6 +15,7 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field, field_validator
@@ -25,7 +26,7 @@ from torch.nn.functional import dropout, linear, softplus
 
 from understudy.batches import RankedBatch
 from understudy.critic import Comparison
-from understudy.critic.features import FeatureReader, FeatureWeights
+from understudy.critic.features import NAMES, FeatureReader, FeatureWeights
 from understudy.errors import CriticError
 from understudy.records import Grade, Judgment, Response
 from understudy.resources import resolve
@@ -189,7 +190,7 @@ class RewardCritic:
         self.card = card
         self.name = name
         self._reader: FeatureReader | None = None
-        self._known: dict[tuple[str, str], float] = {}
+        self._known: dict[tuple[str, str], tuple[float, np.ndarray]] = {}
 
     @classmethod
     def load(cls, folder: Path) -> RewardCritic:
@@ -222,22 +223,28 @@ class RewardCritic:
 
     def scores(self, literals: Sequence[str], texts: Sequence[str]) -> list[float]:
         """One score a text, in calibrated nats of preference; what was read once is not read again."""
+        return [float(score) for score in self.mixed(*self.read(literals, texts))]
+
+    def mixed(self, head: np.ndarray, features: np.ndarray) -> np.ndarray:
+        """The calibrated score of what :meth:`read` returns."""
+        own, plain = self.card.calibration.mix
+        if self.card.features is None:
+            return own * head
+        return own * head + plain * self.card.features.score(features)
+
+    def read(self, literals: Sequence[str], texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """The head's score of each text and, where this critic mixes them in, its plain features (texts x features)."""
         asked = list(zip(literals, texts, strict=True))
         new = list(dict.fromkeys(pair for pair in asked if pair not in self._known))
         if new:
-            found = self._fresh([literal for literal, _ in new], [text for _, text in new])
-            self._known |= dict(zip(new, found, strict=True))
-        return [self._known[pair] for pair in asked]
+            these = [literal for literal, _ in new], [text for _, text in new]
+            plain = self.read_features(*these) if self.card.features else np.zeros((len(new), 0))
+            self._known |= dict(zip(new, zip(self.head_scores(*these), plain, strict=True), strict=True))
+        known = [self._known[pair] for pair in asked]
+        width = len(NAMES) if self.card.features else 0
+        return np.array([head for head, _ in known]), np.array([row for _, row in known]).reshape(len(known), width)
 
-    def _fresh(self, literals: Sequence[str], texts: Sequence[str]) -> list[float]:
-        mix = self.card.calibration.mix
-        head = self.head_scores(literals, texts)
-        if self.card.features is None:
-            return [mix[0] * score for score in head]
-        plain = self.card.features.score(self.read_features(literals, texts)).tolist()
-        return [mix[0] * a + mix[1] * b for a, b in zip(head, plain, strict=True)]
-
-    def read_features(self, literals: Sequence[str], texts: Sequence[str]) -> Any:
+    def read_features(self, literals: Sequence[str], texts: Sequence[str]) -> np.ndarray:
         """The plain features of each text (see :mod:`understudy.critic.features`)."""
         if self._reader is None:
             how = self.card.architecture
