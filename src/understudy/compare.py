@@ -151,23 +151,22 @@ def percent(figure: Figure) -> str:
     return f"{100 * figure.value:.0f}{interval}"
 
 
+def _headed(title: str, names: Sequence[str], figures: Sequence[str]) -> Table:
+    """An empty table: ``names`` to the left, ``figures`` to the right of their columns."""
+    table = Table(title=title, title_justify="left")
+    for head in names:
+        table.add_column(head)
+    for head in figures:
+        table.add_column(head, justify="right")
+    return table
+
+
 def _contest_table(contests: Sequence[Contest]) -> Table:
-    table = Table(title="Win-tie rates, x 100 [95 %]", title_justify="left")
-    heads = (
-        "candidate",
-        "baseline",
-        "judge",
-        "split",
-        "n",
-        *DEFINITIONS,
-        "win/tie/loss",
-        "score",
-        "length-controlled",
-        "p",
-        "Holm",
+    table = _headed(
+        "Win-tie rates, x 100 [95 %]",
+        ("candidate", "baseline", "judge", "split"),
+        ("n", *DEFINITIONS, "win/tie/loss", "score", "length-controlled", "p", "Holm"),
     )
-    for head in heads:
-        table.add_column(head, justify="left" if head in ("candidate", "baseline", "judge", "split") else "right")
     for c in contests:
         counts = c.reading("tolerant")
         unread = f" (+{c.unparsed} unread)" if c.unparsed else ""
@@ -180,11 +179,11 @@ def _contest_table(contests: Sequence[Contest]) -> Table:
 
 
 def _duel_table(duels: Sequence[Duel]) -> Table:
-    table = Table(
-        title="Candidates with one another: difference of scores against the baseline, x 100", title_justify="left"
+    table = _headed(
+        "Candidates with one another: difference of scores against the baseline, x 100",
+        ("candidate", "minus", "judge", "split"),
+        ("n", "difference", "p", "Holm", "McNemar p"),
     )
-    for head in ("candidate", "minus", "judge", "split", "n", "difference", "p", "Holm", "McNemar p"):
-        table.add_column(head, justify="left" if head in ("candidate", "minus", "judge", "split") else "right")
     for d in duels:
         table.add_row(
             d.candidate, d.other, d.judge, d.split, str(d.n), percent(d.difference),
@@ -194,22 +193,11 @@ def _duel_table(duels: Sequence[Duel]) -> Table:
 
 
 def _quality_table(looks: Sequence[Quality]) -> Table:
-    table = Table(title="The outputs", title_justify="left")
-    heads = (
-        "system",
-        "split",
-        "n",
-        "copies",
-        "cut off",
-        "words",
-        "length ratio",
-        "repeats",
-        "distinct-2",
-        "self-BLEU",
-        "meaning",
+    table = _headed(
+        "The outputs",
+        ("system", "split"),
+        ("n", "copies", "cut off", "words", "length ratio", "repeats", "distinct-2", "self-BLEU", "meaning"),
     )
-    for head in heads:
-        table.add_column(head, justify="left" if head in ("system", "split") else "right")
     for q in looks:
         rest = ["–" if x is None else f"{x:.2f}" for x in (q.repetition, q.distinct_2, q.self_bleu, q.meaning)]
         table.add_row(
