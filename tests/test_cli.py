@@ -31,18 +31,45 @@ def understudy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPat
     return lambda *arguments: call(capsys, monkeypatch, *map(str, arguments))
 
 
+def humorist(body: dict[str, Any]) -> str:
+    """Answers a critic's question with the first rewrite, a teacher's with two jokes."""
+    return "Answer: 1" if "Rewrite 1:" in body["messages"][-1]["content"] else "1. Oh, a joke.\n2. Ha, a pun."
+
+
+def test_11_a_key_is_in_no_file_of_a_run_nor_of_the_student_taken_out_of_it(
+    understudy, tiny_recipe, tmp_path, monkeypatch
+) -> None:  # type: ignore[no-untyped-def]
+    canary = "sk-canary-7d793037a0760186"
+    monkeypatch.setenv("UNDERSTUDY_TEST_KEY", canary)
+    with FaultyServer(humorist) as server:
+        model = f"{{kind: chat, model: m, base_url: '{server.url}', key_env: UNDERSTUDY_TEST_KEY, record: told.jsonl}}"
+        sets = [
+            f"teacher={{kind: model, model: {model}}}",
+            f"critic={{kind: mcp, reading: reason_then_answer, model: {model}}}",
+            "rounds=0",
+            "imitation.train.epochs=1",
+        ]
+        run = tmp_path / "run"
+        code, out, err = understudy("distil", tiny_recipe, "--run", run, *(p for s in sets for p in ("--set", s)))
+        assert code == 0, err
+        assert canary in server.heads[0]
+    exported = understudy("export", run, tmp_path / "student")
+    assert exported[0] == 0, exported[2]
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"report.html", "summary.json", "calls.sqlite", "told.jsonl", "model.safetensors"} <= {p.name for p in files}
+    assert not [path for path in files if canary.encode() in path.read_bytes()]
+    assert canary not in out + err + exported[1] + exported[2]
+
+
 def test_rows_that_stay_without_an_answer_end_a_run_that_is_otherwise_whole_with_12(
     understudy, tiny_recipe, tmp_path
 ) -> None:  # type: ignore[no-untyped-def]
-    def answer(body: dict[str, Any]) -> str:
-        return "Answer: 1" if "Rewrite 1:" in body["messages"][-1]["content"] else "1. Oh, a joke.\n2. Ha, a pun."
-
     def fault(number: int, body: dict[str, Any]) -> str | None:
         asked = body["messages"][-1]["content"]
         critic = "Rewrite 1:" in asked
         return "400" if ("tomato" in asked and critic) or ("trumpet" in asked and not critic) else None
 
-    with FaultyServer(answer, fault) as server:
+    with FaultyServer(humorist, fault) as server:
         model = f"{{kind: chat, model: m, base_url: '{server.url}', capabilities: {{}}}}"
         sets = [
             f"teacher={{kind: model, model: {model}}}",
@@ -217,10 +244,13 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_after(tiny_recipe, tmp_path
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     arguments = ["distil", str(tiny_recipe), "--run", str(tmp_path / "run"), "--until", "imitate"]
-    full = subprocess.run([sys.executable, "-c", code, "3000", *arguments], env=env, capture_output=True, text=True)
-    assert full.returncode == 10, full.stderr[-600:]
-    assert "Traceback" not in full.stderr
-    assert "finished work is kept" in full.stderr
+    for room in (700, 3000):  # each stops at another file
+        full = subprocess.run(
+            [sys.executable, "-c", code, str(room), *arguments], env=env, capture_output=True, text=True
+        )
+        assert full.returncode == 10, full.stderr[-600:]
+        assert "Traceback" not in full.stderr
+        assert "finished work is kept" in full.stderr
     enough = subprocess.run(
         [sys.executable, "-c", code, "100000000", *arguments], env=env, capture_output=True, text=True
     )

@@ -74,6 +74,11 @@ class Supervision(Settings):
     select: Selector = Diverse()
     learn: Learning = Learning(objective=BRIO(), copy_share=0)
 
+    @model_validator(mode="after")
+    def _by_pairs(self) -> Supervision:
+        _of_pairs(self.learn)
+        return self
+
 
 class OnFile(Settings):
     """A step between imitation and the rounds: the student learns from verdicts that are on file already, given on
@@ -93,9 +98,14 @@ class OnFile(Settings):
 
     @model_validator(mode="after")
     def _by_pairs(self) -> OnFile:
-        if self.learn.source != "verdicts" or self.learn.objective.kind == "mle":
-            raise ValueError("verdicts on file are pairs; use learn: {objective: {kind: dpo}} or another of pairs")
+        _of_pairs(self.learn)
         return self
+
+
+def _of_pairs(learn: Learning) -> None:
+    """Raises ``ValueError`` for what learns nothing from a pair, or would learn the loser's text too."""
+    if learn.source != "verdicts" or learn.objective.kind == "mle":
+        raise ValueError("this step learns from pairs; use learn: {objective: {kind: dpo}} or another of pairs")
 
 
 class Recipe(Settings):

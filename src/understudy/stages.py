@@ -25,7 +25,7 @@ from understudy.llm import UNANSWERED
 from understudy.llm.calls import Calls
 from understudy.llm.callstore import FILE
 from understudy.llm.spend import Spent
-from understudy.objectives import MLE
+from understudy.objectives import BRIO, MLE
 from understudy.pairs import AnySelector, chained, copy_losers, rank, select
 from understudy.progress import Step, bar, console
 from understudy.recipe import Learning, Recipe
@@ -52,7 +52,7 @@ from understudy.students.shared import WEIGHTS_FILE
 from understudy.task import Task
 from understudy.teacher import ModelTeacher
 from understudy.tracking import Metrics
-from understudy.train import Reference, TrainSettings, score_rows, total_steps, train
+from understudy.train import Reference, TrainSettings, measured, score_rows, total_steps, train
 
 _LOG = "log.jsonl"
 CHUNK = 64  # literals or pairs that are put to a live model, and stored, at a time
@@ -73,6 +73,7 @@ class Stages:
     _loaded: str = ""
     _labelling: Sequence[Comparison] = ()
     _grades: dict[str, Grade] = field(default_factory=dict)
+    _targets: Sequence[Prompted] = ()
 
     def __post_init__(self) -> None:
         """Opens the stream of figures first: a tracker that cannot start must not cost a training."""
@@ -192,6 +193,7 @@ class Stages:
         rows = [self._prompted(e, taught[e.id]) for e in examples if e.split == "train" and e.id in taught]
         held = [self._prompted(e, taught[e.id]) for e in examples if e.split == "valid" and e.id in taught]
         how = self.recipe.imitation
+        self._targets = rows
         return self._trained("imitate", None, rows, how.objective, how.train, round=0, validation=held)
 
     # --- phase 2 -----------------------------------------------------------------------------------------------------
@@ -353,7 +355,10 @@ class Stages:
         used = [*rankings, *extra]
         rows, ordered = ranked_rows(self.prompt, examples, texts, used, (taught or {}) if how.anchored else {})
         scores = self._reference(round, frozen, rows, ordered) if how.objective.needs_reference else None
-        return self._trained(f"learn-{round}", parent, rows, how.objective, how.train, round=round, reference=scores)
+        return self._trained(
+            f"learn-{round}", parent, rows, how.objective, how.train, round=round, reference=scores,
+            frozen=frozen if scores is not None and frozen.id != parent.id else None,
+        )  # fmt: skip
 
     def absorb(
         self, round: int, parent: Checkpoint, examples: Sequence[Example], chosen: Mapping[str, Sequence[Response]]
@@ -442,12 +447,14 @@ class Stages:
         round: int,
         validation: Sequence[Prompted] = (),
         reference: Reference | None = None,
+        frozen: Checkpoint | None = None,
     ) -> Checkpoint:
+        """Train from ``parent``. ``frozen``: whose scores ``reference`` holds, where it is not ``parent``."""
         recipe, probe = self.recipe, self.probe
         settings_hash = content_hash(recipe.student, objective, settings, recipe.seed)
         # rows without ranks of their own hash as they did before rows could carry any
-        told = [[r.prompt, r.responses, *([r.ranks] if r.ranks else [])] for r in [*rows, *validation]]
-        data_hash = content_hash(told, *(["chat"] if self.task.student_chat else []))
+        ranked = [[r.prompt, r.responses, *([r.ranks] if r.ranks else [])] for r in [*rows, *validation]]
+        data_hash = content_hash(ranked, *(["chat"] if self.task.student_chat else []))
 
         def logged(entry: Mapping[str, float]) -> None:
             self.metrics.add(name, round, int(entry["step"]), {k: v for k, v in entry.items() if k != "step"})
@@ -455,9 +462,10 @@ class Stages:
         def build(folder: Path) -> dict[str, Any]:
             student = self.student(parent)
             self._loaded = ""  # from here on its weights are nobody's
+            scaled = measured(objective, student, self._targets or rows)  # lambda is of the run, not of a round's pairs
             with bar(name, total_steps(len(rows), settings), "steps") as step:
                 log = train(
-                    student, rows, objective, settings, folder, seed=recipe.seed + round,
+                    student, rows, scaled, settings, folder, seed=recipe.seed + round,
                     reference=reference, validation=validation, probe=probe, step_done=step, logged=logged,
                 )  # fmt: skip
             student.save(folder)
@@ -466,10 +474,12 @@ class Stages:
                 "rows": len(rows),
                 "losses": [round_to(entry["loss"]) for entry in log.steps],
                 "validation": [round_to(value) for value in log.validation],
+                **({"mean_length": scaled.mean_length} if isinstance(scaled, BRIO) else {}),
                 **({"readings": [asdict(reading) for reading in log.readings]} if probe else {}),
             }
 
         key = [settings_hash, data_hash, parent.id if parent else None, *([probe.watch, *probe.key] if probe else [])]
+        key += ["reference", frozen.id] if frozen else []
         folder, facts = self.run.built(name, key, build)
         self.run.log(name, facts)
         for entry in _entries(folder, facts):  # the arrow may have been made by another run that shares it
