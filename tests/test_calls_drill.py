@@ -26,6 +26,7 @@ from understudy.llm.spend import Budget, Price
 from understudy.records import Sampling
 
 FAST = Retry(timeout=0.4, wait=0.01, longest_wait=0.05, deadline=60, rest=0.05)
+PATIENT = FAST.model_copy(update={"timeout": 60.0, "deadline": 600.0})  # on a busy machine too
 
 
 def requests(n: int, **sampling: object) -> list[Request]:
@@ -310,6 +311,48 @@ def test_7_a_torn_answer_counts_as_paid(tmp_path: Path) -> None:
         with CallStore.open(tmp_path) as store:
             assert store.ledger.charged == pytest.approx((2 + 8 + 64) / 1e6)
             assert store.ledger.cost == pytest.approx(20 / 1e6)
+
+
+def test_7_a_cap_that_stopped_a_run_stops_the_next_one_before_it_sends_anything(tmp_path: Path) -> None:
+    prices = {"m": Price(input=1.0, output=10.0)}
+    with FaultyServer(fault=lambda n, body: "torn") as server:
+        settings = chat(server, retry=PATIENT.model_copy(update={"breaker": 1000}))
+        for folder, budget in (("money", Budget(money=0.05)), ("calls", Budget(calls=50))):
+            server.bodies.clear()
+            with pytest.raises(BudgetError, match="is reached"):
+                ask(tmp_path / folder, settings, requests(1000), budget=budget, prices=prices)
+            sent = len(server.bodies)
+            for _ in range(2):
+                with pytest.raises(BudgetError, match="is reached"):
+                    ask(tmp_path / folder, settings, requests(1000), budget=budget, prices=prices)
+            assert len(server.bodies) == sent
+            with CallStore.open(tmp_path / folder) as store:
+                assert store.ledger.attempts == sent
+                assert store.ledger.charged == sum(s.charged for s in store.spent()) == pytest.approx(sent * 0.00065, rel=0.01)
+                assert store.failures() == []
+                assert store.ledger.failures == 0
+        server.fault = lambda n, body: None
+        answers = ask(tmp_path / "money", settings, requests(1000), budget=Budget(money=9.0), prices=prices)
+        assert all(isinstance(answer, Completion) for answer in answers)
+
+
+def test_7_what_ctrl_c_cuts_off_counts_as_paid(tmp_path: Path) -> None:
+    prices = {"m": Price(input=1.0, output=10.0)}
+
+    def interrupted(number: int, body: dict[str, object]) -> str:
+        if number == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+        return "hang" if number >= 17 else "torn"
+
+    with FaultyServer(fault=interrupted) as server:
+        retry = PATIENT.model_copy(update={"breaker": 1000, "wait": 60.0, "longest_wait": 60.0})
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
+        with pytest.raises(KeyboardInterrupt):
+            ask(tmp_path, chat(server, retry=retry), requests(100), prices=prices)
+        signal.signal(signal.SIGINT, handler)
+        with CallStore.open(tmp_path) as store:
+            assert store.ledger.attempts == len(server.bodies)
+            assert store.ledger.charged == pytest.approx(len(server.bodies) * 0.00065, rel=0.01)
 
 
 def test_ctrl_c_keeps_every_finished_answer(tmp_path: Path) -> None:

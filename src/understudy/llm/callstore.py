@@ -34,13 +34,14 @@ CREATE TABLE IF NOT EXISTS failures (
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL, hash TEXT NOT NULL);
 """
 _LOOKUP = 500
+UNFINISHED = "stopped before an answer came"
 
 
 @dataclass(frozen=True)
 class Stored:
     """One answered call, as it stands in the store. ``cost`` is ``None`` where unknown; ``seconds`` of the last try.
 
-    ``charged`` is what failed attempts before the answer may have cost (see :class:`~understudy.llm.spend.Ledger`).
+    ``charged`` is what attempts whose cost nobody told us may have come to (see :class:`~understudy.llm.spend.Ledger`).
     ``stage``: on whose account it was asked; the store fills it in.
     """
 
@@ -64,7 +65,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Failed:
-    """One request given up on, for the record: never an answer, and asked again by the next run."""
+    """One request that was not answered, for the record: never an answer, and asked again by the next run.
+
+    The run gave it up for ``reason``, or was itself stopped first (:data:`UNFINISHED`); what its attempts may have cost
+    counts either way.
+    """
 
     key: str
     model: str
@@ -72,6 +77,11 @@ class Failed:
     status: int | None
     attempts: int
     charged: float = 0.0
+
+    @property
+    def given_up(self) -> bool:
+        """False where the run stopped before it could tell."""
+        return self.reason != UNFINISHED
 
 
 class CallStore:
@@ -150,6 +160,9 @@ class CallStore:
 
     def failures(self) -> list[Failed]:
         """Every request given up on so far, oldest first."""
+        return [failed for failed in self._unanswered() if failed.given_up]
+
+    def _unanswered(self) -> list[Failed]:
         with _storage_errors(self.path):
             rows = self._db.execute("SELECT key, model, reason, status, attempts, charged FROM failures ORDER BY row")
             return [Failed(*row) for row in rows]
@@ -174,7 +187,7 @@ class CallStore:
                     yield stored
 
     def spent(self) -> list[Spent]:
-        """What was spent, by stage and model in the order of their first answers; requests given up on come last."""
+        """What was spent, by stage and model in the order of their first answers; what was not answered comes last."""
         found: dict[tuple[str, str], Spent] = {}
         for row in self.rows():
             key = (row.stage, row.model)
@@ -184,7 +197,9 @@ class CallStore:
                 unpriced=int(row.cost is None), charged=row.charged, seconds=row.seconds,
             )  # fmt: skip
             found[key] = found[key] + one if key in found else one
-        for failure in self.failures():
+        for failure in self._unanswered():
+            if not (failure.given_up or failure.charged):
+                continue
             key = ("given up", failure.model)
             found[key] = found.get(key, Spent(stage=key[0], model=key[1])) + Spent(
                 stage=key[0], model=key[1], charged=failure.charged
@@ -210,10 +225,10 @@ class CallStore:
         for key in bad:
             self._db.execute("DELETE FROM calls WHERE key = ?", (key,))
         self.damaged = bad
-        for attempts, charged in self._db.execute("SELECT attempts, charged FROM failures"):
-            self.ledger.failures += 1
-            self.ledger.attempts += attempts
-            self.ledger.charged += charged
+        for failure in self._unanswered():
+            self.ledger.failures += failure.given_up
+            self.ledger.attempts += failure.attempts
+            self.ledger.charged += failure.charged
 
     def add(self, stored: Stored, *, counted: bool) -> None:
         """Put one answer in the ledger; ``counted`` where its attempts and charges already are."""

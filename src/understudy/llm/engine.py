@@ -19,7 +19,7 @@ from typing import Any, Protocol, TypeVar
 import httpx2
 
 from understudy.errors import DiskError, TeacherError, UnderstudyError
-from understudy.llm.callstore import CallStore, Failed, Stored
+from understudy.llm.callstore import UNFINISHED, CallStore, Failed, Stored
 from understudy.llm.retry import Lane, Retry
 from understudy.llm.spend import Budget, check_budget
 from understudy.llm.verdicts import Answered, Outcome, judge_error, judge_response
@@ -80,7 +80,7 @@ class Engine:
     done: dict[str, Stored | Failed] = field(default_factory=dict)
     _ready: deque[Job] = field(default_factory=deque)
     _later: list[tuple[float, int, Job]] = field(default_factory=list)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: dict[asyncio.Task[None], Job] = field(default_factory=dict)
     _unsaved: list[Stored | Failed] = field(default_factory=list)
     _saving: int = 0
     _stop: UnderstudyError | None = None
@@ -99,8 +99,7 @@ class Engine:
                 try:
                     await self._loop()
                 finally:
-                    for task in self._tasks:
-                        task.cancel()
+                    self._break_off()
         finally:
             self._writer.shutdown(wait=True)
             if self._unsaved and not isinstance(self._stop, OSError):
@@ -110,6 +109,16 @@ class Engine:
         if self._stop is not None:
             raise self._stop
         return self.done
+
+    def _break_off(self) -> None:
+        """Cancel what is under way, and put down what the jobs that are left were tried and may have cost: a cap that
+        forgot it would be spent again by the next run."""
+        under_way = {task: job for task, job in self._tasks.items() if not task.done()}
+        for task, job in under_way.items():
+            task.cancel()
+            self._charge(job)
+        left = [*self._ready, *(job for _, _, job in self._later), *under_way.values()]
+        self._unsaved += [Failed(j.key, j.model, UNFINISHED, None, j.attempts, j.charged) for j in left if j.attempts]
 
     async def _loop(self) -> None:
         while self._ready or self._later or self._tasks or self._unsaved or self._saving:
@@ -148,11 +157,11 @@ class Engine:
         self.store.ledger.attempts += 1
         lane.in_flight += 1
         task = asyncio.ensure_future(self._attempt(job, lane, now))
-        self._tasks.add(task)
+        self._tasks[task] = job
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         self._wake.set()
 
     async def _attempt(self, job: Job, lane: Lane, sent: float) -> None:
@@ -181,9 +190,8 @@ class Engine:
             lane.succeeded()
             self._keep(self._stored(job, outcome.answer, now - sent))
             return
-        if outcome.maybe_paid and job.bound is not None:
-            job.charged += job.bound
-            self.store.ledger.charged += job.bound
+        if outcome.maybe_paid:
+            self._charge(job)
         if outcome.overloaded:
             lane.overloaded(sent, now, outcome.wait)
         elif not outcome.permanent:
@@ -196,6 +204,11 @@ class Engine:
                 "Check that the server runs and that base_url is right, then run the same command again.",
             )
         self._again(job, outcome, now)
+
+    def _charge(self, job: Job) -> None:
+        """Count the most that an attempt can cost of which nobody told us the cost."""
+        job.charged += job.bound or 0.0
+        self.store.ledger.charged += job.bound or 0.0
 
     def _keep(self, row: Stored) -> None:
         """Kill-safe and counted now, on the disk with the next commit."""
@@ -216,7 +229,7 @@ class Engine:
                 else outcome.reason
             )
             self._unsaved.append(Failed(job.key, job.model, reason, outcome.status, job.attempts, job.charged))
-        elif self._stop is None:
+        else:
             heapq.heappush(self._later, (due, id(job), job))
 
     def _stored(self, job: Job, answer: Answered, seconds: float) -> Stored:
