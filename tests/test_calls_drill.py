@@ -304,6 +304,20 @@ def test_7_the_money_cap_holds_within_what_is_under_way(tmp_path: Path) -> None:
             ask(tmp_path, chat(server), requests(1), budget=Budget(money=1.0))
 
 
+def test_7_the_money_cap_holds_where_no_server_says_how_many_tokens(tmp_path: Path) -> None:
+    prices = {"m": Price(input=1000.0, output=3000.0)}  # at most 0.202 a call
+    reply = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}
+    with FaultyServer(lambda body: reply) as server:
+        for _ in range(2):
+            with pytest.raises(BudgetError, match=r"budget\.money is reached"):
+                settings = chat(server, concurrency=1, retry=PATIENT)
+                ask(tmp_path, settings, requests(300), budget=Budget(money=1.0), prices=prices)
+            assert len(server.bodies) == 5
+    with CallStore.open(tmp_path) as store:
+        assert [s.money for s in store.spent()] == ["unknown, up to 1.0100 more for attempts of unknown cost"]
+        assert "cost unknown, up to 1.0100 more" in store.ledger.line()
+
+
 def test_7_a_torn_answer_counts_as_paid(tmp_path: Path) -> None:
     prices = {"m": Price(input=1.0, output=1.0)}
     with FaultyServer(fault=lambda n, body: "torn" if n == 0 else None) as server:

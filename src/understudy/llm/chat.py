@@ -145,14 +145,8 @@ class _Pool:
         return as_completion(self.calls.collect(identity, [request], lambda missing: self.send(missing, way))[0])
 
     def _job(self, key: str, request: Request, way: str) -> Job:
-        bound = bound_of(self.calls, self.settings.model, request)
+        bound = self.calls.bound(self.settings.model, request)
         return Job(key, self.settings.model, request.content(), self.wire.body(request, way), bound)
-
-
-def bound_of(calls: Calls, model: str, request: Request) -> float | None:
-    """The most ``request`` can cost, ``None`` where unknown: a byte is at most a token."""
-    most = sum(len(message.content.encode("utf-8", "replace")) + 8 for message in request.messages)
-    return calls.cost(model, most, request.sampling.max_tokens)
 
 
 def key_for(model: str, key_env: str | None, url: str) -> str | None:

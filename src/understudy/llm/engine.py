@@ -234,9 +234,12 @@ class Engine:
 
     def _stored(self, job: Job, answer: Answered, seconds: float) -> Stored:
         tokens = answer.tokens_in, answer.tokens_out
+        cost = self.cost(*tokens)
+        if cost is None:
+            self._charge(job)
         return Stored(
             job.key, job.model, job.request, answer.reply, *tokens,
-            self.cost(*tokens), job.charged, round(seconds, 4), job.attempts,
+            cost, job.charged, round(seconds, 4), job.attempts,
         )  # fmt: skip
 
     async def _save(self) -> None:
