@@ -20,13 +20,14 @@ from understudy.llm import Completion, Failure, Message, Request
 from understudy.llm.calls import Calls
 from understudy.llm.callstore import FILE, CallStore, Stored
 from understudy.llm.chat import Anthropic, Chat
-from understudy.llm.retry import Retry
+from understudy.llm.retry import Lane, Retry
 from understudy.llm.salvage import salvage
 from understudy.llm.spend import Budget, Price
 from understudy.records import Sampling
 
 FAST = Retry(timeout=0.4, wait=0.01, longest_wait=0.05, deadline=60, rest=0.05)
 PATIENT = FAST.model_copy(update={"timeout": 60.0, "deadline": 600.0})  # on a busy machine too
+UNHURRIED = PATIENT.model_copy(update={"breaker": 1000, "wait": 60.0, "longest_wait": 60.0})  # repeats come too late
 
 
 def requests(n: int, **sampling: object) -> list[Request]:
@@ -119,6 +120,59 @@ def test_a_dead_server_is_left_alone_and_named(tmp_path: Path) -> None:
         assert len(server.bodies) < 60  # not 200 x 8
     with pytest.raises(TeacherError, match="does not answer: no connection"):
         ask(tmp_path, chat(server, retry=retry), requests(20))
+
+
+def test_a_server_that_is_always_overloaded_stops_the_run_in_its_own_words(tmp_path: Path) -> None:
+    retry = PATIENT.model_copy(update={"breaker": 4, "trials": 2})
+    for kind in ("503", "429", "529"):
+        with FaultyServer(fault=lambda n, body, kind=kind: kind) as server:
+            with pytest.raises(TeacherError, match=f"does not answer: status {kind}: fault {kind}"):
+                ask(tmp_path / kind, chat(server, retry=retry), requests(200))
+            assert len(server.bodies) < 30
+            with CallStore.open(tmp_path / kind) as store:
+                assert store.failures() == []
+                assert store.ledger.attempts == len(server.bodies)
+            server.fault = lambda n, body: None
+            answers = ask(tmp_path / kind, chat(server, retry=PATIENT), requests(20))
+            assert all(isinstance(answer, Completion) for answer in answers)
+
+
+def test_a_burst_of_429_only_slows_a_server_down() -> None:
+    lane = Lane("http://localhost", 64, Retry(), limit=64.0)
+    for burst in range(100):
+        for _ in range(64):
+            lane.overloaded(sent=10.0 * burst, now=10.0 * burst + 1, wait=None)
+        assert lane.failures == 1
+        assert lane.free(10.0 * burst + 1)
+        lane.succeeded()
+    for second in range(2000, 2016):
+        assert lane.free(float(second))
+        lane.overloaded(sent=float(second), now=second + 0.5, wait=None)
+    assert not lane.free(2016.0)
+
+
+def test_a_server_that_refuses_every_call_is_not_sent_them_all(tmp_path: Path) -> None:
+    settings = {"retry": PATIENT, "concurrency": 4}
+    for kind in ("400", "422"):
+        with FaultyServer(fault=lambda n, body, kind=kind: kind) as server:
+            with pytest.raises(TeacherError, match=f"refused the first 16 calls .*: status {kind}: fault {kind}.*omit"):
+                ask(tmp_path / kind, chat(server, **settings), requests(200))
+            assert len(server.bodies) < 20
+            server.fault = lambda n, body: None
+            answers = ask(tmp_path / kind, chat(server, **settings), requests(200))
+            assert all(isinstance(answer, Completion) for answer in answers)
+
+
+def test_calls_that_are_refused_for_good_do_not_stop_the_run_twice(tmp_path: Path) -> None:
+    bad = {f"q{i}" for i in range(20)}
+    refuse = lambda n, body: "400" if body["messages"][-1]["content"] in bad else None  # noqa: E731
+    with FaultyServer(fault=refuse) as server:
+        settings = chat(server, retry=PATIENT, concurrency=1)
+        with pytest.raises(TeacherError, match="refused the first 16 calls"):
+            ask(tmp_path, settings, requests(20))
+        for n in (20, 60, 20):  # the rest of them, then all, then nothing but them
+            failed = [a for a in ask(tmp_path, settings, requests(n)) if isinstance(a, Failure)]
+            assert [a.reason for a in failed] == ["status 400: fault 400"] * 20
 
 
 def test_a_pool_spreads_its_load_and_survives_a_dead_replica(tmp_path: Path) -> None:
@@ -330,7 +384,7 @@ def test_7_a_torn_answer_counts_as_paid(tmp_path: Path) -> None:
 def test_7_a_cap_that_stopped_a_run_stops_the_next_one_before_it_sends_anything(tmp_path: Path) -> None:
     prices = {"m": Price(input=1.0, output=10.0)}
     with FaultyServer(fault=lambda n, body: "torn") as server:
-        settings = chat(server, retry=PATIENT.model_copy(update={"breaker": 1000}))
+        settings = chat(server, retry=UNHURRIED)
         for folder, budget in (("money", Budget(money=0.05)), ("calls", Budget(calls=50))):
             server.bodies.clear()
             with pytest.raises(BudgetError, match="is reached"):
@@ -359,10 +413,9 @@ def test_7_what_ctrl_c_cuts_off_counts_as_paid(tmp_path: Path) -> None:
         return "hang" if number >= 17 else "torn"
 
     with FaultyServer(fault=interrupted) as server:
-        retry = PATIENT.model_copy(update={"breaker": 1000, "wait": 60.0, "longest_wait": 60.0})
         handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
         with pytest.raises(KeyboardInterrupt):
-            ask(tmp_path, chat(server, retry=retry), requests(100), prices=prices)
+            ask(tmp_path, chat(server, retry=UNHURRIED), requests(100), prices=prices)
         signal.signal(signal.SIGINT, handler)
         with CallStore.open(tmp_path) as store:
             assert store.ledger.attempts == len(server.bodies)

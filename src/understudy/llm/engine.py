@@ -26,6 +26,7 @@ from understudy.llm.verdicts import Answered, Outcome, judge_error, judge_respon
 
 T = TypeVar("T")
 _BACKLOG = 8  # answers waiting for the disk, in units of requests under way, before no more are asked for
+_REFUSALS = 16  # refused for good before a single answer: it is the settings, not the questions
 _PER_CLIENT = 8  # a client looks through all of its connections at every request
 
 
@@ -83,12 +84,16 @@ class Engine:
     _tasks: dict[asyncio.Task[None], Job] = field(default_factory=dict)
     _unsaved: list[Stored | Failed] = field(default_factory=list)
     _saving: int = 0
+    _refused: int = 0
+    _refused_before: frozenset[str] = frozenset()
+    _answered: bool = False
     _stop: UnderstudyError | None = None
     _luck: random.Random = field(default_factory=random.Random)
 
     async def run(self, jobs: Sequence[Job]) -> dict[str, Stored | Failed]:
         """Answer all ``jobs``. Raises what stops everything (budget, key, disk, no server) after storing what came."""
         self._ready.extend(jobs)
+        self._refused_before = frozenset(failed.key for failed in self.store.failures())
         self._wake = asyncio.Event()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="calls")
         self._saver: asyncio.Future[None] | None = None
@@ -188,13 +193,16 @@ class Engine:
         now = time.monotonic()
         if outcome.answer is not None:
             lane.succeeded()
+            self._answered = True
             self._keep(self._stored(job, outcome.answer, now - sent))
             return
         if outcome.maybe_paid:
             self._charge(job)
         if outcome.overloaded:
             lane.overloaded(sent, now, outcome.wait)
-        elif not outcome.permanent:
+        elif outcome.permanent:
+            self._refuse(job, lane, outcome)
+        else:
             lane.failed(now)
         if outcome.fatal and (outcome.fatal == "always" or not self.store.ledger.calls):
             self._stop = self._stop or TeacherError(f"{lane.url} refused us: {outcome.reason}.", outcome.remedy)
@@ -204,6 +212,16 @@ class Engine:
                 "Check that the server runs and that base_url is right, then run the same command again.",
             )
         self._again(job, outcome, now)
+
+    def _refuse(self, job: Job, lane: Lane, outcome: Outcome) -> None:
+        """A server that refuses call after call for good, and answers none, is not sent them all. Calls that an
+        earlier run saw refused do not count: once only those are left, they must not stop it."""
+        self._refused += job.key not in self._refused_before
+        if self._refused >= _REFUSALS and not self._answered:
+            self._stop = self._stop or TeacherError(
+                f"{lane.url} refused the first {self._refused} calls and answered none: {outcome.reason}.",
+                "Check model, extra and omit (fields this server refuses), then run the same command again.",
+            )
 
     def _charge(self, job: Job) -> None:
         """Count the most that an attempt can cost of which nobody told us the cost."""

@@ -18,7 +18,8 @@ class Retry(Settings):
 
     ``timeout`` bounds one attempt, ``deadline`` a call with all its attempts and waits. Waits double from ``wait`` to
     ``longest_wait`` with jitter, unless the server says how long. After ``breaker`` failures in a row a server is
-    left alone for ``rest`` (doubling); after ``trials`` such rests without one answer we give up on it.
+    left alone for ``rest`` (doubling); after ``trials`` such rests without one answer we give up on it. Refusals for
+    overload only slow a server down; a round trip of nothing else is one failure.
     """
 
     attempts: int = Field(8, ge=1, le=8)
@@ -97,10 +98,12 @@ class Lane:
         self.limit = min(float(self.ceiling), self.limit + step)
 
     def overloaded(self, sent: float, now: float, wait: float | None) -> None:
-        """A 429 to a request sent at ``sent``: allow half as many, and none before the server's own time."""
+        """A 429 to a request sent at ``sent``: allow half as many, and none before the server's own time. One that
+        still comes a round trip later, with no answer in between, is a failure in a row."""
         if sent > self.halved_at:
             self.limit = self.threshold = max(1.0, self.limit / 2)
             self.halved_at = now
+            self.failed(now)
         if wait is not None:
             self.quiet_until = max(self.quiet_until, now + wait)
 
