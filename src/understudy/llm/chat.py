@@ -132,7 +132,8 @@ class _Pool:
         """Ask what is missing, all at once."""
         settings, calls = self.settings, self.calls
         for lane in self.lanes:
-            lane.in_flight, lane.failures, lane.rests, lane.quiet_until = 0, 0, 0, 0.0
+            lane.start()
+            lane.out = lane.out and not none_left
         engine = Engine(
             calls.store, self.wire, self.lanes, settings.retry, settings.concurrency, calls.budget,
             lambda tokens_in, tokens_out: calls.cost(settings.model, tokens_in, tokens_out),
@@ -151,6 +152,7 @@ class _Pool:
 
 def key_for(model: str, key_env: str | None, url: str) -> str | None:
     """The key in ``key_env``, or in the variable that belongs to a known provider's address; local servers need none.
+        none_left = all(lane.out for lane in self.lanes)
 
     Raises :class:`TeacherError` when a key is needed and its variable is not set.
     """

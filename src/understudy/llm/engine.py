@@ -8,6 +8,7 @@ import json
 import math
 import random
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,7 +33,10 @@ _PER_CLIENT = 8  # a client looks through all of its connections at every reques
 
 @dataclass
 class Job:
-    """One request on its way. ``bound`` is the most it may cost (``None``: unknown); ``body`` is the JSON to send."""
+    """One request on its way. ``bound`` is the most it may cost (``None``: unknown); ``body`` is the JSON to send.
+
+    ``excused``: how many of its ``attempts`` a server ended that no request should go to.
+    """
 
     key: str
     model: str
@@ -40,6 +44,7 @@ class Job:
     body: dict[str, Any]
     bound: float | None = None
     attempts: int = 0
+    excused: int = 0
     charged: float = 0.0
     began: float | None = None
 
@@ -198,20 +203,41 @@ class Engine:
             return
         if outcome.maybe_paid:
             self._charge(job)
+        if self._misplaced(lane, outcome):
+            self._leave(job, lane, outcome)
+            return
         if outcome.overloaded:
             lane.overloaded(sent, now, outcome.wait)
         elif outcome.permanent:
             self._refuse(job, lane, outcome)
         else:
             lane.failed(now)
-        if outcome.fatal and (outcome.fatal == "always" or not self.store.ledger.calls):
-            self._stop = self._stop or TeacherError(f"{lane.url} refused us: {outcome.reason}.", outcome.remedy)
         if lane.given_up and all(one.given_up for one in self.lanes):
             self._stop = self._stop or TeacherError(
                 f"{lane.url} does not answer: {outcome.reason} ({lane.failures} failures in a row).",
                 "Check that the server runs and that base_url is right, then run the same command again.",
             )
         self._again(job, outcome, now)
+
+    def _misplaced(self, lane: Lane, outcome: Outcome) -> bool:
+        """Whether ``outcome`` tells of the server and not of the call. In a pool that may show late, when others have
+        answered; but a 403 of a server that answered before may be a filter's word on this one prompt."""
+        if len(self.lanes) == 1:
+            return outcome.fatal == "always" or (outcome.fatal == "at_first" and not self.store.ledger.calls)
+        return bool(outcome.fatal) and not (outcome.status == 403 and lane.answered)
+
+    def _leave(self, job: Job, lane: Lane, outcome: Outcome) -> None:
+        """Send ``lane`` nothing more and ``job`` to another server; where there is none left, stop."""
+        job.excused += 1
+        self._ready.appendleft(job)
+        if lane.out:
+            return
+        lane.out = True
+        if all(one.given_up for one in self.lanes):
+            self._stop = self._stop or TeacherError(f"{lane.url} refused us: {outcome.reason}.", outcome.remedy)
+        else:
+            told = f"{lane.url} is left out of the pool: {outcome.reason}. {outcome.remedy}"
+            warnings.warn(told, stacklevel=2)
 
     def _refuse(self, job: Job, lane: Lane, outcome: Outcome) -> None:
         """A server that refuses call after call for good, and answers none, is not sent them all. Calls that an
@@ -238,9 +264,10 @@ class Engine:
         self._unsaved.append(row)
 
     def _again(self, job: Job, outcome: Outcome, now: float) -> None:
-        due = now + self.retry.pause(job.attempts, outcome.wait, self._luck)
+        tries = job.attempts - job.excused
+        due = now + self.retry.pause(tries, outcome.wait, self._luck)
         over = due > (job.began or now) + self.retry.deadline
-        if outcome.permanent or over or job.attempts >= self.retry.attempts:
+        if outcome.permanent or over or tries >= self.retry.attempts:
             reason = (
                 f"{outcome.reason}; no time left before the deadline"
                 if over and not outcome.permanent

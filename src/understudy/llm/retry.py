@@ -72,14 +72,20 @@ class Lane:
     halved_at: float = -1.0
     failures: int = 0
     rests: int = 0
+    answered: bool = False
+    out: bool = False
 
     def __post_init__(self) -> None:
         self.limit = min(self.limit, float(self.ceiling))
 
+    def start(self) -> None:
+        """New requests begin: what is known of the server's limits stays, its failures are forgotten."""
+        self.in_flight, self.failures, self.rests, self.quiet_until = 0, 0, 0, 0.0
+
     def free(self, now: float) -> bool:
         """Whether one more request may be sent at ``now``; a server on trial gets one at a time."""
         allowed = 1 if self.failures >= self.retry.breaker else int(self.limit)
-        return self.in_flight < allowed and now >= self.quiet_until
+        return not self.out and self.in_flight < allowed and now >= self.quiet_until
 
     @property
     def load(self) -> float:
@@ -88,12 +94,13 @@ class Lane:
 
     @property
     def given_up(self) -> bool:
-        """True when its last trial failed."""
-        return self.rests > self.retry.trials
+        """True when its last trial failed, or when it was left ``out`` because it is not the server we look for."""
+        return self.out or self.rests > self.retry.trials
 
     def succeeded(self) -> None:
         """An answer came: allow more."""
         self.failures = self.rests = 0
+        self.answered = True
         step = 1.0 if self.limit < self.threshold else 1.0 / self.limit
         self.limit = min(float(self.ceiling), self.limit + step)
 
