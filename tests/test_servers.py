@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.faulty_server import FaultyServer
-from tests.test_calls_drill import FAST, ask, chat, requests
+from tests.test_calls_drill import FAST, PATIENT, ask, chat, requests
 from tests.test_critics import comparison
 from understudy.critic.mcp import MCP
 from understudy.critic.panel import Panel
@@ -259,3 +259,25 @@ def test_an_arrow_is_keyed_by_the_model_not_by_how_it_is_reached() -> None:
     assert len({content_hash(k) for k in (key(), key("other"), key(omit=("seed",)), key(revision="2"))}) == 4
     members = [MCP(model=Chat(model="m", concurrency=n)) for n in (1, 2)]
     assert identity_of(Panel(critics=(members[0],) * 2)) == identity_of(Panel(critics=(members[1],) * 2))
+def test_an_arrow_without_a_single_answer_is_not_kept_and_asked_again(tmp_path: Path) -> None:
+    examples = [Example(text=f"It rained {i} times.") for i in range(3)]
+    compared = [comparison("so wet", "dry as a joke")]
+    with FaultyServer(lambda body: "1. A wet joke.", lambda n, body: "400") as server:
+        model = chat(server, capabilities=Capabilities(), retry=PATIENT)
+        critic = MCP(model=model, reading="sampled", samples=3)
+        recipe = Recipe(name="x", teacher=ModelTeacher(model=model), critic=critic)
+        with RunFolder.open(tmp_path, {"name": "x"}) as run:
+            stages = Stages(recipe, run, tmp_path)
+            for _ in range(2):
+                sent = len(server.bodies)
+                with pytest.raises(TeacherError, match=r"None of 3 questions was answered; .* failed: status 400"):
+                    stages.teach(examples)
+                assert len(server.bodies) == sent + 3
+            with pytest.raises(TeacherError, match="None of 2 questions was answered"):
+                stages.judge("judge-1", compared)
+            server.fault = lambda n, body: "400" if "0 times" in body["messages"][-1]["content"] else None
+            assert len(stages.teach(examples)) == 2
+            assert len(stages.judge("judge-1", compared)) == 2
+            assert run.unanswered == {"teach": 1}
+
+
