@@ -95,6 +95,21 @@ def test_the_probe_finds_out_once_what_a_server_can_do(kind: Kind, found: Capabi
 
 
 def test_log_probabilities_that_move_with_temperature_are_read_at_one(tmp_path: Path) -> None:
+@pytest.mark.parametrize("status", ["408", "409", "425", "429", "503", "529"])
+def test_a_server_that_is_busy_while_it_is_probed_is_asked_again_later(status: str, tmp_path: Path) -> None:
+    kind = Kind()
+    with FaultyServer(kind.answer, lambda n, body: status if body.get("logprobs") else None) as server:
+        retry = PATIENT.model_copy(update={"attempts": 2})
+        with (
+            Calls.open(tmp_path) as calls,
+            pytest.raises(TeacherError, match=f"while it was probed: status {status}: fault {status}.*again later"),
+        ):
+            _ = chat(server, retry=retry).open(calls).capabilities
+        server.fault = kind.fault
+        with Calls.open(tmp_path) as calls:
+            assert chat(server, retry=retry).open(calls).capabilities.logprobs == 20
+
+
     kind = Kind(cooled=True)
     with FaultyServer(kind.answer, kind.fault) as server, Calls.open(tmp_path) as calls:
         asked = Request((Message("user", "1 or 2?"),), Sampling(), ("1", "2"))
