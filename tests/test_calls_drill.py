@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,7 +19,7 @@ from tests.faulty_server import FaultyServer
 from understudy.errors import BudgetError, DamagedError, DiskError, RecipeError, RunError, TeacherError
 from understudy.llm import Completion, Failure, Message, Request
 from understudy.llm.calls import Calls
-from understudy.llm.callstore import FILE, CallStore, Stored
+from understudy.llm.callstore import FILE, UNFINISHED, CallStore, Failed, Stored
 from understudy.llm.chat import Anthropic, Chat
 from understudy.llm.retry import Lane, Retry
 from understudy.llm.salvage import salvage
@@ -186,7 +187,6 @@ def test_a_pool_spreads_its_load_and_survives_a_dead_replica(tmp_path: Path) -> 
         assert all(isinstance(answer, Completion) for answer in answers)
 
 
-def test_requests_under_way_start_low_grow_and_halve_on_429(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["404", "405", "403", "301", "401", "quota"])
 def test_a_replica_that_is_none_is_left_out_and_costs_no_row(kind: str, tmp_path: Path) -> None:
     with FaultyServer() as one, FaultyServer(fault=lambda n, body: kind) as two:
@@ -210,6 +210,7 @@ def test_a_replica_that_is_none_is_left_out_and_costs_no_row(kind: str, tmp_path
                         door.complete_many(requests(50, seed=2))
 
 
+def test_requests_under_way_start_low_grow_and_halve_on_429(tmp_path: Path) -> None:
     with FaultyServer(latency=0.02) as server:
         ask(tmp_path, chat(server, concurrency=16), requests(200))
         assert server.most_under_way == 16
@@ -282,6 +283,46 @@ def test_salvage_keeps_every_row_of_a_sound_store(tmp_path: Path) -> None:
     with CallStore.open(tmp_path) as store:
         store.put([Stored(f"k{i}", "m", {}, {"text": "x" * 50}) for i in range(300)])
     assert salvage(tmp_path / FILE)[0] == 300
+
+
+def test_salvage_keeps_notes_and_failures_too(tmp_path: Path) -> None:
+    opened = {"token": "t", "id": "batch_1"}
+    failed = [Failed("k2", "m", "status 400", 400, 1), Failed("k3", "m", UNFINISHED, None, 2, 0.5)]
+    with CallStore.open(tmp_path) as store:
+        store.put([Stored("k1", "m", {}, {"text": "x"})], failed)
+        store.set_note("batch", opened)
+        store.set_note("closed", None)
+    salvage(tmp_path / FILE)
+    with CallStore.open(tmp_path) as store:
+        assert (store.note("batch"), store.note("closed")) == (opened, None)
+        assert store.failures() == failed[:1]
+        assert (store.ledger.attempts, store.ledger.charged) == (4, 0.5)
+
+
+def test_salvage_reads_the_write_ahead_log_and_puts_it_aside(tmp_path: Path) -> None:
+    live, killed = tmp_path / "live", tmp_path / "killed"
+    with CallStore.open(live) as store:
+        store.put([Stored("k1", "m", {}, {"text": "x"})])
+    connection = sqlite3.connect(live / FILE, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    CallStore(live / FILE, connection).put([Stored("k2", "m", {}, {"text": "y"})])
+    shutil.copytree(live, killed)  # as a kill leaves it
+    connection.close()
+    kept, torn = salvage(killed / FILE)
+    assert kept == 2
+    assert not (killed / f"{FILE}-wal").exists()
+    assert torn.with_name(f"{torn.name}-wal").stat().st_size
+    with CallStore.open(killed) as store:
+        assert sorted(store.find(["k1", "k2"])) == ["k1", "k2"]
+
+
+def test_salvage_leaves_a_store_that_is_in_use_alone(tmp_path: Path) -> None:
+    with CallStore.open(tmp_path) as store:
+        store.put([Stored("k1", "m", {}, {"text": "x"})])
+        before = sorted(path.name for path in tmp_path.iterdir())
+        with pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
+            salvage(tmp_path / FILE)
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_answers_on_their_way_to_the_disk_are_taken_over(tmp_path: Path) -> None:
@@ -385,6 +426,7 @@ def test_7_the_money_cap_holds_where_no_server_says_how_many_tokens(tmp_path: Pa
     prices = {"m": Price(input=1000.0, output=3000.0)}  # at most 0.202 a call
     reply = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}
     with FaultyServer(lambda body: reply) as server:
+        settings = chat(server, concurrency=1, retry=PATIENT)
         for _ in range(2):
             with pytest.raises(BudgetError, match=r"budget\.money is reached"):
                 ask(tmp_path, settings, requests(300), budget=Budget(money=1.0), prices=prices)
@@ -426,7 +468,6 @@ def test_7_a_cap_that_stopped_a_run_stops_the_next_one_before_it_sends_anything(
         answers = ask(tmp_path / "money", settings, requests(1000), budget=Budget(money=9.0), prices=prices)
         assert all(isinstance(answer, Completion) for answer in answers)
 
-        settings = chat(server, concurrency=1, retry=PATIENT)
 
 def test_7_what_ctrl_c_cuts_off_counts_as_paid(tmp_path: Path) -> None:
     prices = {"m": Price(input=1.0, output=10.0)}

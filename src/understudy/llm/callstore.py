@@ -106,15 +106,21 @@ class CallStore:
         """
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        path = folder / FILE
-        with _locked(folder / "calls.lock"), _storage_errors(path):
+        with locked(folder), cls.connect(folder / FILE) as store:
+            store._take_over()
+            store._count()
+            yield store
+
+    @classmethod
+    @contextmanager
+    def connect(cls, path: Path) -> Iterator[CallStore]:
+        """The store in file ``path`` of a folder whose lock the caller holds; nothing is taken over or counted."""
+        with _storage_errors(path):
             connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             try:
                 _prepare(connection)
                 store = cls(path, connection)
                 try:
-                    store._take_over()
-                    store._count()
                     yield store
                 finally:
                     store.tail.close()
@@ -171,7 +177,7 @@ class CallStore:
         """A stored fact (capabilities found by a probe, a batch's id), or ``None``."""
         with _storage_errors(self.path):
             row = self._db.execute("SELECT value, hash FROM notes WHERE name = ?", (name,)).fetchone()
-        return json.loads(row[0]) if row and _hash(name, row[0]) == row[1] else None
+        return read_note(name, *row) if row else None
 
     def set_note(self, name: str, value: Any) -> None:
         """Store a fact; it is on disk when this returns."""
@@ -257,9 +263,18 @@ def read_row(key: Any, value: Any, hashed: Any) -> Stored | None:
     return Stored(key=key, **fields)
 
 
+def read_note(name: Any, value: Any, hashed: Any) -> Any:
+    """The fact in a note of the store, or ``None`` when it does not match its hash."""
+    return json.loads(value) if isinstance(value, str) and _hash(name, value) == hashed else None
+
+
+def read_text(raw: bytes) -> str:
+    """A text of the store. A flipped byte may have left no UTF-8: it is read all the same, its hash will tell."""
+    return raw.decode("utf-8", "replace")
+
+
 def _prepare(connection: sqlite3.Connection) -> None:
-    # A flipped byte inside a text may not be UTF-8 any more: read it all the same, its hash will tell.
-    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    connection.text_factory = read_text
     mode = "WAL" if sqlite3.sqlite_version_info >= (3, 51, 3) else "TRUNCATE"
     connection.execute(f"PRAGMA journal_mode={mode}")
     connection.execute("PRAGMA synchronous=FULL")
@@ -270,14 +285,16 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock on the store of run folder ``folder``. Raises :class:`RunError` when another process has it."""
+    path = folder / "calls.lock"
     with disk_errors(path), open(path, "a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
-            raise RunError(f"{path.parent} is in use by process {holder}.", "Wait for it to end.") from None
+            raise RunError(f"{folder} is in use by process {holder}.", "Wait for it to end.") from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
