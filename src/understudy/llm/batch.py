@@ -18,7 +18,7 @@ from understudy.errors import BudgetError, TeacherError
 from understudy.llm import Capabilities, Request
 from understudy.llm.calls import Asked, Calls
 from understudy.llm.callstore import Failed, Stored
-from understudy.llm.chat import OPENAI, checked_urls, key_for
+from understudy.llm.chat import OPENAI, VariableName, checked_urls, key_for
 from understudy.llm.chatdoor import ChatDoor
 from understudy.llm.exchange import ENDPOINT, question_line, read_answers, settle
 from understudy.llm.openai_api import ChatWire
@@ -45,7 +45,7 @@ class Batch(Settings):
     model: str = Field(min_length=1)
     base_url: Annotated[str, AfterValidator(checked_urls)] = OPENAI
     revision: str | None = None
-    key_env: str | None = None
+    key_env: VariableName | None = None
     retry: Retry = Retry()
     poll: float = Field(30.0, gt=0)
     patience: float = Field(26 * 3600.0, ge=0)

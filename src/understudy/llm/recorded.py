@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from understudy.errors import DataError, TeacherError
+from understudy.errors import TeacherError
 from understudy.llm import (
     Capabilities,
     Choice,
@@ -20,7 +20,7 @@ from understudy.llm import (
 from understudy.llm.calls import Calls
 from understudy.llm.recording import line_key, read_lines
 from understudy.resources import resolve
-from understudy.settings import Settings, read_text
+from understudy.settings import Settings
 from understudy.store import file_sha256
 
 
@@ -37,12 +37,8 @@ class Recorded(Settings):
     def open(self, calls: Calls) -> RecordedModel:
         """The door. Raises :class:`DataError` when the file is missing or no recording."""
         path = resolve(self.path, "recording", calls.base)
-        read_text(path, "recording")
-        try:
-            lines = read_lines(path)
-        except ValueError as error:
-            raise DataError(f"recording {path}: {error}.", "Give a file made with the record option.") from None
-        return RecordedModel(f"recorded:{path.name}:{file_sha256(path)[:8]}", dict(lines))
+        lines = dict(read_lines(path))
+        return RecordedModel(f"recorded:{path.name}:{file_sha256(path)[:8]}", lines)
 
 
 class RecordedModel(OneByOne):

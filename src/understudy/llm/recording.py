@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from understudy.errors import DataError
 from understudy.llm import (
     Capabilities,
     Choice,
@@ -25,6 +26,7 @@ from understudy.llm import (
 from understudy.llm.calls import Calls
 from understudy.paths import inside
 from understudy.records import content_hash
+from understudy.settings import read_text
 from understudy.store import disk_errors
 
 FOLDER = "recordings"
@@ -46,7 +48,7 @@ class Recorder(OneByOne):
     """A door that writes down what the door behind it answers; a question already in the file is not written again."""
 
     def __init__(self, model: Door, path: Path) -> None:
-        """``path`` is made with its folder, or added to."""
+        """``path`` is made with its folder, or added to. Raises :class:`DataError` when it is no recording."""
         self.name = model.name
         self._model = model
         self._path = path
@@ -54,7 +56,7 @@ class Recorder(OneByOne):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 _cut_torn_line(path)
-        self._written = {key for key, _ in read_lines(path)} if path.exists() else set()
+        self._written = {key for key, _ in read_lines(path)} if path.exists() and path.stat().st_size else set()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -102,8 +104,11 @@ class Recorder(OneByOne):
 
 
 def read_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Key and content of every line; a last line torn by a kill is left out (its answer is in the store of calls)."""
-    lines = path.read_text(encoding="utf-8").split("\n")
+    """Key and content of every line; a last line torn by a kill is left out (its answer is in the store of calls).
+
+    Raises :class:`DataError` when the file is missing, not UTF-8 or no recording.
+    """
+    lines = read_text(path, "recording").split("\n")
     found = []
     for number, line in enumerate(lines):
         try:
@@ -112,7 +117,10 @@ def read_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
                 found.append((line_key(entry["kind"], entry["request"]), entry))
         except (ValueError, KeyError, TypeError):
             if number < len(lines) - 1:
-                raise ValueError(f"line {number + 1} is not a recorded answer") from None
+                raise DataError(
+                    f"recording {path}: line {number + 1} is not a recorded answer.",
+                    "Name a file made with the record option, or a new one to record to.",
+                ) from None
     return found
 
 
