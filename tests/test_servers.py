@@ -20,6 +20,7 @@ from understudy.llm.calls import Calls
 from understudy.llm.chat import Anthropic, Chat
 from understudy.llm.recorded import Recorded
 from understudy.llm.spend import Budget
+from understudy.pairs import Diverse
 from understudy.recipe import Recipe
 from understudy.records import Example, Sampling, content_hash
 from understudy.settings import identity_of, validate
@@ -285,7 +286,7 @@ def test_an_arrow_without_a_single_answer_is_not_kept_and_asked_again(tmp_path: 
     with FaultyServer(lambda body: "1. A wet joke.", lambda n, body: "400") as server:
         model = chat(server, capabilities=Capabilities(), retry=PATIENT)
         critic = MCP(model=model, reading="sampled", samples=3)
-        recipe = Recipe(name="x", teacher=ModelTeacher(model=model), critic=critic)
+        recipe = Recipe(name="x", teacher=ModelTeacher(model=model), select=Diverse(), critic=critic)
         with RunFolder.open(tmp_path, {"name": "x"}) as run:
             stages = Stages(recipe, run, tmp_path)
             for _ in range(2):
