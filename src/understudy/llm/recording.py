@@ -21,6 +21,7 @@ from understudy.llm import (
     OneByOne,
     Request,
     Score,
+    answered,
     reply_of,
 )
 from understudy.llm.calls import Calls
@@ -79,12 +80,15 @@ class Recorder(OneByOne):
 
     def score(self, text: str) -> float | None:
         """As the door behind it."""
-        return self.score_many([("", text)])[0].nats if self.capabilities.score else None
+        if not self.capabilities.score:
+            return None
+        return answered(self.score_many([("", text)])[0], self.name).nats
 
-    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score]:
+    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score | Failure]:
         """As the door behind it, which must be able to score."""
-        scores: list[Score] = self._model.score_many(texts)  # type: ignore[attr-defined]
-        self._write([("score", list(t), [s.nats, s.tokens]) for t, s in zip(texts, scores, strict=True)])
+        scores: list[Score | Failure] = self._model.score_many(texts)  # type: ignore[attr-defined]
+        pairs = zip(texts, scores, strict=True)
+        self._write([("score", list(t), [s.nats, s.tokens]) for t, s in pairs if isinstance(s, Score)])
         return scores
 
     def _write_answers(self, kind: str, requests: Sequence[Request], answers: Sequence[Any]) -> None:
