@@ -20,6 +20,7 @@ from understudy.critic.mcp import MCP
 from understudy.errors import BudgetError, TeacherError
 from understudy.llm import Capabilities, Completion, Failure
 from understudy.llm.batch import Batch, BatchProvider
+from understudy.llm.callstore import CallStore
 from understudy.llm.exchange import Files
 from understudy.llm.spend import Budget, Price
 from understudy.pairs import Diverse
@@ -203,6 +204,16 @@ def test_a_batch_is_no_larger_than_the_caps_allow(provider: Provider, tmp_path: 
     with pytest.raises(BudgetError, match=r"budget\.money (is reached|leaves)"):
         ask(tmp_path / "money", batch(provider), requests(10), budget=Budget(money=3.5), prices=prices)
     assert provider.batches[-1]["lines"] == 3
+
+
+def test_a_batch_that_counts_no_tokens_is_charged_at_its_most(provider: Provider, tmp_path: Path) -> None:
+    prices = {"m": Price(input=0, output=1e6 / 64)}  # at most 1 a call; the provider counts only what came in
+    for _ in range(2):
+        with pytest.raises(BudgetError, match=r"budget\.money"):
+            ask(tmp_path, batch(provider), requests(10), budget=Budget(money=3.5), prices=prices)
+        assert [b["lines"] for b in provider.batches] == [3]
+    with CallStore.open(tmp_path) as store:
+        assert (store.ledger.cost, store.ledger.charged, store.ledger.unpriced) == (0.0, 3.0, 3)
 
 
 def test_answers_made_elsewhere_are_merged_by_id(tmp_path: Path) -> None:

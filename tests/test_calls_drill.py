@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -18,14 +19,16 @@ from tests.faulty_server import FaultyServer
 from understudy.errors import BudgetError, DamagedError, DiskError, RecipeError, RunError, TeacherError
 from understudy.llm import Completion, Failure, Message, Request
 from understudy.llm.calls import Calls
-from understudy.llm.callstore import FILE, CallStore, Stored
+from understudy.llm.callstore import FILE, UNFINISHED, CallStore, Failed, Stored
 from understudy.llm.chat import Anthropic, Chat
-from understudy.llm.retry import Retry
+from understudy.llm.retry import Lane, Retry
 from understudy.llm.salvage import salvage
 from understudy.llm.spend import Budget, Price
 from understudy.records import Sampling
 
 FAST = Retry(timeout=0.4, wait=0.01, longest_wait=0.05, deadline=60, rest=0.05)
+PATIENT = FAST.model_copy(update={"timeout": 60.0, "deadline": 600.0})  # on a busy machine too
+UNHURRIED = PATIENT.model_copy(update={"breaker": 1000, "wait": 60.0, "longest_wait": 60.0})  # repeats come too late
 
 
 def requests(n: int, **sampling: object) -> list[Request]:
@@ -120,6 +123,59 @@ def test_a_dead_server_is_left_alone_and_named(tmp_path: Path) -> None:
         ask(tmp_path, chat(server, retry=retry), requests(20))
 
 
+def test_a_server_that_is_always_overloaded_stops_the_run_in_its_own_words(tmp_path: Path) -> None:
+    retry = PATIENT.model_copy(update={"breaker": 4, "trials": 2})
+    for kind in ("503", "429", "529"):
+        with FaultyServer(fault=lambda n, body, kind=kind: kind) as server:
+            with pytest.raises(TeacherError, match=f"does not answer: status {kind}: fault {kind}"):
+                ask(tmp_path / kind, chat(server, retry=retry), requests(200))
+            assert len(server.bodies) < 30
+            with CallStore.open(tmp_path / kind) as store:
+                assert store.failures() == []
+                assert store.ledger.attempts == len(server.bodies)
+            server.fault = lambda n, body: None
+            answers = ask(tmp_path / kind, chat(server, retry=PATIENT), requests(20))
+            assert all(isinstance(answer, Completion) for answer in answers)
+
+
+def test_a_burst_of_429_only_slows_a_server_down() -> None:
+    lane = Lane("http://localhost", 64, Retry(), limit=64.0)
+    for burst in range(100):
+        for _ in range(64):
+            lane.overloaded(sent=10.0 * burst, now=10.0 * burst + 1, wait=None)
+        assert lane.failures == 1
+        assert lane.free(10.0 * burst + 1)
+        lane.succeeded()
+    for second in range(2000, 2016):
+        assert lane.free(float(second))
+        lane.overloaded(sent=float(second), now=second + 0.5, wait=None)
+    assert not lane.free(2016.0)
+
+
+def test_a_server_that_refuses_every_call_is_not_sent_them_all(tmp_path: Path) -> None:
+    settings = {"retry": PATIENT, "concurrency": 4}
+    for kind in ("400", "422"):
+        with FaultyServer(fault=lambda n, body, kind=kind: kind) as server:
+            with pytest.raises(TeacherError, match=f"refused the first 16 calls .*: status {kind}: fault {kind}.*omit"):
+                ask(tmp_path / kind, chat(server, **settings), requests(200))
+            assert len(server.bodies) < 20
+            server.fault = lambda n, body: None
+            answers = ask(tmp_path / kind, chat(server, **settings), requests(200))
+            assert all(isinstance(answer, Completion) for answer in answers)
+
+
+def test_calls_that_are_refused_for_good_do_not_stop_the_run_twice(tmp_path: Path) -> None:
+    bad = {f"q{i}" for i in range(20)}
+    refuse = lambda n, body: "400" if body["messages"][-1]["content"] in bad else None  # noqa: E731
+    with FaultyServer(fault=refuse) as server:
+        settings = chat(server, retry=PATIENT, concurrency=1)
+        with pytest.raises(TeacherError, match="refused the first 16 calls"):
+            ask(tmp_path, settings, requests(20))
+        for n in (20, 60, 20):  # the rest of them, then all, then nothing but them
+            failed = [a for a in ask(tmp_path, settings, requests(n)) if isinstance(a, Failure)]
+            assert [a.reason for a in failed] == ["status 400: fault 400"] * 20
+
+
 def test_a_pool_spreads_its_load_and_survives_a_dead_replica(tmp_path: Path) -> None:
     retry = FAST.model_copy(update={"breaker": 2, "rest": 5.0})
     with FaultyServer(latency=0.01) as one, FaultyServer(latency=0.01) as two:
@@ -129,6 +185,29 @@ def test_a_pool_spreads_its_load_and_survives_a_dead_replica(tmp_path: Path) -> 
         urls = (one.url, "http://127.0.0.1:9/v1")
         answers = ask(tmp_path / "dead", chat(one, base_url=urls, retry=retry), requests(50))
         assert all(isinstance(answer, Completion) for answer in answers)
+
+
+@pytest.mark.parametrize("kind", ["404", "405", "403", "301", "401", "quota"])
+def test_a_replica_that_is_none_is_left_out_and_costs_no_row(kind: str, tmp_path: Path) -> None:
+    with FaultyServer() as one, FaultyServer(fault=lambda n, body: kind) as two:
+        ask(tmp_path, chat(one, retry=PATIENT), requests(1))
+        pool = chat(one, base_url=(one.url, two.url), retry=PATIENT)
+        with Calls.open(tmp_path) as calls:
+            door = pool.open(calls)
+            with pytest.warns(UserWarning, match=rf"{two.url} is left out of the pool: status \d+.*\. \w+") as told:
+                answers = door.complete_many(requests(100))
+            assert all(isinstance(answer, Completion) for answer in answers)
+            refused = len(two.bodies)
+            assert refused <= 4
+            assert all(isinstance(a, Completion) for a in door.complete_many(requests(50, seed=1)))
+            assert len(two.bodies) == refused
+            assert len(told) == 1
+            assert calls.store.failures() == []
+            one.fault = two.fault
+            if kind != "403":
+                for _ in range(2):  # the same door may be asked again when the servers were mended
+                    with pytest.raises(TeacherError, match="refused us: status"):
+                        door.complete_many(requests(50, seed=2))
 
 
 def test_requests_under_way_start_low_grow_and_halve_on_429(tmp_path: Path) -> None:
@@ -204,6 +283,46 @@ def test_salvage_keeps_every_row_of_a_sound_store(tmp_path: Path) -> None:
     with CallStore.open(tmp_path) as store:
         store.put([Stored(f"k{i}", "m", {}, {"text": "x" * 50}) for i in range(300)])
     assert salvage(tmp_path / FILE)[0] == 300
+
+
+def test_salvage_keeps_notes_and_failures_too(tmp_path: Path) -> None:
+    opened = {"token": "t", "id": "batch_1"}
+    failed = [Failed("k2", "m", "status 400", 400, 1), Failed("k3", "m", UNFINISHED, None, 2, 0.5)]
+    with CallStore.open(tmp_path) as store:
+        store.put([Stored("k1", "m", {}, {"text": "x"})], failed)
+        store.set_note("batch", opened)
+        store.set_note("closed", None)
+    salvage(tmp_path / FILE)
+    with CallStore.open(tmp_path) as store:
+        assert (store.note("batch"), store.note("closed")) == (opened, None)
+        assert store.failures() == failed[:1]
+        assert (store.ledger.attempts, store.ledger.charged) == (4, 0.5)
+
+
+def test_salvage_reads_the_write_ahead_log_and_puts_it_aside(tmp_path: Path) -> None:
+    live, killed = tmp_path / "live", tmp_path / "killed"
+    with CallStore.open(live) as store:
+        store.put([Stored("k1", "m", {}, {"text": "x"})])
+    connection = sqlite3.connect(live / FILE, isolation_level=None)
+    connection.execute("PRAGMA journal_mode=WAL")
+    CallStore(live / FILE, connection).put([Stored("k2", "m", {}, {"text": "y"})])
+    shutil.copytree(live, killed)  # as a kill leaves it
+    connection.close()
+    kept, torn = salvage(killed / FILE)
+    assert kept == 2
+    assert not (killed / f"{FILE}-wal").exists()
+    assert torn.with_name(f"{torn.name}-wal").stat().st_size
+    with CallStore.open(killed) as store:
+        assert sorted(store.find(["k1", "k2"])) == ["k1", "k2"]
+
+
+def test_salvage_leaves_a_store_that_is_in_use_alone(tmp_path: Path) -> None:
+    with CallStore.open(tmp_path) as store:
+        store.put([Stored("k1", "m", {}, {"text": "x"})])
+        before = sorted(path.name for path in tmp_path.iterdir())
+        with pytest.raises(RunError, match=f"in use by process {os.getpid()}"):
+            salvage(tmp_path / FILE)
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
 def test_answers_on_their_way_to_the_disk_are_taken_over(tmp_path: Path) -> None:
@@ -303,6 +422,20 @@ def test_7_the_money_cap_holds_within_what_is_under_way(tmp_path: Path) -> None:
             ask(tmp_path, chat(server), requests(1), budget=Budget(money=1.0))
 
 
+def test_7_the_money_cap_holds_where_no_server_says_how_many_tokens(tmp_path: Path) -> None:
+    prices = {"m": Price(input=1000.0, output=3000.0)}  # at most 0.202 a call
+    reply = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}
+    with FaultyServer(lambda body: reply) as server:
+        settings = chat(server, concurrency=1, retry=PATIENT)
+        for _ in range(2):
+            with pytest.raises(BudgetError, match=r"budget\.money is reached"):
+                ask(tmp_path, settings, requests(300), budget=Budget(money=1.0), prices=prices)
+            assert len(server.bodies) == 5
+    with CallStore.open(tmp_path) as store:
+        assert [s.money for s in store.spent()] == ["unknown, up to 1.0100 more for attempts of unknown cost"]
+        assert "cost unknown, up to 1.0100 more" in store.ledger.line()
+
+
 def test_7_a_torn_answer_counts_as_paid(tmp_path: Path) -> None:
     prices = {"m": Price(input=1.0, output=1.0)}
     with FaultyServer(fault=lambda n, body: "torn" if n == 0 else None) as server:
@@ -310,6 +443,48 @@ def test_7_a_torn_answer_counts_as_paid(tmp_path: Path) -> None:
         with CallStore.open(tmp_path) as store:
             assert store.ledger.charged == pytest.approx((2 + 8 + 64) / 1e6)
             assert store.ledger.cost == pytest.approx(20 / 1e6)
+
+
+def test_7_a_cap_that_stopped_a_run_stops_the_next_one_before_it_sends_anything(tmp_path: Path) -> None:
+    prices = {"m": Price(input=1.0, output=10.0)}
+    with FaultyServer(fault=lambda n, body: "torn") as server:
+        settings = chat(server, retry=UNHURRIED)
+        for folder, budget in (("money", Budget(money=0.05)), ("calls", Budget(calls=50))):
+            server.bodies.clear()
+            with pytest.raises(BudgetError, match="is reached"):
+                ask(tmp_path / folder, settings, requests(1000), budget=budget, prices=prices)
+            sent = len(server.bodies)
+            for _ in range(2):
+                with pytest.raises(BudgetError, match="is reached"):
+                    ask(tmp_path / folder, settings, requests(1000), budget=budget, prices=prices)
+            assert len(server.bodies) == sent
+            with CallStore.open(tmp_path / folder) as store:
+                assert store.ledger.attempts == sent
+                assert store.ledger.charged == pytest.approx(sent * 0.00065, rel=0.01)
+                assert store.ledger.charged == pytest.approx(sum(s.charged for s in store.spent()))
+                assert store.failures() == []
+                assert store.ledger.failures == 0
+        server.fault = lambda n, body: None
+        answers = ask(tmp_path / "money", settings, requests(1000), budget=Budget(money=9.0), prices=prices)
+        assert all(isinstance(answer, Completion) for answer in answers)
+
+
+def test_7_what_ctrl_c_cuts_off_counts_as_paid(tmp_path: Path) -> None:
+    prices = {"m": Price(input=1.0, output=10.0)}
+
+    def interrupted(number: int, body: dict[str, object]) -> str:
+        if number == 20:
+            os.kill(os.getpid(), signal.SIGINT)
+        return "hang" if number >= 17 else "torn"
+
+    with FaultyServer(fault=interrupted) as server:
+        handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
+        with pytest.raises(KeyboardInterrupt):
+            ask(tmp_path, chat(server, retry=UNHURRIED), requests(100), prices=prices)
+        signal.signal(signal.SIGINT, handler)
+        with CallStore.open(tmp_path) as store:
+            assert store.ledger.attempts == len(server.bodies)
+            assert store.ledger.charged == pytest.approx(len(server.bodies) * 0.00065, rel=0.01)
 
 
 def test_ctrl_c_keeps_every_finished_answer(tmp_path: Path) -> None:

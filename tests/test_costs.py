@@ -43,12 +43,12 @@ def test_calls_are_counted_by_stage_and_model(tmp_path: Path) -> None:
     teach = found["teach", "big"]
     assert (teach.calls, teach.tokens_in, teach.tokens_out, teach.uncounted) == (2, 4000, 400, 0)
     assert teach.cost == pytest.approx(4000 * 2e-6 + 400 * 10e-6)
-    assert teach.money == "0.0120, up to 0.5000 more for failed attempts"
+    assert teach.money == "0.0120, up to 0.5000 more for attempts of unknown cost"
     unknown = found["judge-1", "small"]
     assert (unknown.calls, unknown.tokens_in, unknown.cost, unknown.money) == (1, None, None, "unknown")
     assert found["judge-1", "big"].money == "unknown"  # a price, but nobody counted what came in
     given_up = found["given up", "small"]
-    assert (given_up.calls, given_up.money) == (0, "0.0000, up to 0.2500 more for failed attempts")
+    assert (given_up.calls, given_up.money) == (0, "0.0000, up to 0.2500 more for attempts of unknown cost")
     assert sum(s.calls for s in found.values()) == 4
 
 
@@ -62,9 +62,9 @@ def test_the_page_shows_cost_and_says_what_is_unknown(tmp_path: Path) -> None:
     summary = made_summary(n=4).model_copy(update={"spent": bought(tmp_path)})
     write_report(summary, tmp_path / "report.html")
     rows = cells((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert ["teach", "big", "2", "4,000", "400", "0.0120, up to 0.5000 more for failed attempts"] in rows
+    assert ["teach", "big", "2", "4,000", "400", "0.0120, up to 0.5000 more for attempts of unknown cost"] in rows
     assert ["judge-1", "small", "1", "unknown", "unknown", "unknown"] in rows
-    total = "0.0120 (calls of unknown cost: 2), up to 0.7500 more for failed attempts"
+    total = "0.0120 (calls of unknown cost: 2), up to 0.7500 more for attempts of unknown cost"
     assert ["all", "", "4", "4,000 (calls not counted: 2)", "405 (calls not counted: 2)", total] in rows
 
 
@@ -81,7 +81,7 @@ def test_report_of_one_run_and_of_several_shows_cost(tmp_path: Path) -> None:
     assert ["free", "6.0 (unknown for 1 of 4 stages)", "0", "none"] in rows
     assert next(row for row in rows if row[:1] == ["paid"] and len(row) == 4)[2:] == [
         "4",
-        "0.0120 (calls of unknown cost: 2), up to 0.7500 more for failed attempts",
+        "0.0120 (calls of unknown cost: 2), up to 0.7500 more for attempts of unknown cost",
     ]
     one = tmp_path / "one.html"
     assert CliRunner().invoke(app, ["report", runs[1], "--output", str(one)]).exit_code == 0

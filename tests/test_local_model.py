@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from tests.test_critics import comparison
 from understudy.critic.cloze import Cloze, ClozeCritic
 from understudy.critic.mcp import MCP, MCPCritic, Reader
-from understudy.errors import RecipeError
-from understudy.llm import Message, Request
+from understudy.errors import RecipeError, TeacherError
+from understudy.llm import Failure, Message, Request
 from understudy.llm.calls import Calls
 from understudy.llm.inprocess import InProcessModel
 from understudy.llm.local import Local, TransformersBackend
@@ -131,9 +132,7 @@ def test_a_template_that_refuses_system_messages_is_found_out() -> None:
     assert TransformersBackend(network(), tokenizer(None), "t").capabilities.system
 
 
-def test_too_long_and_beams_are_one_line(backend: TransformersBackend) -> None:
-    with pytest.raises(RecipeError, match="the context is 2048"):
-        backend.complete([asked("x" * 2050)])
+def test_beams_are_refused(backend: TransformersBackend) -> None:
     with pytest.raises(RecipeError, match="no beam search"):
         backend.complete([asked("x", sampling={"beams": 4})])
 
@@ -144,6 +143,27 @@ def door(folder: Path, calls: Calls, count: list[int]) -> InProcessModel:
         return TransformersBackend(network(), tokenizer(), "tiny", batch=4)
 
     return InProcessModel("tiny", {"kind": "local", "weights": "tiny"}, load, calls)
+
+
+def test_what_is_too_long_fails_alone(tmp_path: Path) -> None:
+    long, reason = "x" * 2050, r"takes 2\d\d\d tokens; the context is 2048"
+    with Calls.open(tmp_path) as calls:
+        model = door(tmp_path, calls, [])
+        options = {"options": ("1", "2")}
+        for answers in (
+            model.complete_many([asked(text) for text in ("hi", long, "ho")]),
+            model.choose_many([asked(text, **options) for text in ("hi", long, "ho")]),
+            model.score_many([("", "hi"), ("ho", long), ("", "ho")]),
+        ):
+            assert [isinstance(answer, Failure) for answer in answers] == [False, True, False]
+            assert re.fullmatch(reason, answers[1].reason)  # type: ignore[union-attr]
+        assert all(re.fullmatch(reason, failed.reason) for failed in calls.store.failures())
+        assert (calls.ledger.calls, calls.ledger.failures) == (4, 2)
+        judged = ClozeCritic(model, Task.load()).judge([comparison(long, "a"), comparison("so wet", "dry as a joke")])
+        assert judged[0].reason.startswith("failed: takes 2")
+        assert judged[1].p_a is not None
+        with pytest.raises(TeacherError, match="the context is 2048"):
+            model.score(long)
 
 
 def test_a_finished_run_is_read_back_without_loading_the_weights(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from tests.test_critics import comparison
 from tests.test_local_model import TransformersBackend, asked, network, tokenizer
 from understudy.critic.mcp import MCP
 from understudy.errors import WeightsError
-from understudy.llm import Message, Request
+from understudy.llm import Failure, Message, Request
 from understudy.llm.calls import Calls
 from understudy.llm.gguf import Gguf
 from understudy.llm.vllm import Vllm
@@ -139,6 +139,19 @@ def test_an_engine_reads_as_the_same_weights_do_in_transformers(settings: Any, t
         assert "".join(token.text for token in answer.tokens) == answer.text
         judged = MCP(model=settings, coverage=0.0).open(calls, Task.load()).judge([comparison()])
         assert len(judged) == 2
+
+
+def test_what_is_too_long_fails_alone(settings: Any, tmp_path: Path) -> None:
+    long, options = "x" * 60, {"options": ("1", "2")}
+    with Calls.open(tmp_path / "run") as calls:
+        door = settings.model_copy(update={"context": 64}).open(calls)
+        for answers in (
+            door.complete_many([asked(text) for text in (long, "hi")]),
+            door.choose_many([asked(text, **options) for text in (long, "hi")]),
+            door.score_many([("", long + long), ("", "hi")]),
+        ):
+            assert [isinstance(answer, Failure) for answer in answers] == [True, False]
+            assert "tokens; the context is 64" in answers[0].reason
 
 
 @pytest.mark.parametrize(("door", "package"), [(Gguf(), "llama_cpp"), (Vllm(weights="x"), "vllm")])

@@ -9,19 +9,21 @@ from typing import Any
 import pytest
 
 from tests.faulty_server import FaultyServer
-from tests.test_calls_drill import FAST, ask, chat, requests
+from tests.test_calls_drill import FAST, PATIENT, ask, chat, requests
 from tests.test_critics import comparison
 from understudy.critic.mcp import MCP
 from understudy.critic.panel import Panel
-from understudy.errors import RecipeError, RunError, TeacherError
+from understudy.errors import DataError, RecipeError, RunError, TeacherError
 from understudy.llm import Capabilities, Completion, Message, Request
+from understudy.llm.batch import Batch
 from understudy.llm.calls import Calls
 from understudy.llm.chat import Anthropic, Chat
 from understudy.llm.recorded import Recorded
 from understudy.llm.spend import Budget
+from understudy.pairs import Diverse
 from understudy.recipe import Recipe
 from understudy.records import Example, Sampling, content_hash
-from understudy.settings import identity_of
+from understudy.settings import identity_of, validate
 from understudy.stages import Stages
 from understudy.store import RunFolder
 from understudy.task import Task
@@ -92,6 +94,21 @@ def test_the_probe_finds_out_once_what_a_server_can_do(kind: Kind, found: Capabi
         with Calls.open(tmp_path) as calls:
             assert chat(server).open(calls).capabilities == found
         assert len(server.bodies) == sent
+
+
+@pytest.mark.parametrize("status", ["408", "409", "425", "429", "503", "529"])
+def test_a_server_that_is_busy_while_it_is_probed_is_asked_again_later(status: str, tmp_path: Path) -> None:
+    kind = Kind()
+    with FaultyServer(kind.answer, lambda n, body: status if body.get("logprobs") else None) as server:
+        retry = PATIENT.model_copy(update={"attempts": 2})
+        with (
+            Calls.open(tmp_path) as calls,
+            pytest.raises(TeacherError, match=f"while it was probed: status {status}: fault {status}.*again later"),
+        ):
+            _ = chat(server, retry=retry).open(calls).capabilities
+        server.fault = kind.fault
+        with Calls.open(tmp_path) as calls:
+            assert chat(server, retry=retry).open(calls).capabilities.logprobs == 20
 
 
 def test_log_probabilities_that_move_with_temperature_are_read_at_one(tmp_path: Path) -> None:
@@ -198,6 +215,9 @@ WRONG = [
     ({"base_url": "localhost:8000"}, "is no http address"),
     ({"base_url": "file:///etc/passwd"}, "is no http address"),
     ({"base_url": ()}, "at least one address"),
+    ({"base_url": "http://localhost:abc/v1"}, "'http://localhost:abc/v1' is no http address"),
+    ({"base_url": "http://localhost:99999/v1"}, "is no http address"),
+    ({"base_url": ("http://a/v1", "http://[::1/v1")}, "is no http address"),
     ({"concurrency": 0}, "greater than or equal to 1"),
     ({"retry": {"attempts": 9}}, "less than or equal to 8"),
     ({"api_key": "sk-1"}, "Extra inputs"),
@@ -208,6 +228,38 @@ WRONG = [
 def test_wrong_settings_are_refused(change: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Chat.model_validate({"model": "m"} | change)
+
+
+HOLDS_A_KEY: list[dict[str, Any]] = [
+    {"base_url": "http://localhost/v1?api_key=sk-canary"},
+    {"base_url": "http://localhost/v1#sk-canary"},
+    {"base_url": "http://user:sk-canary@localhost:abc/v1"},
+    {"base_url": "user:sk-canary@localhost"},
+    {"key_env": "sk-canary"},
+    {"key_env": ["sk-canary"]},
+]
+
+
+@pytest.mark.parametrize("fields", HOLDS_A_KEY)
+@pytest.mark.parametrize("kind", ["chat", "anthropic", "batch"])
+def test_a_key_in_the_wrong_field_is_refused_and_not_shown(kind: str, fields: dict[str, Any]) -> None:
+    model = {"kind": kind, "model": "m"} | fields
+    recipe = {"name": "x", "teacher": {"kind": "model", "model": model}}
+    with pytest.raises(RecipeError, match=r"base_url: must|key_env: must be the name of an environment") as told:
+        validate(Recipe, recipe, "recipe")
+    with pytest.raises(ValueError, match="must") as direct:
+        {"chat": Chat, "anthropic": Anthropic, "batch": Batch}[kind].model_validate(model)
+    assert "canary" not in f"{told.value} {direct.value}"
+
+
+def test_a_recording_that_is_none_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "recordings").mkdir()
+    with FaultyServer() as server:
+        for content in (b"garbage\n{}\n", b"\xff\n"):
+            (tmp_path / "recordings" / "t.jsonl").write_bytes(content)
+            with pytest.raises(DataError, match=r"recording .*t\.jsonl(: line 1 is not a rec| is not UTF-8)"):
+                ask(tmp_path, chat(server, record="t.jsonl"), requests(1))
+        assert not server.bodies
 
 
 @pytest.mark.parametrize(("status", "words"), [("404", "status 404"), ("301", "status 301"), ("405", "status 405")])
@@ -226,6 +278,28 @@ def test_an_empty_account_is_not_asked_again(tmp_path: Path) -> None:
     with FaultyServer(fault=lambda n, body: "quota") as server, pytest.raises(TeacherError, match="Top up the account"):
         ask(tmp_path, chat(server), requests(100))
     assert len(server.bodies) <= 8
+
+
+def test_an_arrow_without_a_single_answer_is_not_kept_and_asked_again(tmp_path: Path) -> None:
+    examples = [Example(text=f"It rained {i} times.") for i in range(3)]
+    compared = [comparison("so wet", "dry as a joke")]
+    with FaultyServer(lambda body: "1. A wet joke.", lambda n, body: "400") as server:
+        model = chat(server, capabilities=Capabilities(), retry=PATIENT)
+        critic = MCP(model=model, reading="sampled", samples=3)
+        recipe = Recipe(name="x", teacher=ModelTeacher(model=model), select=Diverse(), critic=critic)
+        with RunFolder.open(tmp_path, {"name": "x"}) as run:
+            stages = Stages(recipe, run, tmp_path)
+            for _ in range(2):
+                sent = len(server.bodies)
+                with pytest.raises(TeacherError, match=r"None of 3 questions was answered; .* failed: status 400"):
+                    stages.teach(examples)
+                assert len(server.bodies) == sent + 3
+            with pytest.raises(TeacherError, match="None of 2 questions was answered"):
+                stages.judge("judge-1", compared)
+            server.fault = lambda n, body: "400" if "0 times" in body["messages"][-1]["content"] else None
+            assert len(stages.teach(examples)) == 2
+            assert len(stages.judge("judge-1", compared)) == 2
+            assert run.unanswered == {"teach": 1}
 
 
 def test_how_a_model_is_reached_redoes_nothing_and_another_model_does(tmp_path: Path) -> None:

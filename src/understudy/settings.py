@@ -23,7 +23,8 @@ S = TypeVar("S", bound="Settings")
 class Settings(BaseModel):
     """Base of every settings object: frozen, no unknown keys, hashable by content."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False)
+    # Errors do not show what was given: it may be a key in the wrong field.
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False, hide_input_in_errors=True)
 
     whole: ClassVar[bool] = False
     """True for a model that answers nothing before it was asked everything: a provider's batch, an exchange of files."""

@@ -7,7 +7,7 @@ finished run is read back without loading any.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -179,8 +179,9 @@ class Stages:
             Response,
             [identity_of(settings), self.task.teacher, self.task.refusals, ids_hash(examples)],
             work,
+            some_answered,
         )
-        self._unanswered("teach", (r.dropped for r in found))
+        self._unanswered("teach", found)
         taught = by_example([r for r in found if not r.dropped])
         if not taught:
             raise TeacherError(
@@ -288,13 +289,13 @@ class Stages:
                 )
 
         key = [self.critic_key, self.recipe.copies_lose, [[c.pair.id, c.literal, c.a, c.b] for c in compared]]
-        found = self.run.rows(name, Judgment, key, work)
-        self._unanswered(name, (j.reason for j in found if j.verdict == "unparsed"))
+        found = self.run.rows(name, Judgment, key, work, some_answered)
+        self._unanswered(name, found)
         return found
 
-    def _unanswered(self, name: str, reasons: Iterable[str]) -> None:
-        """Put down how many rows of arrow ``name`` no model answered."""
-        if count := sum(reason.startswith(UNANSWERED) for reason in reasons):
+    def _unanswered(self, name: str, rows: Sequence[Response | Judgment]) -> None:
+        """Put down how many ``rows`` of arrow ``name`` no model answered."""
+        if count := sum(bool(why_unanswered(row)) for row in rows):
             self.run.unanswered[name] = count
 
     @property
@@ -520,6 +521,21 @@ def chunks(
     for part in parts:
         yield [row for item in part for row in rows.pop(asked_id(item), ())] if whole else ask(part)
         step(len(part))
+
+
+def why_unanswered(row: Response | Judgment) -> str:
+    """Why no model answered for ``row``; empty where one did."""
+    reason = row.dropped if isinstance(row, Response) else row.reason if row.verdict == "unparsed" else ""
+    return reason if reason.startswith(UNANSWERED) else ""
+
+
+def some_answered(rows: Sequence[Response | Judgment]) -> None:
+    """Raises :class:`TeacherError` where no model answered for any of ``rows``: nothing could go on from there."""
+    if rows and all(map(why_unanswered, rows)):
+        raise TeacherError(
+            f"None of {len(rows)} questions was answered; the first one {why_unanswered(rows[0])}.",
+            "Mend that and run the same command again: all of them are asked again.",
+        )
 
 
 def asks_whole(settings: Settings) -> bool:

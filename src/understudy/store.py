@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from understudy.errors import DamagedError, DiskError, RunError
+from understudy.errors import DamagedError, DiskError, RunError, UnderstudyError
 from understudy.records import Record, content_hash
 
 R = TypeVar("R", bound=Record)
@@ -164,11 +164,19 @@ class RunFolder:
         """The folder of arrows: the run's own, or the one an experiment's variants share."""
         return self.shared or self.path / "arrows"
 
-    def rows(self, name: str, kind: type[R], key: Sequence[Any], chunks: Chunks) -> list[R]:
+    def rows(
+        self,
+        name: str,
+        kind: type[R],
+        key: Sequence[Any],
+        chunks: Chunks,
+        check: Callable[[Sequence[R]], None] = lambda rows: None,
+    ) -> list[R]:
         """The rows of arrow ``name``, made by ``chunks`` if they are not there.
 
         ``chunks(start)`` yields lists of records from chunk number ``start`` on and must give the same chunks whatever
-        ``start`` is: that is what makes a resumed arrow equal to an uninterrupted one.
+        ``start`` is: that is what makes a resumed arrow equal to an uninterrupted one. What ``check`` raises goes to
+        the caller, and the rows are made anew by the next run instead of being sealed.
         """
         folder = self.arrows / f"{name}-{content_hash(name, *key)}"
         started = time.monotonic()
@@ -188,6 +196,11 @@ class RunFolder:
                     file.flush()
                     os.fsync(file.fileno())
                     chunk += 1
+            try:
+                check(rows)
+            except UnderstudyError:
+                (folder / "rows.jsonl").unlink()
+                raise
             _seal(folder, ["rows.jsonl"], {"rows": len(rows)}, took())
         self._done(name, rows, started, took(), made=True)
         return rows

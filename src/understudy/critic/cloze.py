@@ -15,7 +15,7 @@ from pydantic import Field
 
 from understudy.critic import Comparison
 from understudy.errors import CriticError
-from understudy.llm import LanguageModel, Score, Scorer, capabilities
+from understudy.llm import Failure, LanguageModel, Score, Scorer, capabilities
 from understudy.llm.calls import Calls
 from understudy.llm.doors import AnyModel
 from understudy.records import Judgment, Verdict
@@ -71,7 +71,11 @@ class ClozeCritic:
         before = fill(self.task.cloze.removesuffix("{text}"), literal=literal)
         return ("", before + text) if self.reader.scope == "full" else (before, text)
 
-    def _judgment(self, c: Comparison, a: Score, b: Score) -> Judgment:
+    def _judgment(self, c: Comparison, a: Score | Failure, b: Score | Failure) -> Judgment:
+        if isinstance(a, Failure):
+            return self._record(c, None, a.told)
+        if isinstance(b, Failure):
+            return self._record(c, None, b.told)
         if not a.tokens or not b.tokens:
             return self._record(c, None, "nothing to score")
         log_a, log_b = -a.nats / a.tokens, -b.nats / b.tokens

@@ -171,7 +171,7 @@ class Scorer(Protocol):
 
     name: str
 
-    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score]:
+    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score | Failure]:
         """For each ``(before, text)``, the score of ``text`` where it follows ``before`` (which may be empty)."""
 
 

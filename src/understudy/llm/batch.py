@@ -18,7 +18,7 @@ from understudy.errors import BudgetError, TeacherError
 from understudy.llm import Capabilities, Request
 from understudy.llm.calls import Asked, Calls
 from understudy.llm.callstore import Failed, Stored
-from understudy.llm.chat import OPENAI, bound_of, checked_urls, key_for
+from understudy.llm.chat import OPENAI, VariableName, checked_urls, key_for
 from understudy.llm.chatdoor import ChatDoor
 from understudy.llm.exchange import ENDPOINT, question_line, read_answers, settle
 from understudy.llm.openai_api import ChatWire
@@ -45,7 +45,7 @@ class Batch(Settings):
     model: str = Field(min_length=1)
     base_url: Annotated[str, AfterValidator(checked_urls)] = OPENAI
     revision: str | None = None
-    key_env: str | None = None
+    key_env: VariableName | None = None
     retry: Retry = Retry()
     poll: float = Field(30.0, gt=0)
     patience: float = Field(26 * 3600.0, ge=0)
@@ -105,7 +105,7 @@ class BatchProvider:
         fitting: list[Asked] = []
         money = ledger.spent
         for key, request in part[:calls_left]:
-            money += bound_of(self.calls, self.settings.model, request) or 0.0
+            money += self.calls.bound(self.settings.model, request) or 0.0
             if budget.money is not None and money > budget.money:
                 break
             fitting.append((key, request))
@@ -138,8 +138,7 @@ class BatchProvider:
             texts = [self._file(batch.get(name)) for name in ("output_file_id", "error_file_id")]
             outcomes = read_answers("\n".join(texts), self.wire)
             # What an earlier recipe asked for is kept too: it is paid.
-            contents = {k: asked[k].content() if k in asked else {"custom_id": k} for k in outcomes}
-            rows = [settle(self.settings.model, self.calls, k, contents[k], o) for k, o in outcomes.items()]
+            rows = [settle(self.settings.model, self.calls, k, asked.get(k), o) for k, o in outcomes.items()]
             done = self.calls.keep(row for row in rows if row is not None)
             self.calls.ledger.attempts += sum(row is None for row in rows)
             if batch["status"] == "failed" and not outcomes:

@@ -58,6 +58,11 @@ class Calls:
         """What an answer of ``model`` cost, ``None`` where unknown."""
         return cost_of(self.prices, model, tokens_in, tokens_out)
 
+    def bound(self, model: str, request: Request) -> float | None:
+        """The most ``request`` can cost, ``None`` where unknown: a byte is at most a token."""
+        most = sum(len(message.content.encode("utf-8", "replace")) + 8 for message in request.messages)
+        return self.cost(model, most, request.sampling.max_tokens)
+
     def collect(self, identity: Mapping[str, Any], requests: Sequence[Request], ask: Ask) -> list[Stored | Failed]:
         """One stored answer or failure a request, in order; ``ask`` is given what the store does not hold, once each.
 

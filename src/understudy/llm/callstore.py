@@ -34,13 +34,14 @@ CREATE TABLE IF NOT EXISTS failures (
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL, hash TEXT NOT NULL);
 """
 _LOOKUP = 500
+UNFINISHED = "stopped before an answer came"
 
 
 @dataclass(frozen=True)
 class Stored:
     """One answered call, as it stands in the store. ``cost`` is ``None`` where unknown; ``seconds`` of the last try.
 
-    ``charged`` is what failed attempts before the answer may have cost (see :class:`~understudy.llm.spend.Ledger`).
+    ``charged`` is what attempts whose cost nobody told us may have come to (see :class:`~understudy.llm.spend.Ledger`).
     ``stage``: on whose account it was asked; the store fills it in.
     """
 
@@ -64,7 +65,11 @@ class Stored:
 
 @dataclass(frozen=True)
 class Failed:
-    """One request given up on, for the record: never an answer, and asked again by the next run."""
+    """One request that was not answered, for the record: never an answer, and asked again by the next run.
+
+    The run gave it up for ``reason``, or was itself stopped first (:data:`UNFINISHED`); what its attempts may have cost
+    counts either way.
+    """
 
     key: str
     model: str
@@ -72,6 +77,11 @@ class Failed:
     status: int | None
     attempts: int
     charged: float = 0.0
+
+    @property
+    def given_up(self) -> bool:
+        """False where the run stopped before it could tell."""
+        return self.reason != UNFINISHED
 
 
 class CallStore:
@@ -96,15 +106,21 @@ class CallStore:
         """
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        path = folder / FILE
-        with _locked(folder / "calls.lock"), _storage_errors(path):
+        with locked(folder), cls.connect(folder / FILE) as store:
+            store._take_over()
+            store._count()
+            yield store
+
+    @classmethod
+    @contextmanager
+    def connect(cls, path: Path) -> Iterator[CallStore]:
+        """The store in file ``path`` of a folder whose lock the caller holds; nothing is taken over or counted."""
+        with _storage_errors(path):
             connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
             try:
                 _prepare(connection)
                 store = cls(path, connection)
                 try:
-                    store._take_over()
-                    store._count()
                     yield store
                 finally:
                     store.tail.close()
@@ -150,6 +166,9 @@ class CallStore:
 
     def failures(self) -> list[Failed]:
         """Every request given up on so far, oldest first."""
+        return [failed for failed in self._unanswered() if failed.given_up]
+
+    def _unanswered(self) -> list[Failed]:
         with _storage_errors(self.path):
             rows = self._db.execute("SELECT key, model, reason, status, attempts, charged FROM failures ORDER BY row")
             return [Failed(*row) for row in rows]
@@ -158,7 +177,7 @@ class CallStore:
         """A stored fact (capabilities found by a probe, a batch's id), or ``None``."""
         with _storage_errors(self.path):
             row = self._db.execute("SELECT value, hash FROM notes WHERE name = ?", (name,)).fetchone()
-        return json.loads(row[0]) if row and _hash(name, row[0]) == row[1] else None
+        return read_note(name, *row) if row else None
 
     def set_note(self, name: str, value: Any) -> None:
         """Store a fact; it is on disk when this returns."""
@@ -174,7 +193,7 @@ class CallStore:
                     yield stored
 
     def spent(self) -> list[Spent]:
-        """What was spent, by stage and model in the order of their first answers; requests given up on come last."""
+        """What was spent, by stage and model in the order of their first answers; what was not answered comes last."""
         found: dict[tuple[str, str], Spent] = {}
         for row in self.rows():
             key = (row.stage, row.model)
@@ -184,7 +203,9 @@ class CallStore:
                 unpriced=int(row.cost is None), charged=row.charged, seconds=row.seconds,
             )  # fmt: skip
             found[key] = found[key] + one if key in found else one
-        for failure in self.failures():
+        for failure in self._unanswered():
+            if not (failure.given_up or failure.charged):
+                continue
             key = ("given up", failure.model)
             found[key] = found.get(key, Spent(stage=key[0], model=key[1])) + Spent(
                 stage=key[0], model=key[1], charged=failure.charged
@@ -210,10 +231,10 @@ class CallStore:
         for key in bad:
             self._db.execute("DELETE FROM calls WHERE key = ?", (key,))
         self.damaged = bad
-        for attempts, charged in self._db.execute("SELECT attempts, charged FROM failures"):
-            self.ledger.failures += 1
-            self.ledger.attempts += attempts
-            self.ledger.charged += charged
+        for failure in self._unanswered():
+            self.ledger.failures += failure.given_up
+            self.ledger.attempts += failure.attempts
+            self.ledger.charged += failure.charged
 
     def add(self, stored: Stored, *, counted: bool) -> None:
         """Put one answer in the ledger; ``counted`` where its attempts and charges already are."""
@@ -242,9 +263,18 @@ def read_row(key: Any, value: Any, hashed: Any) -> Stored | None:
     return Stored(key=key, **fields)
 
 
+def read_note(name: Any, value: Any, hashed: Any) -> Any:
+    """The fact in a note of the store, or ``None`` when it does not match its hash."""
+    return json.loads(value) if isinstance(value, str) and _hash(name, value) == hashed else None
+
+
+def read_text(raw: bytes) -> str:
+    """A text of the store. A flipped byte may have left no UTF-8: it is read all the same, its hash will tell."""
+    return raw.decode("utf-8", "replace")
+
+
 def _prepare(connection: sqlite3.Connection) -> None:
-    # A flipped byte inside a text may not be UTF-8 any more: read it all the same, its hash will tell.
-    connection.text_factory = lambda raw: raw.decode("utf-8", "replace")
+    connection.text_factory = read_text
     mode = "WAL" if sqlite3.sqlite_version_info >= (3, 51, 3) else "TRUNCATE"
     connection.execute(f"PRAGMA journal_mode={mode}")
     connection.execute("PRAGMA synchronous=FULL")
@@ -255,14 +285,16 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock on the store of run folder ``folder``. Raises :class:`RunError` when another process has it."""
+    path = folder / "calls.lock"
     with disk_errors(path), open(path, "a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
-            raise RunError(f"{path.parent} is in use by process {holder}.", "Wait for it to end.") from None
+            raise RunError(f"{folder} is in use by process {holder}.", "Wait for it to end.") from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()

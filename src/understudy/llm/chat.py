@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field
+import httpx2
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from understudy.errors import TeacherError
 from understudy.llm import Capabilities, Completion, Failure, Request
@@ -27,20 +29,38 @@ _KEYS = {"api.openai.com": "OPENAI_API_KEY", "api.anthropic.com": "ANTHROPIC_API
 
 
 def checked_urls(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
-    """``value`` if all of it are http addresses without a key in them; raises ``ValueError`` naming what is not."""
+    """``value`` if all of it are http addresses without a key in them; raises ``ValueError`` saying what is wrong,
+    without what may be a key: addresses are written into manifests."""
     urls = (value,) if isinstance(value, str) else value
     if not urls:
         raise ValueError("needs at least one address")
     for url in urls:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise ValueError(f"{url!r} is no http address; write it like http://localhost:8000/v1")
-        if parts.username or parts.password:
+        if "@" in url.split("://")[-1].split("/")[0]:
             raise ValueError("must not hold a key; name an environment variable in key_env instead")
+        if "?" in url or "#" in url:
+            raise ValueError("must end with its path, without ? or #; a key goes into the variable that key_env names")
+        if not _is_address(url):
+            raise ValueError(f"{url!r} is no http address; write it like http://localhost:8000/v1")
+    return value
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return httpx2.URL(url).scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except (ValueError, httpx2.InvalidURL):  # a port or a host that cannot be read
+        return False
+
+
+def checked_name(value: Any) -> Any:
+    """``value`` if an environment variable can be called so; raises ``ValueError`` without it, for it may be a key."""
+    if not isinstance(value, str) or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", value):
+        raise ValueError("must be the name of an environment variable, not a key; write it like OPENAI_API_KEY")
     return value
 
 
 Addresses = Annotated[str | tuple[str, ...], AfterValidator(checked_urls)]
+VariableName = Annotated[str, BeforeValidator(checked_name)]
 
 
 class _Served(Settings):
@@ -50,7 +70,7 @@ class _Served(Settings):
     model: str = Field(min_length=1)
     base_url: Addresses
     revision: str | None = None
-    key_env: str | None = None
+    key_env: VariableName | None = None
     concurrency: int = Field(32, ge=1, le=1024)
     retry: Retry = Retry()
     extra: dict[str, Any] = Field(default_factory=dict)
@@ -131,8 +151,10 @@ class _Pool:
     def send(self, missing: list[Asked], way: str) -> Mapping[str, Stored | Failed]:
         """Ask what is missing, all at once."""
         settings, calls = self.settings, self.calls
+        none_left = all(lane.out for lane in self.lanes)
         for lane in self.lanes:
-            lane.in_flight, lane.failures, lane.rests, lane.quiet_until = 0, 0, 0, 0.0
+            lane.start()
+            lane.out = lane.out and not none_left
         engine = Engine(
             calls.store, self.wire, self.lanes, settings.retry, settings.concurrency, calls.budget,
             lambda tokens_in, tokens_out: calls.cost(settings.model, tokens_in, tokens_out),
@@ -145,14 +167,8 @@ class _Pool:
         return as_completion(self.calls.collect(identity, [request], lambda missing: self.send(missing, way))[0])
 
     def _job(self, key: str, request: Request, way: str) -> Job:
-        bound = bound_of(self.calls, self.settings.model, request)
+        bound = self.calls.bound(self.settings.model, request)
         return Job(key, self.settings.model, request.content(), self.wire.body(request, way), bound)
-
-
-def bound_of(calls: Calls, model: str, request: Request) -> float | None:
-    """The most ``request`` can cost, ``None`` where unknown: a byte is at most a token."""
-    most = sum(len(message.content.encode("utf-8", "replace")) + 8 for message in request.messages)
-    return calls.cost(model, most, request.sampling.max_tokens)
 
 
 def key_for(model: str, key_env: str | None, url: str) -> str | None:

@@ -8,6 +8,7 @@ import json
 import math
 import random
 import time
+import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -19,19 +20,23 @@ from typing import Any, Protocol, TypeVar
 import httpx2
 
 from understudy.errors import DiskError, TeacherError, UnderstudyError
-from understudy.llm.callstore import CallStore, Failed, Stored
+from understudy.llm.callstore import UNFINISHED, CallStore, Failed, Stored
 from understudy.llm.retry import Lane, Retry
 from understudy.llm.spend import Budget, check_budget
 from understudy.llm.verdicts import Answered, Outcome, judge_error, judge_response
 
 T = TypeVar("T")
 _BACKLOG = 8  # answers waiting for the disk, in units of requests under way, before no more are asked for
+_REFUSALS = 16  # refused for good before a single answer: it is the settings, not the questions
 _PER_CLIENT = 8  # a client looks through all of its connections at every request
 
 
 @dataclass
 class Job:
-    """One request on its way. ``bound`` is the most it may cost (``None``: unknown); ``body`` is the JSON to send."""
+    """One request on its way. ``bound`` is the most it may cost (``None``: unknown); ``body`` is the JSON to send.
+
+    ``excused``: how many of its ``attempts`` a server ended that no request should go to.
+    """
 
     key: str
     model: str
@@ -39,6 +44,7 @@ class Job:
     body: dict[str, Any]
     bound: float | None = None
     attempts: int = 0
+    excused: int = 0
     charged: float = 0.0
     began: float | None = None
 
@@ -80,15 +86,19 @@ class Engine:
     done: dict[str, Stored | Failed] = field(default_factory=dict)
     _ready: deque[Job] = field(default_factory=deque)
     _later: list[tuple[float, int, Job]] = field(default_factory=list)
-    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _tasks: dict[asyncio.Task[None], Job] = field(default_factory=dict)
     _unsaved: list[Stored | Failed] = field(default_factory=list)
     _saving: int = 0
+    _refused: int = 0
+    _refused_before: frozenset[str] = frozenset()
+    _answered: bool = False
     _stop: UnderstudyError | None = None
     _luck: random.Random = field(default_factory=random.Random)
 
     async def run(self, jobs: Sequence[Job]) -> dict[str, Stored | Failed]:
         """Answer all ``jobs``. Raises what stops everything (budget, key, disk, no server) after storing what came."""
         self._ready.extend(jobs)
+        self._refused_before = frozenset(failed.key for failed in self.store.failures())
         self._wake = asyncio.Event()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="calls")
         self._saver: asyncio.Future[None] | None = None
@@ -99,8 +109,7 @@ class Engine:
                 try:
                     await self._loop()
                 finally:
-                    for task in self._tasks:
-                        task.cancel()
+                    self._break_off()
         finally:
             self._writer.shutdown(wait=True)
             if self._unsaved and not isinstance(self._stop, OSError):
@@ -110,6 +119,16 @@ class Engine:
         if self._stop is not None:
             raise self._stop
         return self.done
+
+    def _break_off(self) -> None:
+        """Cancel what is under way, and put down what the jobs that are left were tried and may have cost: a cap that
+        forgot it would be spent again by the next run."""
+        under_way = {task: job for task, job in self._tasks.items() if not task.done()}
+        for task, job in under_way.items():
+            task.cancel()
+            self._charge(job)
+        left = [*self._ready, *(job for _, _, job in self._later), *under_way.values()]
+        self._unsaved += [Failed(j.key, j.model, UNFINISHED, None, j.attempts, j.charged) for j in left if j.attempts]
 
     async def _loop(self) -> None:
         while self._ready or self._later or self._tasks or self._unsaved or self._saving:
@@ -148,11 +167,11 @@ class Engine:
         self.store.ledger.attempts += 1
         lane.in_flight += 1
         task = asyncio.ensure_future(self._attempt(job, lane, now))
-        self._tasks.add(task)
+        self._tasks[task] = job
         task.add_done_callback(self._ended)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
+        del self._tasks[task]
         self._wake.set()
 
     async def _attempt(self, job: Job, lane: Lane, sent: float) -> None:
@@ -179,23 +198,61 @@ class Engine:
         now = time.monotonic()
         if outcome.answer is not None:
             lane.succeeded()
+            self._answered = True
             self._keep(self._stored(job, outcome.answer, now - sent))
             return
-        if outcome.maybe_paid and job.bound is not None:
-            job.charged += job.bound
-            self.store.ledger.charged += job.bound
+        if outcome.maybe_paid:
+            self._charge(job)
+        if self._misplaced(lane, outcome):
+            self._leave(job, lane, outcome)
+            return
         if outcome.overloaded:
             lane.overloaded(sent, now, outcome.wait)
-        elif not outcome.permanent:
+        elif outcome.permanent:
+            self._refuse(job, lane, outcome)
+        else:
             lane.failed(now)
-        if outcome.fatal and (outcome.fatal == "always" or not self.store.ledger.calls):
-            self._stop = self._stop or TeacherError(f"{lane.url} refused us: {outcome.reason}.", outcome.remedy)
         if lane.given_up and all(one.given_up for one in self.lanes):
             self._stop = self._stop or TeacherError(
                 f"{lane.url} does not answer: {outcome.reason} ({lane.failures} failures in a row).",
                 "Check that the server runs and that base_url is right, then run the same command again.",
             )
         self._again(job, outcome, now)
+
+    def _misplaced(self, lane: Lane, outcome: Outcome) -> bool:
+        """Whether ``outcome`` tells of the server and not of the call. In a pool that may show late, when others have
+        answered; but a 403 of a server that answered before may be a filter's word on this one prompt."""
+        if len(self.lanes) == 1:
+            return outcome.fatal == "always" or (outcome.fatal == "at_first" and not self.store.ledger.calls)
+        return bool(outcome.fatal) and not (outcome.status == 403 and lane.answered)
+
+    def _leave(self, job: Job, lane: Lane, outcome: Outcome) -> None:
+        """Send ``lane`` nothing more and ``job`` to another server; where there is none left, stop."""
+        job.excused += 1
+        self._ready.appendleft(job)
+        if lane.out:
+            return
+        lane.out = True
+        if all(one.given_up for one in self.lanes):
+            self._stop = self._stop or TeacherError(f"{lane.url} refused us: {outcome.reason}.", outcome.remedy)
+        else:
+            told = f"{lane.url} is left out of the pool: {outcome.reason}. {outcome.remedy}"
+            warnings.warn(told, stacklevel=2)
+
+    def _refuse(self, job: Job, lane: Lane, outcome: Outcome) -> None:
+        """A server that refuses call after call for good, and answers none, is not sent them all. Calls that an
+        earlier run saw refused do not count: once only those are left, they must not stop it."""
+        self._refused += job.key not in self._refused_before
+        if self._refused >= _REFUSALS and not self._answered:
+            self._stop = self._stop or TeacherError(
+                f"{lane.url} refused the first {self._refused} calls and answered none: {outcome.reason}.",
+                "Check model, extra and omit (fields this server refuses), then run the same command again.",
+            )
+
+    def _charge(self, job: Job) -> None:
+        """Count the most that an attempt can cost of which nobody told us the cost."""
+        job.charged += job.bound or 0.0
+        self.store.ledger.charged += job.bound or 0.0
 
     def _keep(self, row: Stored) -> None:
         """Kill-safe and counted now, on the disk with the next commit."""
@@ -207,23 +264,27 @@ class Engine:
         self._unsaved.append(row)
 
     def _again(self, job: Job, outcome: Outcome, now: float) -> None:
-        due = now + self.retry.pause(job.attempts, outcome.wait, self._luck)
+        tries = job.attempts - job.excused
+        due = now + self.retry.pause(tries, outcome.wait, self._luck)
         over = due > (job.began or now) + self.retry.deadline
-        if outcome.permanent or over or job.attempts >= self.retry.attempts:
+        if outcome.permanent or over or tries >= self.retry.attempts:
             reason = (
                 f"{outcome.reason}; no time left before the deadline"
                 if over and not outcome.permanent
                 else outcome.reason
             )
             self._unsaved.append(Failed(job.key, job.model, reason, outcome.status, job.attempts, job.charged))
-        elif self._stop is None:
+        else:
             heapq.heappush(self._later, (due, id(job), job))
 
     def _stored(self, job: Job, answer: Answered, seconds: float) -> Stored:
         tokens = answer.tokens_in, answer.tokens_out
+        cost = self.cost(*tokens)
+        if cost is None:
+            self._charge(job)
         return Stored(
             job.key, job.model, job.request, answer.reply, *tokens,
-            self.cost(*tokens), job.charged, round(seconds, 4), job.attempts,
+            cost, job.charged, round(seconds, 4), job.attempts,
         )  # fmt: skip
 
     async def _save(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from understudy.errors import TeacherError
-from understudy.llm import Capabilities, Completion, reply_of
+from understudy.llm import Capabilities, Completion, Request, reply_of
 from understudy.llm.calls import Asked, Calls
 from understudy.llm.callstore import Failed, Stored
 from understudy.llm.chatdoor import ChatDoor
@@ -66,7 +66,7 @@ def _exchange(
     model: str, wire: ChatWire, calls: Calls, path: Path, missing: Sequence[Asked], way: str
 ) -> Mapping[str, Stored | Failed]:
     found = read_answers(read_text(path, "answers"), wire) if path.exists() else {}
-    rows = [settle(model, calls, key, r.content(), found[key]) for key, r in missing if key in found]
+    rows = [settle(model, calls, key, r, found[key]) for key, r in missing if key in found]
     done = calls.keep(row for row in rows if row is not None)
     waiting = [(key, request) for key, request in missing if key not in done]
     if waiting:
@@ -100,11 +100,15 @@ def read_answers(text: str, wire: ChatWire) -> dict[str, Outcome]:
     return found
 
 
-def settle(model: str, calls: Calls, key: str, request: dict[str, Any], outcome: Outcome) -> Stored | Failed | None:
-    """The row to store for ``outcome``, or ``None`` where it should be asked for again."""
+def settle(model: str, calls: Calls, key: str, request: Request | None, outcome: Outcome) -> Stored | Failed | None:
+    """The row to store for ``outcome``, or ``None`` where it should be asked for again. ``request`` is ``None`` where
+    an earlier recipe asked."""
     if outcome.answer is not None:
+        asked = request.content() if request else {"custom_id": key}
         tokens = outcome.answer.tokens_in, outcome.answer.tokens_out
-        return Stored(key, model, request, outcome.answer.reply, *tokens, calls.cost(model, *tokens))
+        cost = calls.cost(model, *tokens)
+        charged = calls.bound(model, request) if request and cost is None else None
+        return Stored(key, model, asked, outcome.answer.reply, *tokens, cost, charged or 0.0)
     return Failed(key, model, outcome.reason, outcome.status, 1) if outcome.permanent else None
 
 

@@ -131,7 +131,6 @@ class GgufBackend:
         prompt, sampling = prompt_ids(self.tokenizer, render(self.tokenizer, request.messages)), request.sampling
         if sampling.beams > 1:
             raise RecipeError(f"{self.name} has no beam search.", "Set beams: 1 and a temperature.")
-        self._check_fits(len(prompt) + sampling.max_tokens)
         self.llama.reset()
         made = self.llama.create_completion(
             prompt, max_tokens=sampling.max_tokens, temperature=sampling.temperature, top_p=sampling.top_p, top_k=0,
@@ -148,20 +147,12 @@ class GgufBackend:
         targets = one.ids[one.start :]
         if not targets:
             return 0.0
-        self._check_fits(len(one.ids))
         self.llama.reset()
         self.llama.eval(list(one.ids[:-1]))
         logits = np.asarray(self.llama.scores[one.start - 1 : len(one.ids) - 1], dtype=np.float64)
         logits -= logits.max(1, keepdims=True)
         nats = logits - np.log(np.exp(logits).sum(1, keepdims=True))
         return float(nats[np.arange(len(targets)), list(targets)].sum())
-
-    def _check_fits(self, tokens: int) -> None:
-        if tokens > self.context:
-            raise RecipeError(
-                f"A question and its answer take {tokens} tokens; the context is {self.context}.",
-                "Shorten the literal or raise context.",
-            )
 
 
 def _tokens(logprobs: dict[str, Any]) -> tuple[Token, ...]:

@@ -15,18 +15,25 @@ from understudy.llm import (
     OneByOne,
     Request,
     Score,
+    answered,
     reply_of,
 )
 from understudy.llm.calls import Asked, Calls, as_choice, as_completion
 from understudy.llm.callstore import Failed, Stored
+from understudy.llm.rendering import tokens_to_choose, tokens_to_complete, tokens_to_score
 from understudy.records import content_hash
 
 
 class Backend(Protocol):
-    """A loaded model. ``batch`` is how many requests it is given at once."""
+    """A loaded model. ``batch`` is how many requests it is given at once, ``context`` the most tokens of each.
+
+    ``tokenizer``: what :mod:`understudy.llm.rendering` needs. Nothing is asked of it that is longer than its context.
+    """
 
     name: str
     batch: int
+    context: int
+    tokenizer: Any
 
     @property
     def capabilities(self) -> Capabilities:
@@ -70,19 +77,26 @@ class InProcessModel(OneByOne):
 
     def complete_many(self, requests: Sequence[Request]) -> list[Completion | Failure]:
         """One reply a request, in order."""
-        rows = self._calls.collect(self._identity, requests, lambda missing: self._work(missing, self._complete))
+        rows = self._calls.collect(
+            self._identity, requests, lambda missing: self._work(missing, self._complete, tokens_to_complete)
+        )
         return [as_completion(row) for row in rows]
 
     def choose_many(self, requests: Sequence[Request]) -> list[Choice | Failure]:
         """One choice a request, from the full distribution."""
-        rows = self._calls.collect(self._identity, requests, lambda missing: self._work(missing, self._choose))
+        rows = self._calls.collect(
+            self._identity, requests, lambda missing: self._work(missing, self._choose, tokens_to_choose)
+        )
         return [as_choice(row) for row in rows]
 
-    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score]:
+    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score | Failure]:
         """Scores in the order of ``texts``."""
-        size = self.backend.batch
-        order = sorted(range(len(texts)), key=lambda i: -len(texts[i][0] + texts[i][1]))
-        scores: dict[int, Score] = {}
+        size, tokenizer = self.backend.batch, self.backend.tokenizer
+        scores: dict[int, Score | Failure] = {}
+        for i, pair in enumerate(texts):
+            if too_long := self._too_long(tokens_to_score(tokenizer, *pair)):
+                scores[i] = Failure(too_long)
+        order = sorted(set(range(len(texts))) - set(scores), key=lambda i: -len(texts[i][0] + texts[i][1]))
         for start in range(0, len(order), size):
             part = order[start : start + size]
             scores |= zip(part, self.backend.score([texts[i] for i in part]), strict=True)
@@ -90,24 +104,38 @@ class InProcessModel(OneByOne):
 
     def score(self, text: str) -> float | None:
         """Summed log-probability of ``text`` in nats."""
-        return self.score_many([("", text)])[0].nats
+        return answered(self.score_many([("", text)])[0], self.name).nats
 
     def _work(
-        self, missing: list[Asked], make: Callable[[Sequence[Request]], list[Completion] | list[Choice]]
+        self,
+        missing: list[Asked],
+        make: Callable[[Sequence[Request]], list[Completion] | list[Choice]],
+        tokens: Callable[[Any, Request], int],
     ) -> dict[str, Stored | Failed]:
-        """Longest first, so that memory runs out at once or never; each batch is stored before the next one."""
+        """Longest first, so that memory runs out at once or never; each batch is stored before the next one. What has
+        more ``tokens`` than fit fails alone."""
         ordered = sorted(missing, key=lambda item: -sum(len(m.content) for m in item[1].messages))
         done: dict[str, Stored | Failed] = {}
         size = self.backend.batch
         for start in range(0, len(ordered), size):
-            part = ordered[start : start + size]
+            rows: list[Stored | Failed] = []
+            part: list[Asked] = []
+            for key, request in ordered[start : start + size]:
+                if too_long := self._too_long(tokens(self.backend.tokenizer, request)):
+                    rows.append(Failed(key, self.name, too_long, None, 1))
+                else:
+                    part.append((key, request))
             began = time.monotonic()
-            made: Sequence[Completion | Choice] = make([request for _, request in part])
-            seconds = round((time.monotonic() - began) / len(part), 4)
-            done |= self._calls.keep(
-                self._stored(*item, answer, seconds) for item, answer in zip(part, made, strict=True)
-            )
+            made: Sequence[Completion | Choice] = make([request for _, request in part]) if part else []
+            seconds = round((time.monotonic() - began) / max(1, len(part)), 4)
+            rows += [self._stored(*item, answer, seconds) for item, answer in zip(part, made, strict=True)]
+            done |= self._calls.keep(rows)
         return done
+
+    def _too_long(self, tokens: int) -> str:
+        """Why so many tokens cannot be put to the model; empty where they can."""
+        context = self.backend.context
+        return f"takes {tokens} tokens; the context is {context}" if tokens > context else ""
 
     def _stored(self, key: str, request: Request, answer: Completion | Choice, seconds: float) -> Stored:
         tokens = (answer.tokens_in, answer.tokens_out) if isinstance(answer, Completion) else (None, None)

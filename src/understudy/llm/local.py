@@ -83,10 +83,9 @@ class TransformersBackend:
     def complete(self, requests: Sequence[Request]) -> list[Completion]:
         """One reply a request: sampling per row, or greedy at temperature 0."""
         prompts = [prompt_ids(self.tokenizer, render(self.tokenizer, request.messages)) for request in requests]
-        for prompt, request in zip(prompts, requests, strict=True):
+        for request in requests:
             if request.sampling.beams > 1:
                 raise RecipeError(f"{self.name} as a teacher has no beam search.", "Set beams: 1 and a temperature.")
-            self._check_fits(len(prompt) + request.sampling.max_tokens)
         rows = [_Row(request, prompt) for request, prompt in zip(requests, prompts, strict=True)]
         ids, mask = self._padded(prompts)
         cache: Any = None
@@ -123,7 +122,6 @@ class TransformersBackend:
         keep = max((len(one.ids) - one.start for one in wanted), default=0)
         for start in range(0, len(inputs), self.batch):
             part = inputs[start : start + self.batch]
-            self._check_fits(max(map(len, part)))
             ids, mask = self._padded(part)
             positions = (mask.cumsum(1) - 1).clamp(min=0)
             logits = self.network(
@@ -169,13 +167,6 @@ class TransformersBackend:
         text = self.tokenizer.decode(row.ids, skip_special_tokens=True)
         tokens = tuple(row.tokens) if row.request.logprobs else None
         return Completion(text, row.finish, None, len(row.prompt), len(row.ids), tokens)
-
-    def _check_fits(self, tokens: int) -> None:
-        if tokens > self.context:
-            raise RecipeError(
-                f"A question and its answer take {tokens} tokens; the context is {self.context}.",
-                "Shorten the literal or raise context.",
-            )
 
 
 def _exact_head(network: Any) -> Any:

@@ -17,13 +17,15 @@ _ECHO = Message("user", f"Repeat these words and nothing else: {_WORDS} lantern"
 _BEGUN = Message("assistant", _WORDS)
 _ROOM = 6  # tokens: fewer than the words begun with, so that no answer that starts over has room for them all
 _SYSTEM = Message("system", "Answer briefly.")
+_PASSING = {408, 409, 425, 429, 503, 529}  # says nothing about what the server can do
 _MOVED = 0.25  # nats; a cached prompt may shift log-probabilities a little, a temperature of 1.5 shifts them a lot
 
 
 def probe(store: CallStore, identity: dict[str, Any], ask: Asking) -> Capabilities:
     """What the server named by ``identity`` can do: from the store's notes, or by asking it now.
 
-    Raises :class:`TeacherError` when even a plain question is not answered: then nothing is known.
+    Raises :class:`TeacherError` when even a plain question is not answered, or when the server is too busy to answer
+    the others: then nothing is known, and nothing is kept.
     """
     name = f"capabilities {content_hash(identity)}"
     known = store.note(name)
@@ -79,9 +81,12 @@ def _prefill(ask: Asking) -> tuple[Literal["none", "plain", "continue"], bool]:
 
 
 def _took(answer: Completion | Failure) -> Completion | None:
-    """The answer, or ``None`` where the server refused the question; a server that fell silent is an error."""
+    """The answer, or ``None`` where the server refused the question; one that fell silent or was busy is an error."""
     if isinstance(answer, Failure):
-        if answer.status is None:
-            raise TeacherError(f"The server stopped answering while it was probed: {answer.reason}.", "Run again.")
+        if answer.status is None or answer.status in _PASSING:
+            raise TeacherError(
+                f"The server stopped answering while it was probed: {answer.reason}.",
+                "Run the same command again later.",
+            )
         return None
     return answer

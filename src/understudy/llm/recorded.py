@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from understudy.errors import DataError, TeacherError
 from understudy.llm import (
     Capabilities,
     Choice,
@@ -14,13 +13,14 @@ from understudy.llm import (
     OneByOne,
     Request,
     Score,
+    answered,
     choice_of,
     completion_of,
 )
 from understudy.llm.calls import Calls
 from understudy.llm.recording import line_key, read_lines
 from understudy.resources import resolve
-from understudy.settings import Settings, read_text
+from understudy.settings import Settings
 from understudy.store import file_sha256
 
 
@@ -37,12 +37,8 @@ class Recorded(Settings):
     def open(self, calls: Calls) -> RecordedModel:
         """The door. Raises :class:`DataError` when the file is missing or no recording."""
         path = resolve(self.path, "recording", calls.base)
-        read_text(path, "recording")
-        try:
-            lines = read_lines(path)
-        except ValueError as error:
-            raise DataError(f"recording {path}: {error}.", "Give a file made with the record option.") from None
-        return RecordedModel(f"recorded:{path.name}:{file_sha256(path)[:8]}", dict(lines))
+        lines = dict(read_lines(path))
+        return RecordedModel(f"recorded:{path.name}:{file_sha256(path)[:8]}", lines)
 
 
 class RecordedModel(OneByOne):
@@ -70,17 +66,17 @@ class RecordedModel(OneByOne):
 
     def score(self, text: str) -> float | None:
         """The recorded log-probability, ``None`` where the recorded model could not tell."""
-        return self.score_many([("", text)])[0].nats if self.capabilities.score else None
+        if not self.capabilities.score:
+            return None
+        return answered(self.score_many([("", text)])[0], self.name).nats
 
-    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score]:
-        """Recorded scores. Raises :class:`TeacherError` for a text that was not recorded."""
-        found = []
-        for pair in texts:
-            line = self._lines.get(line_key("score", list(pair)))
-            if line is None:
-                raise TeacherError(f"{self._source} holds no score of {pair[1][:40]!r}.", "Record with the live model.")
-            found.append(Score(*line["reply"]))
-        return found
+    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score | Failure]:
+        """Recorded scores; a text that was not recorded is a failure."""
+        lines = [self._lines.get(line_key("score", list(pair))) for pair in texts]
+        return [
+            Failure(f"not in the recording: {pair[1][:60]!r}") if line is None else Score(*line["reply"])
+            for pair, line in zip(texts, lines, strict=True)
+        ]
 
     def _find(self, kind: str, request: Request, read: Any) -> Any:
         key = line_key(kind, request.content())

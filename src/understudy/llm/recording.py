@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from understudy.errors import DataError
 from understudy.llm import (
     Capabilities,
     Choice,
@@ -20,11 +21,13 @@ from understudy.llm import (
     OneByOne,
     Request,
     Score,
+    answered,
     reply_of,
 )
 from understudy.llm.calls import Calls
 from understudy.paths import inside
 from understudy.records import content_hash
+from understudy.settings import read_text
 from understudy.store import disk_errors
 
 FOLDER = "recordings"
@@ -46,7 +49,7 @@ class Recorder(OneByOne):
     """A door that writes down what the door behind it answers; a question already in the file is not written again."""
 
     def __init__(self, model: Door, path: Path) -> None:
-        """``path`` is made with its folder, or added to."""
+        """``path`` is made with its folder, or added to. Raises :class:`DataError` when it is no recording."""
         self.name = model.name
         self._model = model
         self._path = path
@@ -54,7 +57,7 @@ class Recorder(OneByOne):
             path.parent.mkdir(parents=True, exist_ok=True)
             if path.exists():
                 _cut_torn_line(path)
-        self._written = {key for key, _ in read_lines(path)} if path.exists() else set()
+        self._written = {key for key, _ in read_lines(path)} if path.exists() and path.stat().st_size else set()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -77,12 +80,15 @@ class Recorder(OneByOne):
 
     def score(self, text: str) -> float | None:
         """As the door behind it."""
-        return self.score_many([("", text)])[0].nats if self.capabilities.score else None
+        if not self.capabilities.score:
+            return None
+        return answered(self.score_many([("", text)])[0], self.name).nats
 
-    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score]:
+    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score | Failure]:
         """As the door behind it, which must be able to score."""
-        scores: list[Score] = self._model.score_many(texts)  # type: ignore[attr-defined]
-        self._write([("score", list(t), [s.nats, s.tokens]) for t, s in zip(texts, scores, strict=True)])
+        scores: list[Score | Failure] = self._model.score_many(texts)  # type: ignore[attr-defined]
+        pairs = zip(texts, scores, strict=True)
+        self._write([("score", list(t), [s.nats, s.tokens]) for t, s in pairs if isinstance(s, Score)])
         return scores
 
     def _write_answers(self, kind: str, requests: Sequence[Request], answers: Sequence[Any]) -> None:
@@ -102,8 +108,11 @@ class Recorder(OneByOne):
 
 
 def read_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
-    """Key and content of every line; a last line torn by a kill is left out (its answer is in the store of calls)."""
-    lines = path.read_text(encoding="utf-8").split("\n")
+    """Key and content of every line; a last line torn by a kill is left out (its answer is in the store of calls).
+
+    Raises :class:`DataError` when the file is missing, not UTF-8 or no recording.
+    """
+    lines = read_text(path, "recording").split("\n")
     found = []
     for number, line in enumerate(lines):
         try:
@@ -112,7 +121,10 @@ def read_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
                 found.append((line_key(entry["kind"], entry["request"]), entry))
         except (ValueError, KeyError, TypeError):
             if number < len(lines) - 1:
-                raise ValueError(f"line {number + 1} is not a recorded answer") from None
+                raise DataError(
+                    f"recording {path}: line {number + 1} is not a recorded answer.",
+                    "Name a file made with the record option, or a new one to record to.",
+                ) from None
     return found
 
 

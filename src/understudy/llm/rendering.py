@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from understudy.errors import TeacherError
-from understudy.llm import Message
+from understudy.llm import Message, Request
 
 
 @dataclass(frozen=True)
@@ -77,6 +77,21 @@ def text_after(tokenizer: Any, before: str, text: str) -> Continuation:
     whole = first + tokenizer(before + text, add_special_tokens=False)["input_ids"]
     start = common_prefix(first + tokenizer(before, add_special_tokens=False)["input_ids"], whole) if before else 0
     return Continuation(tuple(whole), max(1, start, len(first)))
+
+
+def tokens_to_complete(tokenizer: Any, request: Request) -> int:
+    """Tokens of the prompt of ``request`` and its longest answer."""
+    return len(prompt_ids(tokenizer, render(tokenizer, request.messages))) + request.sampling.max_tokens
+
+
+def tokens_to_choose(tokenizer: Any, request: Request) -> int:
+    """Tokens of the prompt of ``request`` and its longest option, and one more: some engines draw one in any case."""
+    return 1 + max(len(one.ids) for one in labels_after(tokenizer, request.messages, request.options))
+
+
+def tokens_to_score(tokenizer: Any, before: str, text: str) -> int:
+    """Tokens of ``text`` after ``before``, and one more as above."""
+    return 1 + len(text_after(tokenizer, before, text).ids)
 
 
 def common_prefix(a: Sequence[int], b: Sequence[int]) -> int:

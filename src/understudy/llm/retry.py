@@ -18,7 +18,8 @@ class Retry(Settings):
 
     ``timeout`` bounds one attempt, ``deadline`` a call with all its attempts and waits. Waits double from ``wait`` to
     ``longest_wait`` with jitter, unless the server says how long. After ``breaker`` failures in a row a server is
-    left alone for ``rest`` (doubling); after ``trials`` such rests without one answer we give up on it.
+    left alone for ``rest`` (doubling); after ``trials`` such rests without one answer we give up on it. Refusals for
+    overload only slow a server down; a round trip of nothing else is one failure.
     """
 
     attempts: int = Field(8, ge=1, le=8)
@@ -71,14 +72,20 @@ class Lane:
     halved_at: float = -1.0
     failures: int = 0
     rests: int = 0
+    answered: bool = False
+    out: bool = False
 
     def __post_init__(self) -> None:
         self.limit = min(self.limit, float(self.ceiling))
 
+    def start(self) -> None:
+        """New requests begin: what is known of the server's limits stays, its failures are forgotten."""
+        self.in_flight, self.failures, self.rests, self.quiet_until = 0, 0, 0, 0.0
+
     def free(self, now: float) -> bool:
         """Whether one more request may be sent at ``now``; a server on trial gets one at a time."""
         allowed = 1 if self.failures >= self.retry.breaker else int(self.limit)
-        return self.in_flight < allowed and now >= self.quiet_until
+        return not self.out and self.in_flight < allowed and now >= self.quiet_until
 
     @property
     def load(self) -> float:
@@ -87,20 +94,23 @@ class Lane:
 
     @property
     def given_up(self) -> bool:
-        """True when its last trial failed."""
-        return self.rests > self.retry.trials
+        """True when its last trial failed, or when it was left ``out`` because it is not the server we look for."""
+        return self.out or self.rests > self.retry.trials
 
     def succeeded(self) -> None:
         """An answer came: allow more."""
         self.failures = self.rests = 0
+        self.answered = True
         step = 1.0 if self.limit < self.threshold else 1.0 / self.limit
         self.limit = min(float(self.ceiling), self.limit + step)
 
     def overloaded(self, sent: float, now: float, wait: float | None) -> None:
-        """A 429 to a request sent at ``sent``: allow half as many, and none before the server's own time."""
+        """A 429 to a request sent at ``sent``: allow half as many, and none before the server's own time. One that
+        still comes a round trip later, with no answer in between, is a failure in a row."""
         if sent > self.halved_at:
             self.limit = self.threshold = max(1.0, self.limit / 2)
             self.halved_at = now
+            self.failed(now)
         if wait is not None:
             self.quiet_until = max(self.quiet_until, now + wait)
 

@@ -76,7 +76,7 @@ class Spent(Settings):
             shown = "unknown" if self.unpriced else "0.0000"
         else:
             shown = f"{self.cost:.4f}" + (f" (calls of unknown cost: {self.unpriced})" if self.unpriced else "")
-        return shown + (f", up to {self.charged:.4f} more for failed attempts" if self.charged else "")
+        return shown + (f", up to {self.charged:.4f} more for attempts of unknown cost" if self.charged else "")
 
 
 def _sum(a: float | None, b: float | None) -> float | None:
@@ -88,7 +88,8 @@ class Ledger:
     """Totals of a run so far. ``cost`` adds what is known; ``unpriced`` counts answered calls whose cost is unknown.
 
     ``attempts`` counts every request sent, failed ones included; ``charged`` is the upper bound put down for attempts
-    that failed after the server may have worked for us (a time-out, a torn answer): a provider may bill them.
+    that a provider may bill without telling us: failed after the server may have worked for us (a time-out, a torn
+    answer), or answered without a count of tokens.
     """
 
     calls: int = 0
@@ -121,15 +122,9 @@ class Ledger:
 
     def line(self) -> str:
         """One line for people."""
-        price = (
-            "cost unknown (no price for this model)"
-            if self.calls and self.unpriced == self.calls
-            else f"cost {self.spent:.4f}"
-        )
-        more = f", {self.unpriced} calls of unknown cost" if 0 < self.unpriced < self.calls else ""
         return (
             f"{self.calls} answers from {self.attempts} attempts, {self.failures} failures, "
-            f"{self.tokens_in} tokens in, {self.tokens_out} out, {price}{more}"
+            f"{self.tokens_in} tokens in, {self.tokens_out} out, cost {self.since(Ledger(), '').money}"
         )
 
 

@@ -26,8 +26,8 @@ class Answered:
 
 @dataclass(frozen=True)
 class Outcome:
-    """One attempt's end. ``maybe_paid``: the server may have worked for us. ``fatal``: all other calls would fail too,
-    ``always`` or only as long as none was ever answered (``at_first``)."""
+    """One attempt's end. ``maybe_paid``: the server may have worked for us. ``fatal``: all other calls to this server
+    would fail too, ``always`` or only as long as none was ever answered (``at_first``)."""
 
     answer: Answered | None = None
     reason: str = ""

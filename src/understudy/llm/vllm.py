@@ -46,10 +46,10 @@ class Vllm(Settings):
 class VllmBackend:
     """A vLLM engine (see the ``Backend`` protocol)."""
 
-    def __init__(self, engine: Any, sampling_params: Any, name: str, batch: int) -> None:
+    def __init__(self, engine: Any, sampling_params: Any, name: str, batch: int, context: int) -> None:
         """Wrap a started engine; :meth:`open` starts one by settings. ``sampling_params`` is vLLM's class."""
         self.engine, self.tokenizer = engine, engine.get_tokenizer()
-        self.name, self.batch, self._params = name, batch, sampling_params
+        self.name, self.batch, self.context, self._params = name, batch, context, sampling_params
 
     @classmethod
     def open(cls, settings: Vllm) -> VllmBackend:
@@ -71,7 +71,7 @@ class VllmBackend:
             raise WeightsError(
                 f"vLLM could not load {settings.weights!r}: {reason}.", "Check name and GPU memory."
             ) from None
-        return cls(engine, SamplingParams, settings.weights, settings.batch)
+        return cls(engine, SamplingParams, settings.weights, settings.batch, settings.context)
 
     @property
     def capabilities(self) -> Capabilities:
