@@ -7,6 +7,7 @@ finished run is read back without loading any.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -55,7 +56,7 @@ from understudy.tracking import Metrics
 from understudy.train import Reference, TrainSettings, score_rows, total_steps, train
 
 _LOG = "log.jsonl"
-CHUNK = 64  # literals or pairs that are put to a live model, and stored, at a time
+CHUNK = 64  # literals or pairs whose answers are written to an arrow at a time
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -170,7 +171,7 @@ class Stages:
 
             with bar("teach", len(examples), "literals", done=CHUNK * start) as step:
                 yield from chunks(
-                    examples, start, ask, lambda e: e.id, lambda r: r.example_id, step, whole=asks_whole(settings)
+                    examples, start, ask, lambda e: e.id, lambda r: r.example_id, step, asked_at_once(settings)
                 )
 
         found = self.run.rows(
@@ -279,10 +280,11 @@ class Stages:
             graded = all(c.pair.a_id in self._grades and c.pair.b_id in self._grades for c in compared)
             reader: Critic = FromGrades(self.critic.name, self._grades) if graded else self.critic
             critic: Critic = Guarded(reader) if self.recipe.copies_lose else reader
-            whole = asks_whole(self.recipe.critic)
+            bought = isinstance(self.critic, DistilledCritic)  # what is left to judge is read by its copy, here
+            at_once = CHUNK if bought else asked_at_once(self.recipe.critic)
             with bar(name, len(compared), "pairs", done=CHUNK * start) as step:
                 yield from chunks(
-                    compared, start, critic.judge, lambda c: c.pair.id, lambda j: j.pair_id, step, whole=whole
+                    compared, start, critic.judge, lambda c: c.pair.id, lambda j: j.pair_id, step, at_once
                 )
 
         key = [self.critic_key, self.recipe.copies_lose, [[c.pair.id, c.literal, c.a, c.b] for c in compared]]
@@ -495,26 +497,34 @@ def chunks(
     asked_id: Callable[[T], str],
     row_id: Callable[[R], str],
     step: Step,
-    *,
-    whole: bool,
+    at_once: int,
 ) -> Iterator[list[R]]:
     """What ``ask`` makes of ``items``, ``CHUNK`` of them at a time, from chunk number ``start`` on.
 
-    ``whole``: everything is asked at once and its rows are then given out chunk by chunk, so that an arrow that was
-    begun the other way goes on where it stopped.
+    ``at_once`` of them (full chunks) are asked together and their rows then given out chunk by chunk, so that an arrow
+    that was begun with another number goes on where it stopped.
     """
-    parts = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)][start:]
-    rows: dict[str, list[R]] = {}
-    for row in ask([item for part in parts for item in part]) if whole and parts else ():
-        rows.setdefault(row_id(row), []).append(row)
-    for part in parts:
-        yield [row for item in part for row in rows.pop(asked_id(item), ())] if whole else ask(part)
-        step(len(part))
+    group = max(1, at_once // CHUNK) * CHUNK
+    for first in range(start * CHUNK, len(items), group):
+        asked = items[first : first + group]
+        rows: dict[str, list[R]] = {}
+        for row in ask(asked):
+            rows.setdefault(row_id(row), []).append(row)
+        for i in range(0, len(asked), CHUNK):
+            part = asked[i : i + CHUNK]
+            yield [row for item in part for row in rows.pop(asked_id(item), ())]
+            step(len(part))
 
 
-def asks_whole(settings: Settings) -> bool:
-    """True where any model in ``settings`` answers nothing before it was asked everything."""
-    return any(part.whole for part in within(settings))
+def asked_at_once(settings: Settings) -> int:
+    """How many literals or pairs to put to the models in ``settings`` together: enough to keep what may be under way
+    under way for a while, or all of them where a model answers nothing before it was asked everything. No more than
+    that, because progress is told when they are answered."""
+    parts = list(within(settings))
+    if any(part.whole for part in parts):
+        return sys.maxsize
+    under_way = (4 * getattr(part, "concurrency", 0) for part in parts)
+    return max(CHUNK, *under_way, *(getattr(part, "batch", 0) for part in parts))
 
 
 def by_example(responses: Sequence[Response]) -> dict[str, list[Response]]:
