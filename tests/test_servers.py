@@ -20,6 +20,7 @@ from understudy.llm.chat import Anthropic, Chat
 from understudy.llm.recorded import Recorded
 from understudy.llm.retry import Retry
 from understudy.llm.spend import Budget
+from understudy.pairs import Diverse
 from understudy.recipe import Recipe
 from understudy.records import Example, Sampling, content_hash
 from understudy.settings import identity_of
@@ -286,6 +287,21 @@ def test_how_a_model_is_reached_redoes_nothing_and_another_model_does(tmp_path: 
         for change in ({"model": "other"}, {"extra": {"top_k": 0}}, {"capabilities": Capabilities(system=False)}):
             with pytest.raises(RunError, match="another recipe"):
                 taught(9, **change)
+
+
+def test_what_the_probe_found_is_in_the_manifest_and_identifies_nothing(tmp_path: Path) -> None:
+    kind = Kind("continue")
+    with FaultyServer(kind.answer, kind.fault) as server:
+        critic = MCP(model=chat(server, retry=Retry()))
+        recipe = Recipe(name="x", teacher=ModelTeacher(model=critic.model), select=Diverse(), critic=critic)
+        tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
+        for _ in range(2):
+            with RunFolder.open(tmp_path, tree, identity=identity) as run:
+                Stages(recipe, run, tmp_path).judge("judge-1", [comparison("a joke about it", "another pun")])
+                models = run.manifest()["models"]
+            assert models == dict.fromkeys(
+                ("teacher m", "critic m"), Capabilities(logprobs=20, prefill="continue", several=True).model_dump()
+            )
 
 
 def test_an_arrow_is_keyed_by_the_model_not_by_how_it_is_reached() -> None:

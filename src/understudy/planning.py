@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import yaml
 
@@ -22,7 +23,7 @@ from understudy.llm import Capabilities, capabilities
 from understudy.llm.calls import Calls
 from understudy.pairs import AnySelector
 from understudy.recipe import Recipe
-from understudy.records import Example, Pair, Response
+from understudy.records import Example, Pair, Response, content_hash
 from understudy.settings import Settings
 from understudy.store import RunFolder
 from understudy.task import Task
@@ -101,10 +102,24 @@ def asking(recipe: Recipe, base: Path, folder: Path | None) -> Iterator[Calls]:
 
 def probed(recipe: Recipe, calls: Calls) -> Iterator[Found]:
     """What each model of ``recipe`` can do. May ask tiny questions."""
+    for role, model in _models(recipe):
+        yield Found(role, model, capabilities(model.open(calls)))
+
+
+def known(recipe: Recipe, calls: Calls) -> Iterator[Found]:
+    """As :func:`probed`, of those models of which it is stated, or was found out by an earlier call. Asks nothing."""
+    for role, model in _models(recipe):
+        able = getattr(model, "capabilities", None) or calls.store.note(
+            f"capabilities {content_hash(model.identity())}"
+        )
+        if able is not None:
+            yield Found(role, model, Capabilities.model_validate(able))
+
+
+def _models(recipe: Recipe) -> list[tuple[str, Any]]:
     teacher = [("teacher", recipe.teacher.model)] if isinstance(recipe.teacher, ModelTeacher) else []
     critics = [("critic", member.model) for member in _members(recipe) if isinstance(member, MCP | Cloze)]
-    for role, model in [*teacher, *critics]:
-        yield Found(role, model, capabilities(model.open(calls)))
+    return [*teacher, *critics]
 
 
 def _planned(

@@ -28,6 +28,7 @@ from understudy.llm.callstore import FILE
 from understudy.llm.spend import Spent
 from understudy.objectives import MLE
 from understudy.pairs import AnySelector, chained, copy_losers, rank, select
+from understudy.planning import known, model_name
 from understudy.progress import Step, bar, console
 from understudy.recipe import Learning, Recipe
 from understudy.records import (
@@ -51,7 +52,7 @@ from understudy.store import Chunks, RunFolder, file_sha256, write_atomic
 from understudy.students import Prompted, Student, open_student
 from understudy.students.shared import WEIGHTS_FILE
 from understudy.task import Task
-from understudy.teacher import ModelTeacher
+from understudy.teacher import ModelTeacher, Yield
 from understudy.tracking import Metrics
 from understudy.train import Reference, TrainSettings, score_rows, total_steps, train
 
@@ -63,13 +64,15 @@ R = TypeVar("R")
 
 @dataclass
 class Stages:
-    """One run's arrows over its folder. ``probe`` measures whatever is trained while it is set."""
+    """One run's arrows over its folder. ``probe`` measures whatever is trained while it is set; ``taught`` is
+    what a live teacher's answers came to."""
 
     recipe: Recipe
     run: RunFolder
     base: Path
     notes: list[str] = field(default_factory=list)
     probe: Probe | None = None
+    taught: Yield | None = None
     _students: dict[str, Student] = field(default_factory=dict)
     _loaded: str = ""
     _labelling: Sequence[Comparison] = ()
@@ -98,6 +101,15 @@ class Stages:
     def spent(self) -> list[Spent]:
         """What calls came to by stage and model, those of earlier invocations included."""
         return self.calls.store.spent() if (self.run.path / FILE).exists() else []
+
+    def _note_models(self) -> None:
+        """Write into the manifest what the models can do, as far as that is stated or was found out."""
+        if (self.run.path / FILE).exists():
+            able = {
+                f"{f.role} {model_name(f.model)}": f.able.model_dump(mode="json")
+                for f in known(self.recipe, self.calls)
+            }
+            self.run.record("models", able)
 
     @cached_property
     def critic(self) -> Critic:
@@ -157,18 +169,9 @@ class Stages:
 
             def ask(part: Sequence[Example]) -> list[Response]:
                 taught = teacher.teach(part)
-                drops = [
-                    Response(
-                        example_id=d.example_id,
-                        text=d.text,
-                        author=teacher.name,
-                        call_id=d.call_id,
-                        dropped=d.reason,
-                    )
-                    for d in taught.drops
-                ]
-                return [*taught.responses, *drops]
+                return [*taught.responses, *taught.drops]
 
+            self._note_models()
             with bar("teach", len(examples), "literals", done=CHUNK * start) as step:
                 yield from chunks(
                     examples, start, ask, lambda e: e.id, lambda r: r.example_id, step, asked_at_once(settings)
@@ -179,6 +182,7 @@ class Stages:
             Response,
             [identity_of(settings), self.task.teacher, self.task.refusals, ids_hash(examples)],
             work,
+            lambda rows: self._tell_yield(len(examples), rows),
         )
         self._unanswered("teach", (r.dropped for r in found))
         taught = by_example([r for r in found if not r.dropped])
@@ -187,6 +191,10 @@ class Stages:
                 f"None of {len(examples)} literals got a usable paraphrase.", "Read the reasons in arrows/teach-*."
             )
         return taught
+
+    def _tell_yield(self, asked: int, rows: Sequence[Response]) -> None:
+        self.taught = Yield.of(asked, rows)
+        console.print(f"Teacher: {self.taught.line()}.", markup=False, highlight=False, soft_wrap=True)
 
     def imitate(self, examples: Sequence[Example], taught: Mapping[str, Sequence[Response]]) -> Checkpoint:
         """MLE on all paraphrases of a literal at once -> checkpoint 0."""
@@ -280,6 +288,7 @@ class Stages:
             graded = all(c.pair.a_id in self._grades and c.pair.b_id in self._grades for c in compared)
             reader: Critic = FromGrades(self.critic.name, self._grades) if graded else self.critic
             critic: Critic = Guarded(reader) if self.recipe.copies_lose else reader
+            self._note_models()
             bought = isinstance(self.critic, DistilledCritic)  # what is left to judge is read by its copy, here
             at_once = CHUNK if bought else asked_at_once(self.recipe.critic)
             with bar(name, len(compared), "pairs", done=CHUNK * start) as step:

@@ -159,13 +159,32 @@ class RunFolder:
         manifest_text = {"name": recipe.get("name"), "identity": key, "recipe": recipe}
         write_atomic(manifest, json.dumps(manifest_text, indent=2, ensure_ascii=False))
 
+    def manifest(self) -> dict[str, Any]:
+        """What the folder belongs to, and what was recorded of it."""
+        return dict(json.loads((self.path / "manifest.json").read_text(encoding="utf-8")))
+
+    def record(self, name: str, fact: Any) -> None:
+        """Write a ``fact`` of how the run is made into its manifest; it is no part of what identifies the run."""
+        manifest = self.manifest()
+        if manifest.get(name) != fact:
+            text = json.dumps({**manifest, name: fact}, indent=2, ensure_ascii=False)
+            write_atomic(self.path / "manifest.json", text)
+
     @property
     def arrows(self) -> Path:
         """The folder of arrows: the run's own, or the one an experiment's variants share."""
         return self.shared or self.path / "arrows"
 
-    def rows(self, name: str, kind: type[R], key: Sequence[Any], chunks: Chunks) -> list[R]:
-        """The rows of arrow ``name``, made by ``chunks`` if they are not there.
+    def rows(
+        self,
+        name: str,
+        kind: type[R],
+        key: Sequence[Any],
+        chunks: Chunks,
+        tell: Callable[[list[R]], None] = lambda rows: None,
+    ) -> list[R]:
+        """The rows of arrow ``name``, made by ``chunks`` if they are not there; ``tell`` sees them before a run that
+        was to stop here does.
 
         ``chunks(start)`` yields lists of records from chunk number ``start`` on and must give the same chunks whatever
         ``start`` is: that is what makes a resumed arrow equal to an uninterrupted one.
@@ -174,6 +193,7 @@ class RunFolder:
         started = time.monotonic()
         if (folder / "done.json").exists():
             found = _read_sealed(folder, kind)
+            tell(found)
             self._done(name, found, started, _took(folder))
             return found
         self._announce(name)
@@ -189,6 +209,7 @@ class RunFolder:
                     os.fsync(file.fileno())
                     chunk += 1
             _seal(folder, ["rows.jsonl"], {"rows": len(rows)}, took())
+        tell(rows)
         self._done(name, rows, started, took(), made=True)
         return rows
 
