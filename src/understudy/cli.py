@@ -165,20 +165,39 @@ def write(
 
 @app.command("train-critic")
 def train_critic(
-    output: Annotated[Path, typer.Option(help="Folder for the trained critic.")],
+    output: Annotated[Path | None, typer.Option(help="Folder for the trained critic.")] = None,
     settings: Annotated[Path | None, typer.Option(help="A YAML file of critic training settings.")] = None,
     assign: Set = None,
+    run: Annotated[Path | None, typer.Option(help="Learn from the judgments of this run's feedback rounds.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Write that run's verdicts to this .jsonl file as well.")] = None,
 ) -> None:
-    """Train a distilled critic on pairwise verdicts and measure it on held-out ones."""
-    if output.exists() and any(output.iterdir()):
+    """Train a distilled critic on pairwise verdicts, of a file or a run, and measure it on held-out ones."""
+    if output is None and export is None:
+        raise RecipeError("train-critic got no folder to write to.", "Name one with --output.")
+    if export is not None and run is None:
+        raise RecipeError("--export writes the verdicts of a run, but no run is named.", "Name one with --run.")
+    if export is not None and export.exists():
+        raise RunError(f"{export} is there already.", "Name a new file.")
+    if output is not None and output.exists() and any(output.iterdir()):
         raise RunError(f"{output} is not empty.", "Name a new folder.")
-    from understudy.critic.learn import CriticTraining
+    from understudy.critic.from_run import settings_for_run, verdicts_of_run, write_verdicts
+    from understudy.critic.learn import CriticTraining, train_on
     from understudy.critic.learn import train_critic as run_training
+    from understudy.records import content_hash
     from understudy.settings import override, read_yaml, validate
 
-    tree = read_yaml(settings, "Critic settings") if settings else {}
-    how = validate(CriticTraining, override(tree, assign or ()), "Critic settings")
-    critic = run_training(how, settings.parent if settings else None)
+    tree = override(read_yaml(settings, "Critic settings") if settings else {}, assign or ())
+    base = settings.parent if settings else None
+    rows = verdicts_of_run(run) if run is not None else []
+    if export is not None:
+        write_verdicts(rows, export)
+        console.print(f"{len(rows)} verdicts written to {export}.")
+    if output is None:
+        return
+    how = validate(CriticTraining, settings_for_run(run, tree) if run else tree, "Critic settings")
+    critic = (
+        train_on(rows, how, content_hash([row.model_dump() for row in rows]), base) if run else run_training(how, base)
+    )
     critic.save(output)
     card = critic.card
     print(f"agreement {card.agreement:.1%} ({card.low:.1%} to {card.high:.1%}) of {card.n} held-out verdicts")

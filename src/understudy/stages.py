@@ -81,6 +81,7 @@ class Stages:
     def __post_init__(self) -> None:
         """Opens the stream of figures first: a tracker that cannot start must not cost a training."""
         recipe = self.recipe
+        self.run.record("base", str(self.base.resolve()))
         opened = Metrics.open(self.run.path, recipe.name, recipe.track, recipe.model_dump(mode="json"))
         self.metrics = self.run.resources.enter_context(opened)
 

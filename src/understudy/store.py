@@ -261,6 +261,12 @@ class RunFolder:
             raise StageReached(name)
 
 
+def stored_rows(arrows: Path, name: str, kind: type[R]) -> list[R]:
+    """The rows of all finished arrows ``name-…`` in folder ``arrows``. Raises :class:`DamagedError` as a run does."""
+    folders = [seal.parent for seal in sorted(arrows.glob(f"{name}-*/done.json"))]
+    return [row for folder in folders for row in _read_sealed(folder, kind)]
+
+
 def _cut_torn_chunk(path: Path) -> tuple[list[str], int]:
     """Lines of the complete chunks and their number; cuts off whatever follows the last marker."""
     if not path.exists():
