@@ -1,7 +1,8 @@
 """A real HTTP server in a thread that speaks the chat-completions API and fails on demand.
 
 ``answer(body)`` makes the reply's text, or the whole reply as a dict. ``fault(number, body)`` names what goes wrong
-with the request of that arrival number (from 0), or ``None``.
+with the request of that arrival number (from 0), or ``None``. ``hold(number)`` says whether a request still has to wait;
+after ``hang`` seconds none does.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class FaultyServer:
         tokens: int = 10,
     ) -> None:
         self.answer, self.fault, self.latency, self.hang = answer, fault, latency, hang
+        self.hold: Callable[[int], bool] = lambda number: False
         self.retry_after, self.tokens = retry_after, tokens
         self.bodies: list[dict[str, Any]] = []
         self.heads: list[str] = []
@@ -91,6 +93,10 @@ class FaultyServer:
 
     async def _respond(self, writer: asyncio.StreamWriter, number: int, body: dict[str, Any], head: str) -> None:
         await asyncio.sleep(self.latency)
+        held = 0.0
+        while self.hold(number) and held < self.hang:
+            await asyncio.sleep(0.01)
+            held += 0.01
         fault = self.fault(number, body)
         self.faults[fault or "none"] += 1
         status, kind, text, more = 200, "application/json", "", ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -14,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from tests.faulty_server import FaultyServer
 from tests.test_calls_drill import FAST, ask, requests
 from tests.test_critics import comparison
 from understudy.critic.mcp import MCP
@@ -21,6 +23,7 @@ from understudy.errors import BudgetError, TeacherError
 from understudy.llm import Capabilities, Completion, Failure
 from understudy.llm.batch import Batch, BatchProvider
 from understudy.llm.callstore import CallStore
+from understudy.llm.chat import Chat
 from understudy.llm.exchange import Files
 from understudy.llm.spend import Budget, Price
 from understudy.pairs import Diverse
@@ -280,14 +283,29 @@ def test_an_arrow_begun_chunk_by_chunk_is_ended_whole_and_alike() -> None:
         asked.append(len(part))
         return [f"{i}{side}" for i in part for side in "ab"]
 
-    def made(start: int, whole: bool) -> list[list[str]]:
-        return list(
-            chunks(range(150), start, ask, str, lambda row: row[:-1], lambda units=1, note="": None, whole=whole)
-        )
+    def made(start: int, at_once: int) -> list[list[str]]:
+        return list(chunks(range(150), start, ask, str, lambda row: row[:-1], lambda units=1, note="": None, at_once))
 
-    live = made(0, False)
+    live = made(0, 64)
     assert asked == [64, 64, 22]
-    assert live[:1] + made(1, True) == live
+    assert live[:1] + made(1, sys.maxsize) == live
     assert asked[3:] == [86]
-    assert made(3, True) == []
-    assert asked[4:] == []
+    assert made(0, 191) == live
+    assert asked[4:] == [128, 22]
+    assert made(3, sys.maxsize) == []
+    assert asked[6:] == []
+
+
+def test_a_stage_keeps_as_much_under_way_as_its_model_allows(tmp_path: Path) -> None:
+    examples = [Example(text=f"It rained {i} times.") for i in range(400)]
+    with FaultyServer(lambda body: "1. A wet joke.", hang=30.0) as server:
+        # by the 200th answer the client may have 204 under way: from there on none is answered before 65 wait
+        server.hold = lambda number: number >= 200 and server.most_under_way <= 64
+        model = Chat(model="m", base_url=server.url, concurrency=256, capabilities=Capabilities())
+        recipe = Recipe(name="x", teacher=ModelTeacher(model=model))
+        with RunFolder.open(tmp_path, {"name": "x"}) as run:
+            taught = Stages(recipe, run, tmp_path).teach(examples)
+    assert list(taught) == [e.id for e in examples]
+    assert server.most_under_way > 64
+    lines = next(tmp_path.glob("arrows/teach-*/rows.jsonl")).read_text().splitlines()
+    assert sum(line.startswith('{"chunk"') for line in lines) == 7

@@ -82,7 +82,14 @@ def test_rows_that_stay_without_an_answer_end_a_run_that_is_otherwise_whole_with
         assert code == 12, err
         assert "1 in teach" in err
         assert "in judge-test" in err
-        assert (tmp_path / "run" / "summary.json").exists()
+        summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+        assert summary["counts"]["yield"] == {
+            "asked": 12, "answered": 11, "refused": 0, "unparsed": 0, "failed": 1, "items": 22, "kept": 22, "dropped": {}
+        }  # fmt: skip
+        assert summary["models"].keys() == {"teacher m", "critic m"}
+        page = (tmp_path / "run" / "report.html").read_text()
+        assert "Teacher: asked 12, answered 11" in page
+        assert "logprobs 0, raw_logprobs true, prefill none" in page
         sent = len(server.bodies)
         assert understudy(*command)[0] == 12
         assert len(server.bodies) == sent

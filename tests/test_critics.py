@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from understudy.critic import Comparison
-from understudy.critic.answers import combine, parse_answer, position_bias, read_reasoned, vote_share
+from understudy.critic.answers import combine, position_bias, vote_share
 from understudy.critic.cloze import ClozeCritic, ClozeReader
 from understudy.critic.distilled import Buying, Labelled, choose, distil_critic
 from understudy.critic.mcp import MCPCritic, Reader, block, nonce
@@ -21,7 +21,8 @@ from understudy.critic.reward import RewardSettings
 from understudy.errors import CriticError
 from understudy.llm import Capabilities, Choice, Completion, Failure, Request, Score, Token
 from understudy.llm.calls import Calls
-from understudy.llm.reading import read_choice
+from understudy.llm.labels import parse_answer
+from understudy.llm.reading import read_choice, read_said
 from understudy.records import Judgment, Pair
 from understudy.settings import validate
 from understudy.task import Task
@@ -121,7 +122,7 @@ def test_no_label_among_the_alternatives_is_no_probability() -> None:
 
 def test_a_reasoned_answer_is_read_at_its_last_digit() -> None:
     tokens = (token("1", one=1.0), Token(" is better, Answer", 0.0), Token(": ", 0.0), token("2", one=0.2, two=0.6))
-    choice = read_reasoned(Completion("1 is better, Answer: 2", tokens=tokens))
+    choice = read_said(Completion("1 is better, Answer: 2", tokens=tokens))
     assert choice.probabilities == pytest.approx((0.25, 0.75))
 
 

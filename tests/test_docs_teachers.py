@@ -12,14 +12,19 @@ from pydantic import TypeAdapter
 
 from tests.faulty_server import FaultyServer
 from tests.test_calls_drill import FAST, ask, requests
+from tests.test_critics import comparison
 from understudy.critic.mcp import MCP
+from understudy.errors import TeacherError
 from understudy.estimate import main
 from understudy.llm import Completion
+from understudy.llm.calls import Calls
 from understudy.llm.doors import AnyModel
 from understudy.llm.spend import Budget, Price
+from understudy.task import Task
 from understudy.teacher import ModelTeacher
 
-PAGE = (Path(__file__).parents[1] / "docs" / "teachers-and-critics.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "teachers-and-critics.md").read_text(encoding="utf-8")
 SNIPPETS: list[dict[str, Any]] = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
 MODELS: TypeAdapter[Any] = TypeAdapter(AnyModel)
 
@@ -43,6 +48,26 @@ def test_the_other_snippets_are_valid() -> None:
     assert MCP.model_validate(first["critic"])
     assert Price.model_validate(money["prices"]["some-model"])
     assert Budget.model_validate(money["budget"])
+
+
+def documented_critics() -> list[dict[str, Any]]:
+    """The critics of both pages that are asked by files."""
+    guide = (ROOT / "docs" / "your-own-task.md").read_text(encoding="utf-8")
+    shown = [yaml.safe_load(text) for text in re.findall(r"--set 'critic=(.*)'", guide)]
+    shown += [s["critic"] for s in SNIPPETS if "critic" in s]
+    critics = [critic.get("from", critic) for critic in shown]
+    return [critic for critic in critics if critic["model"]["kind"] == "files"]
+
+
+def test_a_critic_by_files_asks_each_showing_once(tmp_path: Path) -> None:
+    critics = documented_critics()
+    assert len(critics) == 2
+    compared = [comparison(f"joke {i}", f"pun {i}") for i in range(5)]
+    for number, tree in enumerate(critics):
+        with Calls.open(tmp_path / str(number), base=tmp_path) as calls:
+            critic = MCP.model_validate(tree).open(calls, Task.load())
+            with pytest.raises(TeacherError, match="10 questions for"):
+                critic.judge(compared)
 
 
 def test_all_kinds_are_shown() -> None:

@@ -19,6 +19,7 @@ from understudy.llm.batch import Batch
 from understudy.llm.calls import Calls
 from understudy.llm.chat import Anthropic, Chat
 from understudy.llm.recorded import Recorded
+from understudy.llm.retry import Retry
 from understudy.llm.spend import Budget
 from understudy.pairs import Diverse
 from understudy.recipe import Recipe
@@ -142,6 +143,42 @@ def test_a_critic_over_http_in_all_readings(tmp_path: Path) -> None:
             if reading == "answer_only":
                 assert server.bodies[-1]["continue_final_message"] is True
                 assert server.bodies[-1]["messages"][-1] == {"role": "assistant", "content": "Answer:"}
+
+
+def spoken(*tokens: str, label: float = 0.9) -> dict[str, Any]:
+    """A chat completion in ``tokens``; where one is a digit, the other label has what ``label`` leaves."""
+    content = []
+    for text in tokens:
+        other = {"1": "2", "2": "1"}.get(text, "So")
+        top = [{"token": text, "logprob": math.log(label)}, {"token": other, "logprob": math.log(1 - label)}]
+        content.append({**top[0], "top_logprobs": top})
+    choice = {"message": {"content": "".join(tokens)}, "finish_reason": "stop", "logprobs": {"content": content}}
+    return {"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": len(tokens)}}
+
+
+@pytest.mark.parametrize("said", [("Answer", ":", " ", "1"), ("**", "Answer", ":**", " ", "1"), ("1",)])
+def test_a_label_behind_words_is_read_where_it_stands_at_one_request_a_showing(
+    said: tuple[str, ...], tmp_path: Path
+) -> None:
+    compared = [comparison(f"joke {i}", f"pun {i}") for i in range(10)]
+    with FaultyServer(lambda body: spoken(*said)) as server, Calls.open(tmp_path) as calls:
+        door = chat(server, capabilities=Capabilities(logprobs=20), retry=Retry())
+        judged = MCP(model=door).open(calls, Task.load()).judge(compared)
+        assert len(server.bodies) == len(judged) == 20
+        assert [j.p_a for j in judged] == [pytest.approx(p) for _ in compared for p in (0.9, 0.1)]
+        asked = server.bodies[0]["messages"][-1]
+    assert asked["role"] == "user"
+    assert asked["content"].endswith(Task.load().critic.again)
+
+
+def test_log_probabilities_without_a_label_are_said_to_be_and_never_become_a_verdict(tmp_path: Path) -> None:
+    with FaultyServer(lambda body: spoken("Both", " are", " fine")) as server, Calls.open(tmp_path) as calls:
+        door = chat(server, capabilities=Capabilities(logprobs=20), retry=Retry())
+        critic = MCP(model=door).open(calls, Task.load())
+        judged = critic.judge([comparison()])
+        assert len(server.bodies) == 2
+    assert [(j.p_a, j.verdict) for j in judged] == [(None, "unparsed")] * 2
+    assert judged[0].reason == "no label among the log-probabilities: Both are fine"
 
 
 def test_a_teacher_over_http_recorded_and_replayed(tmp_path: Path) -> None:
@@ -323,6 +360,21 @@ def test_how_a_model_is_reached_redoes_nothing_and_another_model_does(tmp_path: 
         for change in ({"model": "other"}, {"extra": {"top_k": 0}}, {"capabilities": Capabilities(system=False)}):
             with pytest.raises(RunError, match="another recipe"):
                 taught(9, **change)
+
+
+def test_what_the_probe_found_is_in_the_manifest_and_identifies_nothing(tmp_path: Path) -> None:
+    kind = Kind("continue")
+    with FaultyServer(kind.answer, kind.fault) as server:
+        critic = MCP(model=chat(server, retry=Retry()))
+        recipe = Recipe(name="x", teacher=ModelTeacher(model=critic.model), select=Diverse(), critic=critic)
+        tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
+        for _ in range(2):
+            with RunFolder.open(tmp_path, tree, identity=identity) as run:
+                Stages(recipe, run, tmp_path).judge("judge-1", [comparison("a joke about it", "another pun")])
+                models = run.manifest()["models"]
+            assert models == dict.fromkeys(
+                ("teacher m", "critic m"), Capabilities(logprobs=20, prefill="continue", several=True).model_dump()
+            )
 
 
 def test_an_arrow_is_keyed_by_the_model_not_by_how_it_is_reached() -> None:

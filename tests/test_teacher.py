@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.faulty_server import FaultyServer
 from understudy.errors import DataError, RecipeError
 from understudy.lists import parse_list
 from understudy.llm import Completion, Failure, Request
+from understudy.llm.chat import Chat
+from understudy.recipe import Recipe
 from understudy.records import Example
+from understudy.stages import Stages
+from understudy.store import RunFolder, StageReached
 from understudy.task import Task, fill
-from understudy.teacher import Yield, teach
+from understudy.teacher import ModelTeacher, Yield, teach
 
 LISTS = [
     ("Sure! Here are three:\n\n1. A one.\n2) B two\n(3) C three\n\nHope this helps!", ["A one.", "B two", "C three"]),
@@ -107,20 +115,18 @@ def test_an_unreadable_answer_is_asked_for_once_more_with_another_key() -> None:
     model = Scripted("no list here", "still none", "1. My train runs on excuses.", "nothing at all")
     taught = teach(model, Task.load(), [PLAIN, Example(text="It rained.")])  # type: ignore[arg-type]
     assert [request.sampling.index for request in model.asked] == [0, 0, 1, 1]
-    assert (taught.counts.retried, taught.counts.answered, taught.counts.unparsed) == (2, 1, 1)
-    assert [drop.reason for drop in taught.drops] == ["no list"]
+    assert (taught.counts.answered, taught.counts.unparsed) == (1, 1)
+    assert [drop.dropped for drop in taught.drops] == ["no list"]
     assert taught.responses[0].sampling is not None
     assert taught.responses[0].sampling.index == 1
 
 
-def test_the_papers_setting_is_the_default_and_counts_add() -> None:
+def test_the_papers_setting_is_the_default() -> None:
     model = Scripted("1. a b c")
     teach(model, Task.load(), [PLAIN])  # type: ignore[arg-type]
     sampling = model.asked[0].sampling
     assert (sampling.temperature, sampling.top_p) == (0.8, 1.0)
     assert "3 times" in model.asked[0].messages[0].content
-    total = Yield(asked=2, dropped={"copy": 1}) + Yield(asked=3, dropped={"copy": 2, "x": 1})
-    assert (total.asked, total.dropped) == (5, {"copy": 3, "x": 1})
 
 
 REFUSALS = [
@@ -158,3 +164,33 @@ def test_task_errors_are_one_line() -> None:
     ):
         with pytest.raises(RecipeError, match=words):
             Task.parse(tree | change, "mine.yaml")
+
+
+def test_the_yield_of_a_live_teacher_is_told_and_told_again_on_resume(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replies = {
+        "trumpet": "1. A joke about a trumpet.\n2. My neighbour plays the trumpet at night.",
+        "cat": "I'm sorry, but I can't make jokes about that.",
+        "train": "nothing to say",
+    }
+    literals = ["My neighbour plays the trumpet at night.", "The cat died.", "The train was late.", "The rice burned."]
+
+    def answer(body: dict[str, Any]) -> str:
+        return next(reply for word, reply in replies.items() if word in body["messages"][-1]["content"])
+
+    def fault(number: int, body: dict[str, Any]) -> str | None:
+        return "400" if "rice" in body["messages"][-1]["content"] else None
+
+    told = (
+        "Teacher: asked 4, answered 1, refused 1, unreadable 1, failed 1; 2 paraphrases read, 1 kept, dropped: 1 copy."
+    )
+    with FaultyServer(answer, fault) as server:
+        model = Chat(model="m", base_url=server.url)
+        recipe = Recipe(name="x", teacher=ModelTeacher(model=model))
+        for until in ("teach", None):
+            with RunFolder.open(tmp_path, {"name": "x"}) as run, contextlib.suppress(StageReached):
+                run.until = until
+                stages = Stages(recipe, run, tmp_path)
+                stages.teach([Example(text=text) for text in literals])
+            assert told in capsys.readouterr().err

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Annotated, Any
 
 import typer
@@ -51,14 +50,20 @@ def _distil(reference: str, folder: Path | None, assign: list[str] | None, until
         raise RecipeError(f"--until got {until!r}.", f"Stages are: {', '.join(STAGES)}.")
     console.print("[dim]loading libraries …[/dim]")
     from understudy.distil import distil as run_recipe
+    from understudy.examples import load_examples
+    from understudy.planning import may_cost, plan
     from understudy.recipe import load_recipe
     from understudy.store import RunFolder, StageReached
+    from understudy.task import Task
 
     recipe, base = load_recipe(reference, assign or ())
     path = folder or Path("runs") / recipe.name
     with RunFolder.open(path, recipe.model_dump(mode="json"), identity=recipe.results_key()) as run:
         run.until = until
         run.on_stage = _announce
+        if may_cost(recipe):
+            planned = plan(recipe, Task.load(recipe.task, base), load_examples(recipe.data, base))
+            print(f"The whole run will ask:\n\n{planned.table()}\n", flush=True)
         try:
             summary = run_recipe(recipe, run, base)
         except StageReached as stage:
@@ -160,20 +165,39 @@ def write(
 
 @app.command("train-critic")
 def train_critic(
-    output: Annotated[Path, typer.Option(help="Folder for the trained critic.")],
+    output: Annotated[Path | None, typer.Option(help="Folder for the trained critic.")] = None,
     settings: Annotated[Path | None, typer.Option(help="A YAML file of critic training settings.")] = None,
     assign: Set = None,
+    run: Annotated[Path | None, typer.Option(help="Learn from the judgments of this run's feedback rounds.")] = None,
+    export: Annotated[Path | None, typer.Option(help="Write that run's verdicts to this .jsonl file as well.")] = None,
 ) -> None:
-    """Train a distilled critic on pairwise verdicts and measure it on held-out ones."""
-    if output.exists() and any(output.iterdir()):
+    """Train a distilled critic on pairwise verdicts, of a file or a run, and measure it on held-out ones."""
+    if output is None and export is None:
+        raise RecipeError("train-critic got no folder to write to.", "Name one with --output.")
+    if export is not None and run is None:
+        raise RecipeError("--export writes the verdicts of a run, but no run is named.", "Name one with --run.")
+    if export is not None and export.exists():
+        raise RunError(f"{export} is there already.", "Name a new file.")
+    if output is not None and output.exists() and any(output.iterdir()):
         raise RunError(f"{output} is not empty.", "Name a new folder.")
-    from understudy.critic.learn import CriticTraining
+    from understudy.critic.from_run import settings_for_run, verdicts_of_run, write_verdicts
+    from understudy.critic.learn import CriticTraining, train_on
     from understudy.critic.learn import train_critic as run_training
+    from understudy.records import content_hash
     from understudy.settings import override, read_yaml, validate
 
-    tree = read_yaml(settings, "Critic settings") if settings else {}
-    how = validate(CriticTraining, override(tree, assign or ()), "Critic settings")
-    critic = run_training(how, settings.parent if settings else None)
+    tree = override(read_yaml(settings, "Critic settings") if settings else {}, assign or ())
+    base = settings.parent if settings else None
+    rows = verdicts_of_run(run) if run is not None else []
+    if export is not None:
+        write_verdicts(rows, export)
+        console.print(f"{len(rows)} verdicts written to {export}.")
+    if output is None:
+        return
+    how = validate(CriticTraining, settings_for_run(run, tree) if run else tree, "Critic settings")
+    critic = (
+        train_on(rows, how, content_hash([row.model_dump() for row in rows]), base) if run else run_training(how, base)
+    )
     critic.save(output)
     card = critic.card
     print(f"agreement {card.agreement:.1%} ({card.low:.1%} to {card.high:.1%}) of {card.n} held-out verdicts")
@@ -185,25 +209,35 @@ def train_critic(
 def estimate(
     recipe: str,
     assign: Set = None,
+    run: Run = None,
     probe: Annotated[bool, typer.Option("--probe", help="Ask each model a little: what can it do?")] = False,
+    count: Annotated[
+        int, typer.Option("--measure", min=0, help="Put so many literals to each model. Spends; the run keeps them.")
+    ] = 0,
 ) -> None:
     """What RECIPE would ask of models that may cost money: calls, tokens, cost and time, before anything is spent."""
     from understudy.examples import load_examples
-    from understudy.llm.calls import Calls
-    from understudy.planning import plan, probed
+    from understudy.planning import asking, measure, plan, probed
     from understudy.recipe import load_recipe
     from understudy.task import Task
 
     loaded, base = load_recipe(recipe, assign or ())
-    found = plan(loaded, Task.load(loaded.task, base), load_examples(loaded.data, base))
-    if not found:
+    task, examples = Task.load(loaded.task, base), load_examples(loaded.data, base)
+    if probe or count:
+        with asking(loaded, base, (run or Path("runs") / loaded.name) if count else None) as calls:
+            found = list(probed(loaded, calls))
+            planned = plan(loaded, task, examples, found)
+            if count:
+                planned = measure(loaded, task, examples, found, calls, count)
+                print(f"Measured, and kept in {calls.folder}: {calls.ledger.line()}.\n")
+    else:
+        found, planned = [], plan(loaded, task, examples)
+    if planned.lines:
+        print(planned.table())
+    else:
         print("Nothing is asked of a model that could cost money: teacher and critic are recorded or local.")
     for each in found:
-        print(each.table())
-    if probe:
-        with TemporaryDirectory() as folder, Calls.open(Path(folder), base=base) as calls:
-            for line in probed(loaded, calls):
-                print(line)
+        print(each.line())
 
 
 @app.command("measure-critic")

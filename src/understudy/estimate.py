@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import math
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import fmean
 
 from pydantic import Field
 
-from understudy.critic.mcp import ANSWER_TOKENS, MCPCritic, Reader
+from understudy.critic.mcp import ANSWER_TOKENS, MCPCritic, Reader, Reading
 from understudy.llm import Capabilities, Choice, Completion, Message, Request
 from understudy.llm.calls import Calls
 from understudy.llm.chatdoor import CHOICE_TOKENS
@@ -32,7 +33,11 @@ TYPICAL = "I was so scared when the lights went out last night that I hid in my 
 
 
 class Work(Settings):
-    """How much is asked for. ``pairs`` are judged in both orders; ``n`` unset is the task's number."""
+    """How much is asked for. ``pairs`` are judged in both orders; ``n`` unset is the task's number.
+
+    ``able``: what the critic's model can do; one without log-probabilities is asked as its reader then falls back.
+    ``concurrency`` unset: answers come whenever a provider's batch or people are done.
+    """
 
     literals: int = Field(12_000, ge=0)
     n: int | None = Field(None, ge=1)
@@ -40,12 +45,16 @@ class Work(Settings):
     reader: Reader = Reader()
     teacher: str = "teacher"
     critic: str = "critic"
-    concurrency: int = Field(32, ge=1)
+    able: Capabilities = Capabilities(logprobs=20)
+    concurrency: int | None = Field(32, ge=1)
 
 
 @dataclass(frozen=True)
 class Line:
-    """One role's share. Tokens and ``seconds`` are of one call, ``cost`` of all (``None``: the price is unknown)."""
+    """One role's share. Tokens and ``seconds`` are of one call, ``cost`` of all (``None``: the price is unknown).
+
+    ``concurrency`` as in :class:`Work`.
+    """
 
     role: str
     model: str
@@ -53,6 +62,7 @@ class Line:
     tokens_in: float
     tokens_out: float
     seconds: float
+    concurrency: int | None = 32
     cost: float | None = None
     measured: bool = False
 
@@ -67,10 +77,9 @@ class Line:
 
 @dataclass(frozen=True)
 class Estimate:
-    """All roles of a run; ``hours`` with so many calls under way at once."""
+    """All roles of a run."""
 
     lines: tuple[Line, ...]
-    concurrency: int
 
     @property
     def cost(self) -> float | None:
@@ -80,8 +89,19 @@ class Estimate:
 
     @property
     def hours(self) -> float:
-        """Time in all."""
-        return sum(line.calls * line.seconds for line in self.lines) / self.concurrency / 3600
+        """Time in all, but for what nobody knows the time of."""
+        return sum(line.calls * line.seconds / line.concurrency for line in self.lines if line.concurrency) / 3600
+
+    def time(self) -> str:
+        """The hours for people."""
+        under_way = dict.fromkeys((line.concurrency, line.role) for line in self.lines if line.concurrency)
+        unknown = dict.fromkeys(line.role for line in self.lines if not line.concurrency)
+        told = ", ".join(f"{count} ({role})" for count, role in under_way)
+        if len(counts := {count for count, _ in under_way}) == 1:
+            told = str(*counts)
+        known = [f"About {self.hours:.1f} hours with {told} calls under way."] if under_way else []
+        waits = [f"How long answers take that come in files is not known ({', '.join(unknown)})."] if unknown else []
+        return " ".join(known + waits)
 
     def table(self) -> str:
         """For people, as Markdown."""
@@ -91,22 +111,29 @@ class Estimate:
             how = "" if line.measured else " (reckoned)"
             rows.append(f"| {line.role}{how} | {line.model} | {line.calls:,} | {tokens} | {_money(line.cost)} |")
         total = f"| all | | {sum(line.calls for line in self.lines):,} | | | {_money(self.cost)} |"
-        return "\n".join([*rows, total, "", f"About {self.hours:.1f} hours with {self.concurrency} calls under way."])
+        return "\n".join([*rows, total, "", self.time()])
 
 
 def estimate(task: Task, work: Work, prices: Mapping[str, Price], literals: Sequence[str] = (TYPICAL,)) -> Estimate:
-    """The estimate of ``work`` from the prompts that would be sent about (up to 200 of) ``literals``."""
+    """The estimate of ``work`` from the prompts that would be sent about (up to 200 of) ``literals``.
+
+    Raises :class:`~understudy.errors.CriticError` where the critic would refuse its model.
+    """
     shown = list(literals[:200])
     lines = []
     if work.literals:
         requests = [teacher_request(task, text, work.n or task.teacher.n) for text in shown]
         said = fmean(tokens_of(text) for text in shown) * 1.2 + 4  # a joke is a little longer, and has a number
-        lines.append(_line("teacher", work.teacher, work.literals, requests, (work.n or task.teacher.n) * said))
+        made = _line("teacher", work.teacher, work.literals, requests, (work.n or task.teacher.n) * said)
+        lines.append(made)
     if work.pairs:
-        per_showing, out = _readings(work.reader)
-        asked = [_showing(task, work.reader, text) for text in shown]
-        lines.append(_line("critic", work.critic, work.pairs * 2 * per_showing, asked, out))
-    return Estimate(tuple(line.priced(prices) for line in lines), work.concurrency)
+        with warnings.catch_warnings(action="ignore"):  # the role says it
+            critic = MCPCritic(_Unasked(work.critic, work.able), task, work.reader)
+        role = "critic" if critic.reading == work.reader.reading else f"critic, {critic.reading}"
+        per_showing, out = _readings(critic.reading, work.reader)
+        asked = [Request(critic.messages(text, text, text), Sampling()) for text in shown]
+        lines.append(_line(role, work.critic, work.pairs * 2 * per_showing, asked, out))
+    return Estimate(tuple(replace(line, concurrency=work.concurrency).priced(prices) for line in lines))
 
 
 def measured(line: Line, calls: Calls, ask: Callable[[], object], prices: Mapping[str, Price]) -> Line:
@@ -139,23 +166,18 @@ def _line(role: str, model: str, calls: int, requests: Sequence[Request], tokens
     return Line(role, model, calls, tokens_in, tokens_out, FIRST_TOKEN_SECONDS + tokens_out / TOKENS_PER_SECOND)
 
 
-def _readings(reader: Reader) -> tuple[int, float]:
+def _readings(reading: Reading, reader: Reader) -> tuple[int, float]:
     """Calls a showing and tokens out a call."""
-    if reader.reading == "answer_only":
+    if reading == "answer_only":
         return 1, CHOICE_TOKENS
-    return (reader.samples, ANSWER_TOKENS) if reader.reading == "sampled" else (reader.reasons, REASON_TOKENS)
-
-
-def _showing(task: Task, reader: Reader, literal: str) -> Request:
-    critic = MCPCritic(_Unasked(), task, reader)
-    return Request(critic.messages(literal, literal, literal), Sampling())
+    return (reader.samples, ANSWER_TOKENS) if reading == "sampled" else (reader.reasons, REASON_TOKENS)
 
 
 class _Unasked:
     """A model that is never asked: only the questions to it are looked at."""
 
-    name = "unasked"
-    capabilities = Capabilities(logprobs=20)
+    def __init__(self, name: str, able: Capabilities) -> None:
+        self.name, self.capabilities = name, able
 
     def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
         raise NotImplementedError

@@ -2,55 +2,158 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import yaml
 
+from understudy.critic import Comparison
 from understudy.critic.cloze import Cloze
 from understudy.critic.distilled import Distilled
 from understudy.critic.mcp import MCP, Reader
 from understudy.critic.panel import Panel
-from understudy.estimate import Estimate, Work, estimate
-from understudy.llm import capabilities
+from understudy.estimate import Estimate, Line, Work, estimate, measured
+from understudy.llm import Capabilities, capabilities
 from understudy.llm.calls import Calls
+from understudy.pairs import AnySelector
 from understudy.recipe import Recipe
-from understudy.records import Example
+from understudy.records import Example, Pair, Response, content_hash
 from understudy.settings import Settings
+from understudy.store import RunFolder
 from understudy.task import Task
-from understudy.teacher import ModelTeacher
+from understudy.teacher import ModelTeacher, Teacher
+
+_FREE = ("local", "gguf", "vllm", "recorded")  # computed here, or answered before
 
 
-def plan(recipe: Recipe, task: Task, examples: Sequence[Example]) -> list[Estimate]:
-    """One estimate for the teacher and one for each multiple-choice critic; empty where nothing is asked of a model.
+@dataclass(frozen=True)
+class Found:
+    """What the model of a ``role`` was found to do."""
+
+    role: str
+    model: Settings
+    able: Capabilities
+
+    def line(self) -> str:
+        """For people, in the form that states it in a recipe."""
+        found = {"capabilities": self.able.model_dump(mode="json")}
+        stated = yaml.safe_dump(found, default_flow_style=True, sort_keys=False, width=1000).strip()
+        return f"{self.role} {model_name(self.model)}: {stated}"
+
+
+def may_cost(recipe: Recipe) -> bool:
+    """Whether any model of ``recipe`` may cost money (or people's time)."""
+    return bool(_teachers(recipe) or _critics(recipe))
+
+
+def plan(recipe: Recipe, task: Task, examples: Sequence[Example], found: Sequence[Found] = ()) -> Estimate:
+    """A line for the teacher and one for each multiple-choice critic that may cost money.
 
     Evaluation is counted as the recipe's systems meet: every student against every opponent and the imitation student.
+    Of a model's capabilities those ``found`` or stated count; Anthropic's API is known to give no log-probabilities,
+    and any other is taken to give them. Raises :class:`~understudy.errors.CriticError` where a critic would refuse its
+    model.
     """
-    literals = [example.text for example in examples]
-    found = []
-    if isinstance(recipe.teacher, ModelTeacher):
-        work = Work(literals=len(examples), n=recipe.teacher.n, pairs=0, teacher=model_name(recipe.teacher.model))
-        found.append(estimate(task, work, recipe.prices, literals))
-    for critic, budget in _critics(recipe):
-        pairs = _pairs(recipe, examples) if budget is None else budget
-        reader = Reader.model_validate({name: getattr(critic, name) for name in Reader.model_fields})
-        work = Work(literals=0, pairs=pairs, reader=reader, critic=model_name(critic.model))
-        found.append(estimate(task, work, recipe.prices, literals))
-    return found
+    return Estimate(tuple(line for _, line in _planned(recipe, task, examples, found)))
 
 
-def probed(recipe: Recipe, calls: Calls) -> Iterator[str]:
-    """A line for each model of ``recipe``, in the form that states its capabilities there. May ask tiny questions."""
+def measure(
+    recipe: Recipe, task: Task, examples: Sequence[Example], found: Sequence[Found], calls: Calls, count: int
+) -> Estimate:
+    """As :func:`plan`, with the tokens and times of ``count`` literals put to each model through ``calls``: this spends.
+
+    The critics compare the teacher's first two paraphrases of each, for want of a student's. What comes in files is
+    left as it was reckoned. Raises as the models do.
+    """
+    few = examples[:count]
+    taught = _recorded(recipe, few, calls.base)
+    lines = []
+    for settings, line in _planned(recipe, task, examples, found):
+        ask: Callable[[], object] | None = None
+        if settings.model.whole:
+            pass
+        elif isinstance(settings, ModelTeacher):
+            ask = partial(_teach, settings.open(calls, task), few, taught)
+        elif compared := _compared(few, taught):
+            ask = partial(settings.open(calls, task).judge, compared)
+        lines.append(measured(line, calls, ask, recipe.prices) if ask else line)
+    return Estimate(tuple(lines))
+
+
+@contextmanager
+def asking(recipe: Recipe, base: Path, folder: Path | None) -> Iterator[Calls]:
+    """Calls under the recipe's prices and caps: of its run ``folder``, so that nothing is paid for twice, or of none."""
+    with ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+        else:
+            tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
+            stack.enter_context(RunFolder.open(folder, tree, identity=identity))
+        calls = stack.enter_context(Calls.open(folder, prices=recipe.prices, budget=recipe.budget, base=base))
+        calls.store.stage = lambda: "estimate"
+        yield calls
+
+
+def probed(recipe: Recipe, calls: Calls) -> Iterator[Found]:
+    """What each model of ``recipe`` can do. May ask tiny questions."""
+    for role, model in _models(recipe):
+        yield Found(role, model, capabilities(model.open(calls)))
+
+
+def known(recipe: Recipe, calls: Calls) -> Iterator[Found]:
+    """As :func:`probed`, of those models of which it is stated, or was found out by an earlier call. Asks nothing."""
+    for role, model in _models(recipe):
+        able = getattr(model, "capabilities", None) or calls.store.note(
+            f"capabilities {content_hash(model.identity())}"
+        )
+        if able is not None:
+            yield Found(role, model, Capabilities.model_validate(able))
+
+
+def _models(recipe: Recipe) -> list[tuple[str, Any]]:
     teacher = [("teacher", recipe.teacher.model)] if isinstance(recipe.teacher, ModelTeacher) else []
     critics = [("critic", member.model) for member in _members(recipe) if isinstance(member, MCP | Cloze)]
-    for role, model in [*teacher, *critics]:
-        found = {"capabilities": capabilities(model.open(calls)).model_dump(mode="json")}
-        stated = yaml.safe_dump(found, default_flow_style=True, sort_keys=False, width=1000).strip()
-        yield f"{role} {model_name(model)}: {stated}"
+    return [*teacher, *critics]
 
 
-def _critics(recipe: Recipe) -> list[tuple[MCP, int | None]]:
-    budget = recipe.critic.budget if isinstance(recipe.critic, Distilled) else None
-    return [(member, budget) for member in _members(recipe) if isinstance(member, MCP)]
+def _planned(
+    recipe: Recipe, task: Task, examples: Sequence[Example], found: Sequence[Found]
+) -> list[tuple[ModelTeacher | MCP, Line]]:
+    """Who is asked, with what."""
+    literals = [example.text for example in examples]
+    asked: list[tuple[ModelTeacher | MCP, Work]] = [
+        (teacher, Work(literals=len(examples), n=teacher.n, pairs=0, teacher=model_name(teacher.model)))
+        for teacher in _teachers(recipe)
+    ]
+    for critic in _critics(recipe):
+        reader = Reader.model_validate({name: getattr(critic, name) for name in Reader.model_fields})
+        pairs, able = _pairs(recipe, examples), _able(critic.model, found)
+        asked.append((critic, Work(literals=0, pairs=pairs, reader=reader, critic=model_name(critic.model), able=able)))
+    return [
+        (settings, line)
+        for settings, work in asked
+        for line in estimate(
+            task,
+            work.model_copy(update={"concurrency": getattr(settings.model, "concurrency", None)}),
+            recipe.prices,
+            literals,
+        ).lines
+    ]
+
+
+def _teachers(recipe: Recipe) -> list[ModelTeacher]:
+    teacher = recipe.teacher
+    return [teacher] if isinstance(teacher, ModelTeacher) and teacher.model.kind not in _FREE else []
+
+
+def _critics(recipe: Recipe) -> list[MCP]:
+    return [member for member in _members(recipe) if isinstance(member, MCP) and member.model.kind not in _FREE]
 
 
 def _members(recipe: Recipe) -> tuple[Settings, ...]:
@@ -59,14 +162,59 @@ def _members(recipe: Recipe) -> tuple[Settings, ...]:
     return critic.critics if isinstance(critic, Panel) else (critic,)
 
 
+def _able(model: Settings, found: Sequence[Found]) -> Capabilities:
+    known = [one.able for one in found if one.model == model]
+    stated: Capabilities | None = getattr(model, "capabilities", None)
+    usual = Capabilities() if getattr(model, "kind", "") == "anthropic" else Capabilities(logprobs=20)
+    return known[0] if known else stated or usual
+
+
+def _recorded(recipe: Recipe, examples: Sequence[Example], base: Path | None) -> dict[str, list[Response]]:
+    """A recorded teacher's paraphrases by example id; those of a live one are still to be asked for."""
+    if isinstance(recipe.teacher, ModelTeacher):
+        return {}
+    answers = recipe.teacher.open(base)
+    return {
+        e.id: [Response(example_id=e.id, text=text, author="teacher") for text in answers.require(e.text)]
+        for e in examples
+    }
+
+
+def _teach(teacher: Teacher, examples: Sequence[Example], taught: dict[str, list[Response]]) -> None:
+    for response in teacher.teach(examples).responses:
+        taught.setdefault(response.example_id, []).append(response)
+
+
+def _compared(examples: Sequence[Example], taught: Mapping[str, Sequence[Response]]) -> list[Comparison]:
+    """The first two of the teacher's paraphrases of each of ``examples``."""
+    pairs = [(e, own[0], own[1]) for e in examples if len(own := taught.get(e.id, ())) > 1]
+    return [
+        Comparison(Pair(example_id=e.id, a_id=a.id, b_id=b.id, selector="measure"), e.text, a.text, b.text)
+        for e, a, b in pairs
+    ]
+
+
 def _pairs(recipe: Recipe, examples: Sequence[Example]) -> int:
-    """Pairs of all rounds and of the evaluation."""
-    train = sum(example.split == "train" for example in examples)
-    sampled = train if recipe.feedback is None else min(train, recipe.feedback)
-    students = 1 + recipe.rounds
+    """Pairs of all steps, rounds and readings of the watch, and of the evaluation; or those a distilled critic buys."""
+    count = {split: sum(example.split == split for example in examples) for split in ("train", "valid")}
+    sampled = min(count["train"], recipe.feedback or count["train"])
+    if isinstance(recipe.critic, Distilled):
+        return recipe.critic.budget
+    asked = recipe.rounds * sampled * _each(recipe.select) if recipe.learn.source == "verdicts" else 0
+    if recipe.supervision is not None:
+        asked += sampled * _each(recipe.supervision.select)
+    if recipe.watch is not None:
+        readings = 1 + (math.ceil(recipe.learn.train.epochs) if recipe.watch.each == "epoch" else 0)
+        asked += recipe.rounds * readings * count["valid"]
+    students = 1 + (recipe.supervision is not None) + (recipe.verdicts is not None) + recipe.rounds
     opponents = 1 + recipe.evaluate.base
     tested = sum(example.split in recipe.evaluate.splits for example in examples)
-    return recipe.rounds * sampled + tested * (students * opponents + recipe.rounds)
+    return asked + tested * (students * opponents + students - 1)
+
+
+def _each(selector: AnySelector) -> int:
+    """The most pairs that ``selector`` picks of one literal."""
+    return getattr(selector, "pairs", getattr(selector, "size", 2) - 1)
 
 
 def model_name(model: Settings) -> str:

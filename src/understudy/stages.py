@@ -7,6 +7,7 @@ finished run is read back without loading any.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -27,6 +28,7 @@ from understudy.llm.callstore import FILE
 from understudy.llm.spend import Spent
 from understudy.objectives import BRIO, MLE
 from understudy.pairs import AnySelector, chained, copy_losers, rank, select
+from understudy.planning import known, model_name
 from understudy.progress import Step, bar, console
 from understudy.recipe import Learning, Recipe
 from understudy.records import (
@@ -50,25 +52,27 @@ from understudy.store import Chunks, RunFolder, file_sha256, write_atomic
 from understudy.students import Prompted, Student, open_student
 from understudy.students.shared import WEIGHTS_FILE
 from understudy.task import Task
-from understudy.teacher import ModelTeacher
+from understudy.teacher import ModelTeacher, Yield
 from understudy.tracking import Metrics
 from understudy.train import Reference, TrainSettings, measured, score_rows, total_steps, train
 
 _LOG = "log.jsonl"
-CHUNK = 64  # literals or pairs that are put to a live model, and stored, at a time
+CHUNK = 64  # literals or pairs whose answers are written to an arrow at a time
 T = TypeVar("T")
 R = TypeVar("R")
 
 
 @dataclass
 class Stages:
-    """One run's arrows over its folder. ``probe`` measures whatever is trained while it is set."""
+    """One run's arrows over its folder. ``probe`` measures whatever is trained while it is set; ``taught`` is
+    what a live teacher's answers came to."""
 
     recipe: Recipe
     run: RunFolder
     base: Path
     notes: list[str] = field(default_factory=list)
     probe: Probe | None = None
+    taught: Yield | None = None
     _students: dict[str, Student] = field(default_factory=dict)
     _loaded: str = ""
     _labelling: Sequence[Comparison] = ()
@@ -78,6 +82,7 @@ class Stages:
     def __post_init__(self) -> None:
         """Opens the stream of figures first: a tracker that cannot start must not cost a training."""
         recipe = self.recipe
+        self.run.record("base", str(self.base.resolve()))
         opened = Metrics.open(self.run.path, recipe.name, recipe.track, recipe.model_dump(mode="json"))
         self.metrics = self.run.resources.enter_context(opened)
 
@@ -98,6 +103,15 @@ class Stages:
     def spent(self) -> list[Spent]:
         """What calls came to by stage and model, those of earlier invocations included."""
         return self.calls.store.spent() if (self.run.path / FILE).exists() else []
+
+    def _note_models(self) -> None:
+        """Write into the manifest what the models can do, as far as that is stated or was found out."""
+        if (self.run.path / FILE).exists():
+            able = {
+                f"{f.role} {model_name(f.model)}": f.able.model_dump(mode="json")
+                for f in known(self.recipe, self.calls)
+            }
+            self.run.record("models", able)
 
     @cached_property
     def critic(self) -> Critic:
@@ -157,21 +171,12 @@ class Stages:
 
             def ask(part: Sequence[Example]) -> list[Response]:
                 taught = teacher.teach(part)
-                drops = [
-                    Response(
-                        example_id=d.example_id,
-                        text=d.text,
-                        author=teacher.name,
-                        call_id=d.call_id,
-                        dropped=d.reason,
-                    )
-                    for d in taught.drops
-                ]
-                return [*taught.responses, *drops]
+                return [*taught.responses, *taught.drops]
 
+            self._note_models()
             with bar("teach", len(examples), "literals", done=CHUNK * start) as step:
                 yield from chunks(
-                    examples, start, ask, lambda e: e.id, lambda r: r.example_id, step, whole=asks_whole(settings)
+                    examples, start, ask, lambda e: e.id, lambda r: r.example_id, step, asked_at_once(settings)
                 )
 
         found = self.run.rows(
@@ -180,6 +185,7 @@ class Stages:
             [identity_of(settings), self.task.teacher, self.task.refusals, ids_hash(examples)],
             work,
             some_answered,
+            lambda rows: self._tell_yield(len(examples), rows),
         )
         self._unanswered("teach", found)
         taught = by_example([r for r in found if not r.dropped])
@@ -188,6 +194,10 @@ class Stages:
                 f"None of {len(examples)} literals got a usable paraphrase.", "Read the reasons in arrows/teach-*."
             )
         return taught
+
+    def _tell_yield(self, asked: int, rows: Sequence[Response]) -> None:
+        self.taught = Yield.of(asked, rows)
+        console.print(f"Teacher: {self.taught.line()}.", markup=False, highlight=False, soft_wrap=True)
 
     def imitate(self, examples: Sequence[Example], taught: Mapping[str, Sequence[Response]]) -> Checkpoint:
         """MLE on all paraphrases of a literal at once -> checkpoint 0."""
@@ -282,10 +292,12 @@ class Stages:
             graded = all(c.pair.a_id in self._grades and c.pair.b_id in self._grades for c in compared)
             reader: Critic = FromGrades(self.critic.name, self._grades) if graded else self.critic
             critic: Critic = Guarded(reader) if self.recipe.copies_lose else reader
-            whole = asks_whole(self.recipe.critic)
+            self._note_models()
+            bought = isinstance(self.critic, DistilledCritic)  # what is left to judge is read by its copy, here
+            at_once = CHUNK if bought else asked_at_once(self.recipe.critic)
             with bar(name, len(compared), "pairs", done=CHUNK * start) as step:
                 yield from chunks(
-                    compared, start, critic.judge, lambda c: c.pair.id, lambda j: j.pair_id, step, whole=whole
+                    compared, start, critic.judge, lambda c: c.pair.id, lambda j: j.pair_id, step, at_once
                 )
 
         key = [self.critic_key, self.recipe.copies_lose, [[c.pair.id, c.literal, c.a, c.b] for c in compared]]
@@ -506,21 +518,23 @@ def chunks(
     asked_id: Callable[[T], str],
     row_id: Callable[[R], str],
     step: Step,
-    *,
-    whole: bool,
+    at_once: int,
 ) -> Iterator[list[R]]:
     """What ``ask`` makes of ``items``, ``CHUNK`` of them at a time, from chunk number ``start`` on.
 
-    ``whole``: everything is asked at once and its rows are then given out chunk by chunk, so that an arrow that was
-    begun the other way goes on where it stopped.
+    ``at_once`` of them (full chunks) are asked together and their rows then given out chunk by chunk, so that an arrow
+    that was begun with another number goes on where it stopped.
     """
-    parts = [items[i : i + CHUNK] for i in range(0, len(items), CHUNK)][start:]
-    rows: dict[str, list[R]] = {}
-    for row in ask([item for part in parts for item in part]) if whole and parts else ():
-        rows.setdefault(row_id(row), []).append(row)
-    for part in parts:
-        yield [row for item in part for row in rows.pop(asked_id(item), ())] if whole else ask(part)
-        step(len(part))
+    group = max(1, at_once // CHUNK) * CHUNK
+    for first in range(start * CHUNK, len(items), group):
+        asked = items[first : first + group]
+        rows: dict[str, list[R]] = {}
+        for row in ask(asked):
+            rows.setdefault(row_id(row), []).append(row)
+        for i in range(0, len(asked), CHUNK):
+            part = asked[i : i + CHUNK]
+            yield [row for item in part for row in rows.pop(asked_id(item), ())]
+            step(len(part))
 
 
 def why_unanswered(row: Response | Judgment) -> str:
@@ -538,9 +552,15 @@ def some_answered(rows: Sequence[Response | Judgment]) -> None:
         )
 
 
-def asks_whole(settings: Settings) -> bool:
-    """True where any model in ``settings`` answers nothing before it was asked everything."""
-    return any(part.whole for part in within(settings))
+def asked_at_once(settings: Settings) -> int:
+    """How many literals or pairs to put to the models in ``settings`` together: enough to keep what may be under way
+    under way for a while, or all of them where a model answers nothing before it was asked everything. No more than
+    that, because progress is told when they are answered."""
+    parts = list(within(settings))
+    if any(part.whole for part in parts):
+        return sys.maxsize
+    under_way = (4 * getattr(part, "concurrency", 0) for part in parts)
+    return max(CHUNK, *under_way, *(getattr(part, "batch", 0) for part in parts))
 
 
 def by_example(responses: Sequence[Response]) -> dict[str, list[Response]]:

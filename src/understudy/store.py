@@ -159,6 +159,17 @@ class RunFolder:
         manifest_text = {"name": recipe.get("name"), "identity": key, "recipe": recipe}
         write_atomic(manifest, json.dumps(manifest_text, indent=2, ensure_ascii=False))
 
+    def manifest(self) -> dict[str, Any]:
+        """What the folder belongs to, and what was recorded of it."""
+        return dict(json.loads((self.path / "manifest.json").read_text(encoding="utf-8")))
+
+    def record(self, name: str, fact: Any) -> None:
+        """Write a ``fact`` of how the run is made into its manifest; it is no part of what identifies the run."""
+        manifest = self.manifest()
+        if manifest.get(name) != fact:
+            text = json.dumps({**manifest, name: fact}, indent=2, ensure_ascii=False)
+            write_atomic(self.path / "manifest.json", text)
+
     @property
     def arrows(self) -> Path:
         """The folder of arrows: the run's own, or the one an experiment's variants share."""
@@ -171,8 +182,10 @@ class RunFolder:
         key: Sequence[Any],
         chunks: Chunks,
         check: Callable[[Sequence[R]], None] = lambda rows: None,
+        tell: Callable[[list[R]], None] = lambda rows: None,
     ) -> list[R]:
-        """The rows of arrow ``name``, made by ``chunks`` if they are not there.
+        """The rows of arrow ``name``, made by ``chunks`` if they are not there; ``tell`` sees them before a run that
+        was to stop here does.
 
         ``chunks(start)`` yields lists of records from chunk number ``start`` on and must give the same chunks whatever
         ``start`` is: that is what makes a resumed arrow equal to an uninterrupted one. What ``check`` raises goes to
@@ -182,6 +195,7 @@ class RunFolder:
         started = time.monotonic()
         if (folder / "done.json").exists():
             found = _read_sealed(folder, kind)
+            tell(found)
             self._done(name, found, started, _took(folder))
             return found
         self._announce(name)
@@ -202,6 +216,7 @@ class RunFolder:
                 (folder / "rows.jsonl").unlink()
                 raise
             _seal(folder, ["rows.jsonl"], {"rows": len(rows)}, took())
+        tell(rows)
         self._done(name, rows, started, took(), made=True)
         return rows
 
@@ -251,6 +266,12 @@ class RunFolder:
             self.on_stage(name, True)
         if self.until is not None and name.split("-")[0] == self.until:
             raise StageReached(name)
+
+
+def stored_rows(arrows: Path, name: str, kind: type[R]) -> list[R]:
+    """The rows of all finished arrows ``name-…`` in folder ``arrows``. Raises :class:`DamagedError` as a run does."""
+    folders = [seal.parent for seal in sorted(arrows.glob(f"{name}-*/done.json"))]
+    return [row for folder in folders for row in _read_sealed(folder, kind)]
 
 
 def _cut_torn_chunk(path: Path) -> tuple[list[str], int]:

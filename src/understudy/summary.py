@@ -29,7 +29,8 @@ class Summary(BaseModel):
 
     ``spent``: on calls, of this run's folder.
     ``scores``: s by example id (``None`` is unread) under ``candidate>baseline@split``, for paired comparisons of runs.
-    ``task``: the whole task file, so that a student can be used where that file is not.
+    ``task``: the whole task file, so that a student can be used where that file is not. ``models``: what is known of
+    what each teacher or critic can do.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -52,6 +53,7 @@ class Summary(BaseModel):
     scores: dict[str, dict[str, float | None]] = {}
     spent: list[Spent] = []
     task: dict[str, Any] = {}
+    models: dict[str, dict[str, Any]] = {}
 
 
 def summarise(
@@ -86,6 +88,7 @@ def summarise(
         scores=evaluation.scores,
         spent=stages.spent(),
         task=stages.task.model_dump(mode="json"),
+        models=run.manifest().get("models", {}),
     )
     write_atomic(run.path / "summary.json", summary.model_dump_json(indent=1))
     _record(summary, stages.metrics)
@@ -127,7 +130,9 @@ def _critic_figures(stages: Stages) -> dict[str, Any]:
 
 
 def _counts(stages: Stages, rankings: Sequence[Sequence[Ranking]]) -> dict[str, Any]:
+    taught = {} if stages.taught is None else {"yield": stages.taught.model_dump(mode="json")}
     return {
+        **taught,
         "rankings": [len(ranked) for ranked in rankings],
         "dropped": {name: dict(Counter(reasons)) for name, reasons in stages.run.dropped.items()},
         "strength": [round(sum(r.strength for r in ranked) / len(ranked), 4) for ranked in rankings if ranked],

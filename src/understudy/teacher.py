@@ -15,13 +15,15 @@ from typing import Literal, Self
 from pydantic import Field
 
 from understudy.lists import Listed, parse_list
-from understudy.llm import Completion, Failure, LanguageModel, Message, Request, complete_many
+from understudy.llm import UNANSWERED, Completion, Failure, LanguageModel, Message, Request, complete_many
 from understudy.llm.calls import Calls
 from understudy.llm.doors import AnyModel
 from understudy.records import Example, Record, Response, Sampling
 from understudy.settings import Settings
 from understudy.task import Task, fill
 from understudy.text import degenerate, is_copy, normalise
+
+_NO_LIST, _REFUSED, _REFUSAL = "no list", "refused by the server", "refusal: "  # why all of an answer went
 
 
 class ModelTeacher(Settings):
@@ -37,15 +39,6 @@ class ModelTeacher(Settings):
         return Teacher(self.model.open(calls), task, self.n, self.seed)
 
 
-class Drop(Record):
-    """What did not become a response, and why. ``text`` is the item, or the whole answer where all of it went."""
-
-    example_id: str
-    text: str
-    reason: str
-    call_id: str | None = None
-
-
 class Yield(Record):
     """What became of the examples put to a teacher: ``asked`` = ``answered`` + ``refused`` + ``unparsed`` + ``failed``.
 
@@ -57,16 +50,22 @@ class Yield(Record):
     refused: int = 0
     unparsed: int = 0
     failed: int = 0
-    retried: int = 0
     items: int = 0
     kept: int = 0
     dropped: dict[str, int] = Field(default_factory=dict)
 
-    def __add__(self, other: Self) -> Yield:
-        """Both counts together."""
-        names = ("asked", "answered", "refused", "unparsed", "failed", "retried", "items", "kept")
-        dropped = Counter(self.dropped) + Counter(other.dropped)
-        return Yield(**{n: getattr(self, n) + getattr(other, n) for n in names}, dropped=dict(dropped))
+    @classmethod
+    def of(cls, asked: int, rows: Iterable[Response]) -> Self:
+        """The yield of ``asked`` examples by all that :func:`teach` made of them, whenever that was."""
+        outcomes: dict[str, str] = {}
+        items: Counter[str] = Counter()
+        for row in rows:
+            outcomes[row.example_id] = outcome = _outcome(row)
+            if outcome == "answered":
+                items[row.dropped] += 1
+        counts = Counter(outcomes.values())
+        total, kept = items.total(), items.pop("", 0)
+        return cls(asked=asked, items=total, kept=kept, dropped=dict(items), **counts)
 
     def line(self) -> str:
         """One line for people."""
@@ -79,27 +78,29 @@ class Yield(Record):
 
 @dataclass(frozen=True)
 class Taught:
-    """What a teacher gave for some examples, in their order."""
+    """What a teacher gave for ``asked`` examples, in their order. ``drops`` did not become a response: each has its
+    reason, and for its text the item, or the whole answer where all of it went."""
 
+    asked: int
     responses: tuple[Response, ...]
-    drops: tuple[Drop, ...]
-    counts: Yield
+    drops: tuple[Response, ...]
+
+    @property
+    def counts(self) -> Yield:
+        """What became of them."""
+        return Yield.of(self.asked, [*self.responses, *self.drops])
 
 
 class Teacher:
-    """An opened teacher: ``counts`` adds up what became of all examples so far."""
+    """An opened teacher."""
 
     def __init__(self, model: LanguageModel, task: Task, n: int | None = None, seed: int = 0) -> None:
         """``model`` is any language model."""
         self.model, self.task, self.n, self.seed = model, task, n, seed
-        self.name = f"teacher:{model.name}"
-        self.counts = Yield()
 
     def teach(self, examples: Sequence[Example]) -> Taught:
         """Paraphrases of ``examples``; see :func:`teach`."""
-        taught = teach(self.model, self.task, examples, n=self.n, seed=self.seed)
-        self.counts += taught.counts
-        return taught
+        return teach(self.model, self.task, examples, n=self.n, seed=self.seed)
 
 
 def teach(
@@ -109,28 +110,25 @@ def teach(
     wanted = n or task.teacher.n
     first = complete_many(model, [teacher_request(task, e.text, wanted, seed, 0) for e in examples])
     answers = [_read(task, example, answer, wanted) for example, answer in zip(examples, first, strict=True)]
-    again = [place for place, answer in enumerate(answers) if answer.outcome == "unparsed"]
+    again = [place for place, answer in enumerate(answers) if [reason for _, reason in answer.drops] == [_NO_LIST]]
     if again:
         second = complete_many(model, [teacher_request(task, examples[i].text, wanted, seed, 1) for i in again])
         for place, answer in zip(again, second, strict=True):
             answers[place] = _read(task, examples[place], answer, wanted, 1)
+    read, author = list(zip(examples, answers, strict=True)), f"teacher:{model.name}"
     responses = [
-        r for example, a in zip(examples, answers, strict=True) for r in _responses(model, task, example, a, seed)
+        Response(
+            example_id=e.id, text=text, author=author, sampling=_sampling(task, seed, a.index), call_id=a.call_id
+        )
+        for e, a in read
+        for text in a.texts
+    ]  # fmt: skip
+    drops = [
+        Response(example_id=e.id, text=text, author=author, call_id=a.call_id, dropped=reason)
+        for e, a in read
+        for text, reason in a.drops
     ]
-    drops = [drop for answer in answers for drop in answer.drops]
-    outcomes = Counter(answer.outcome for answer in answers)
-    counts = Yield(
-        asked=len(examples),
-        answered=outcomes["answered"],
-        refused=outcomes["refused"],
-        unparsed=outcomes["unparsed"],
-        failed=outcomes["failed"],
-        retried=len(again),
-        items=sum(answer.items for answer in answers),
-        kept=len(responses),
-        dropped=_reasons(answers),
-    )
-    return Taught(tuple(responses), tuple(drops), counts)
+    return Taught(len(examples), tuple(responses), tuple(drops))
 
 
 def teacher_request(task: Task, literal: str, n: int, seed: int = 0, index: int = 0) -> Request:
@@ -144,42 +142,40 @@ def teacher_request(task: Task, literal: str, n: int, seed: int = 0, index: int 
 
 @dataclass(frozen=True)
 class _Answer:
-    outcome: str
+    """``drops`` are texts with the reasons."""
+
     texts: tuple[str, ...] = ()
-    drops: tuple[Drop, ...] = ()
-    items: int = 0
+    drops: tuple[tuple[str, str], ...] = ()
     call_id: str | None = None
     index: int = 0
 
 
 def _read(task: Task, example: Example, answer: Completion | Failure, wanted: int, index: int = 0) -> _Answer:
     if isinstance(answer, Failure):
-        return _Answer("failed", drops=(Drop(example_id=example.id, text="", reason=answer.told),))
+        return _Answer(drops=(("", answer.told),))
     listed = parse_list(answer.text, wanted)
     refusal = _refusal(task, answer, listed)
     if refusal is not None or not listed.items:
-        outcome = "unparsed" if refusal is None else "refused"
-        drop = Drop(example_id=example.id, text=answer.text, reason=refusal or "no list", call_id=answer.call_id)
-        return _Answer(outcome, drops=(drop,), call_id=answer.call_id)
+        return _Answer(drops=((answer.text, refusal or _NO_LIST),), call_id=answer.call_id)
     texts: list[str] = []
-    drops: list[Drop] = []
+    drops: list[tuple[str, str]] = []
     for place, text in enumerate(listed.items):
         cut = answer.finish == "length" and place == len(listed.items) - 1
         reason = "cut off" if cut else _unfit(task, example.text, text, texts)
         if reason is None:
             texts.append(text)
         else:
-            drops.append(Drop(example_id=example.id, text=text, reason=reason, call_id=answer.call_id))
-    return _Answer("answered", tuple(texts), tuple(drops), len(listed.items), answer.call_id, index)
+            drops.append((text, reason))
+    return _Answer(tuple(texts), tuple(drops), answer.call_id, index)
 
 
 def _refusal(task: Task, answer: Completion, listed: Listed) -> str | None:
     """Why the whole input is discarded, or ``None``: a refusal, or a warning around the list. A joke item may sound
     like one; it is then dropped alone."""
     if answer.finish == "refused":
-        return "refused by the server"
+        return _REFUSED
     pattern = task.refused(listed.around if listed.items else answer.text)
-    return None if pattern is None else f"refusal: {pattern}"
+    return None if pattern is None else f"{_REFUSAL}{pattern}"
 
 
 def _unfit(task: Task, literal: str, text: str, before: Sequence[str]) -> str | None:
@@ -192,21 +188,15 @@ def _unfit(task: Task, literal: str, text: str, before: Sequence[str]) -> str | 
     return degenerate(text, literal, max_ratio=task.max_ratio)
 
 
-def _responses(model: LanguageModel, task: Task, example: Example, answer: _Answer, seed: int) -> Iterable[Response]:
-    for text in answer.texts:
-        yield Response(
-            example_id=example.id,
-            text=text,
-            author=f"teacher:{model.name}",
-            sampling=_sampling(task, seed, answer.index),
-            call_id=answer.call_id,
-        )
-
-
 def _sampling(task: Task, seed: int, index: int) -> Sampling:
     w = task.teacher
     return Sampling(temperature=w.temperature, top_p=w.top_p, max_tokens=w.max_tokens, seed=seed, index=index)
 
 
-def _reasons(answers: Sequence[_Answer]) -> dict[str, int]:
-    return dict(Counter(drop.reason for answer in answers if answer.outcome == "answered" for drop in answer.drops))
+def _outcome(row: Response) -> str:
+    """What became of the example that ``row`` is of."""
+    if row.dropped.startswith(UNANSWERED):
+        return "failed"
+    if row.dropped == _REFUSED or row.dropped.startswith(_REFUSAL):
+        return "refused"
+    return "unparsed" if row.dropped == _NO_LIST else "answered"

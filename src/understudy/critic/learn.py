@@ -20,7 +20,7 @@ from understudy.critic.features import fit_features, fit_logistic
 from understudy.critic.measuring import measure
 from understudy.critic.reward import Calibration, RewardArchitecture, RewardCard, RewardCritic, RewardModel
 from understudy.critic.verdicts import FreeComparisons, Group, VerdictRow, grouped, read_verdicts
-from understudy.errors import TrainingError
+from understudy.errors import DataError, TrainingError
 from understudy.llm.corpus import RecordedTeacher
 from understudy.progress import bar
 from understudy.records import content_hash
@@ -71,8 +71,16 @@ def train_critic(settings: CriticTraining, base: Path | None = None) -> RewardCr
     The card carries the figures.
     """
     path = resolve(settings.verdicts, "Verdicts", base)
-    verdicts = read_verdicts(path)
-    critic = fit_critic([row for row in verdicts if row.split == "train"], settings, file_sha256(path)[:16], base)
+    return train_on(read_verdicts(path), settings, file_sha256(path)[:16], base)
+
+
+def train_on(
+    verdicts: Sequence[VerdictRow], settings: CriticTraining, data_hash: str, base: Path | None = None
+) -> RewardCritic:
+    """As :func:`train_critic`, on ``verdicts`` at hand. Raises :class:`DataError` where none is left to measure on."""
+    if not any(row.split == "heldout" and row.verdict != "tie" and not row.with_teacher for row in verdicts):
+        raise DataError("No held-out verdict on two attempts has a winner.", "Collect more verdicts.")
+    critic = fit_critic([row for row in verdicts if row.split == "train"], settings, data_hash, base)
     answers = settings.teacher.open(base).answers if settings.teacher is not None else {}
     critic.card = _with_figures(critic, [row for row in verdicts if row.split == "heldout"], answers)
     return critic
@@ -107,14 +115,17 @@ def fit_critic(
 
 def copy_critic(labels: Sequence[Labelled], seed: int, settings: CriticTraining | None = None) -> RewardCritic:
     """A cheap copy of an expensive critic, fitted on the pairs it labelled; P(A better) is the soft target's side."""
-    rows = []
-    for label in labels:
-        c, margin = label.comparison, abs(label.p_a - 0.5)
-        verdict: Literal["a", "b", "tie"] = "tie" if margin == 0 else "a" if label.p_a > 0.5 else "b"
-        strength = 1 if margin < 0.15 else 2 if margin < 0.35 else 3
-        rows.append(VerdictRow(literal=c.literal, a=c.a, b=c.b, verdict=verdict, strength=strength))
+    rows = [as_verdict(label) for label in labels]
     how = (settings or CriticTraining(teacher=None)).model_copy(update={"seed": seed})
     return fit_critic(rows, how, content_hash([row.model_dump() for row in rows]))
+
+
+def as_verdict(label: Labelled) -> VerdictRow:
+    """``label`` as a verdict, the clearer the further its probability is from one half."""
+    c, margin = label.comparison, abs(label.p_a - 0.5)
+    verdict: Literal["a", "b", "tie"] = "tie" if margin == 0 else "a" if label.p_a > 0.5 else "b"
+    strength = 1 if margin < 0.15 else 2 if margin < 0.35 else 3
+    return VerdictRow(literal=c.literal, a=c.a, b=c.b, verdict=verdict, strength=strength)
 
 
 def _parted(groups: Sequence[Group], settings: CriticTraining) -> tuple[list[Group], list[Group]]:

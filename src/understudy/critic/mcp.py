@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import Field
 
 from understudy.critic import Comparison
-from understudy.critic.answers import LABELS, parse_answer, read_reasoned, vote_share
+from understudy.critic.answers import vote_share
 from understudy.errors import CriticError
 from understudy.llm import (
     Capabilities,
@@ -31,6 +31,8 @@ from understudy.llm import (
 )
 from understudy.llm.calls import Calls
 from understudy.llm.doors import AnyModel
+from understudy.llm.labels import LABELS, parse_answer
+from understudy.llm.reading import read_said
 from understudy.records import Judgment, Sampling, Verdict, content_hash
 from understudy.settings import Settings
 from understudy.task import Task, fill
@@ -115,19 +117,20 @@ class MCPCritic:
         asked = [place for place in range(len(showings)) if place not in ruled]
         read = dict(zip(asked, self._read([showings[i] for i in asked], again=False), strict=True))
         unread = [place for place in asked if read[place].p is None and read[place].label is None]
-        if unread and self.reading != "sampled":  # once more, with nothing but a digit to say
+        if unread and self._has_second_form():  # once more, with nothing but a digit to say
             read |= zip(unread, self._read([showings[i] for i in unread], again=True), strict=True)
         return [self._judgment(s, ruled.get(place) or read[place]) for place, s in enumerate(showings)]
 
     def messages(self, literal: str, first: str, second: str, *, again: bool = False) -> tuple[Message, ...]:
-        """What is asked about ``first`` and ``second``; ``again`` asks for a digit alone."""
+        """What is asked about ``first`` and ``second``; ``again`` asks for a digit alone, as is done
+        from the start where labels are read from an answer that cannot be begun."""
         code = nonce(literal, first, second)
         form = self._question.answer_only
         if self.reading == "reason_then_answer" and not again:
             form = self._question.reason_then_answer
         blocks = {n: block(t, code) for n, t in (("literal", literal), ("first", first), ("second", second))}
         system, user = fill(self.task.critic.system, nonce=code), fill(form, **blocks)
-        if again:
+        if self._digit_alone(again):
             user = f"{user}\n{self.task.critic.again}"
         turns = [Message("system", system), Message("user", user)]
         if not self._able.system:
@@ -151,6 +154,12 @@ class MCPCritic:
     def _prefilled(self, again: bool) -> bool:
         reasoning = self.reading == "reason_then_answer" and not again
         return not reasoning and (self._able.prefill != "none" or self._able.exact)
+
+    def _has_second_form(self) -> bool:
+        return self.reading != "sampled" and not self._digit_alone(False)
+
+    def _digit_alone(self, again: bool) -> bool:
+        return again or (self.reading == "answer_only" and not self._prefilled(again))
 
     def _read(self, showings: Sequence[_Showing], *, again: bool) -> list[_Read]:
         if not showings:
@@ -232,9 +241,13 @@ def _ruled(showing: _Showing) -> _Read | None:
 def _labelled(choice: Choice | Failure, least: float, begun: str) -> _Read:
     if isinstance(choice, Failure):
         return _Read(None, None, choice.told, choice.call_id)
-    if choice.probabilities is None:
+    if choice.coverage is None:
         answer = parse_answer(begun + choice.text)
-        return _Read(None, answer.label if answer else None, choice.text.strip(), choice.call_id)
+        reason = f"no log-probabilities came; its words: {choice.text.strip()}"
+        return _Read(None, answer.label if answer else None, reason, choice.call_id)
+    if choice.probabilities is None:
+        reason = f"no label among the log-probabilities: {choice.text.strip()[:80]}"
+        return _Read(None, None, reason, choice.call_id)
     if (choice.coverage or 0.0) < least:
         reason = f"coverage {choice.coverage or 0:.2f} is below {least:g}: {choice.text.strip()[:80]}"
         return _Read(None, None, reason, choice.call_id)
@@ -256,7 +269,7 @@ def _reasoned(answers: Sequence[Completion | Failure], least: float, begun: str)
 def _one_reasoned(answer: Completion | Failure, least: float, begun: str) -> _Read:
     if isinstance(answer, Failure):
         return _Read(None, None, answer.told, answer.call_id)
-    choice = read_reasoned(answer)
+    choice = read_said(answer)
     if choice.probabilities is not None and (choice.coverage or 0.0) >= least:
         return _Read(choice.probabilities[0], None, answer.text.strip(), answer.call_id)
     parsed = parse_answer(begun + answer.text)

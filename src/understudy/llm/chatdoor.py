@@ -14,6 +14,7 @@ from understudy.llm.reading import read_choice
 from understudy.llm.spend import check_priced
 
 CHOICE_TOKENS = 4  # a label may stand behind a blank or a quote
+SPOKEN_TOKENS = 8  # … and behind "**Answer:**" where the answer could not be begun for the model
 Send = Callable[[list[Asked], str], Mapping[str, Stored | Failed]]
 
 
@@ -75,5 +76,6 @@ def _to_read(request: Request, able: Capabilities) -> Request:
     sampling = request.sampling
     if able.logprobs:
         temperature = sampling.temperature if able.raw_logprobs else 1.0
-        sampling = sampling.model_copy(update={"max_tokens": CHOICE_TOKENS, "temperature": temperature, "top_p": 1.0})
+        room = SPOKEN_TOKENS if able.prefill == "none" else CHOICE_TOKENS
+        sampling = sampling.model_copy(update={"max_tokens": room, "temperature": temperature, "top_p": 1.0})
     return Request(request.messages, sampling, logprobs=able.logprobs)

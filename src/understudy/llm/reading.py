@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 
 from understudy.llm import Choice, Completion, Token
+from understudy.llm.labels import LABELS, parse_answer
 
 _WRAPPING = " \t\r\n\"'`“”‘’()[]{}<>*_.:,;!▁ĠĊ"
 
@@ -20,6 +21,7 @@ def read_choice(answer: Completion, options: Sequence[str]) -> Choice:
 
     The mass of a label is summed over all alternatives that spell it. Where the token drawn is only a blank or a
     quote ("Answer:" is often continued by a bare space), reading goes on behind it, weighted by its probability.
+    Where words come first ("Answer: 1") the label is read where it stands, given those words.
     A label missing from the alternatives has at most the probability of the least likely one given: that is its floor.
     """
     if not answer.tokens:
@@ -29,10 +31,24 @@ def read_choice(answer: Completion, options: Sequence[str]) -> Choice:
         here = label_mass(token, options)
         mass = [total + weight * p for total, p in zip(mass, here, strict=True)]
         floor = weight * least(token)
-        if bare(token.text):
+        if said := bare(token.text):
+            if said not in options and (later := read_said(answer, options)).probabilities is not None:
+                return later
             break
         weight *= math.exp(token.logprob)
     return choice_from(mass, floor, answer)
+
+
+def read_said(answer: Completion, options: Sequence[str] = LABELS) -> Choice:
+    """The preference in an answer that comes to its label in words: from the alternatives to the digit it closes with,
+    given what it wrote before. Without log-probabilities the probabilities are ``None`` and the text must do."""
+    if not answer.tokens:
+        return Choice(None, None, answer.text, answer.call_id)
+    parsed = parse_answer("".join(token.text for token in answer.tokens))
+    token = token_at(answer.tokens, parsed.offset) if parsed else None
+    if token is None:
+        return Choice(None, 0.0, answer.text, answer.call_id)
+    return choice_from(label_mass(token, options), least(token), answer)
 
 
 def choice_from(mass: Sequence[float], floor: float, answer: Completion) -> Choice:

@@ -239,6 +239,19 @@ def critic_figures(critic: dict[str, Any]) -> list[tuple[str, float]]:
     return [(k, v) for k, v in critic.items() if k not in said and isinstance(v, int | float)]
 
 
+def taught(s: Summary) -> str:
+    """What a live teacher's answers came to; nothing of a recorded one."""
+    from understudy.teacher import Yield
+
+    counted = s.counts.get("yield")
+    return Yield.model_validate(counted).line() if counted else ""
+
+
+def able(capabilities: dict[str, Any]) -> str:
+    """A model's capabilities in one line."""
+    return ", ".join(f"{name} {str(value).lower()}" for name, value in capabilities.items())
+
+
 def settings_diff(recipe: dict[str, Any]) -> list[tuple[str, str, str]]:
     """Settings that differ from the defaults: path, here, default."""
     from understudy.recipe import Recipe
