@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
@@ -22,12 +23,14 @@ from understudy.evaluate import EvaluateSettings
 from understudy.experiment import Experiment, load_experiment, recipe_of, run_experiment
 from understudy.experiment_critics import critics_markdown, load_critic_table, run_critic_table
 from understudy.experiment_table import Result, Row, markdown, tabulate
+from understudy.export import export
 from understudy.llm.spend import Spent
 from understudy.records import Quality
 from understudy.report import report_experiment, write_experiment
 from understudy.report.figures import around_zero
 from understudy.statistics import holm, sign_flip_test
 from understudy.summary import Summary
+from understudy.write import Writer
 
 SHIPPED = sorted((Path(__file__).parents[1] / "experiments").rglob("*.yaml"))
 
@@ -77,7 +80,7 @@ def write(place: Path, tree: dict[str, Any]) -> Path:
     return path
 
 
-def test_a_grid_runs_and_shares_what_its_variants_have_in_common(place: Path) -> None:
+def test_a_grid_runs_and_shares_what_its_variants_have_in_common(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, base = load_experiment(write(place, grid()))
     result = run_experiment(experiment, base, place / "out")
     assert [(r.variant, r.runs, r.failed) for r in result.rows] == [("FT", 2, {}), ("DPO", 2, {}), ("BRIO", 2, {})]
@@ -91,6 +94,14 @@ def test_a_grid_runs_and_shares_what_its_variants_have_in_common(place: Path) ->
     assert "<h1>grid</h1>" in (place / "out" / "report.html").read_text()
     again = run_experiment(experiment, base, place / "out")
     assert again == result
+    run = place / "out" / "DPO-1"  # its weights are among the arrows that all runs share
+    assert Writer.of_run(run).write(["The cat stole my sandwich."])[0]
+    assert (export(run, place / "student", None, "adapter") / "student.json").exists()
+    monkeypatch.chdir(run)
+    assert Writer.of_run(Path("."), "imitation").student.settings == Writer.of_run(run).student.settings
+    moved = shutil.copytree(run, place / "elsewhere" / "DPO-1")
+    with pytest.raises(RunError, match="has no weights of 'feedback'"):
+        Writer.of_run(moved)
 
 
 def test_a_variant_that_fails_stops_no_other_and_goes_on_when_mended(
@@ -241,12 +252,13 @@ def test_the_tables_numbers() -> None:
     assert dpo.rates == {1: 1.0, 2: 0.75}
     # t interval of two seeds: 0.875 +- 12.706 * 0.1768 / sqrt 2, cut at 0 and 1
     assert (dpo.seeds_low, dpo.seeds_high) == (0.0, 1.0)
-    mine, theirs = [0.8, 0.8, 0.7, 0.5], [0.3, 0.53, 0.3, 0.1]
+    mine, theirs = [0.8, 0.8, 0.7, 0.6], [0.3, 0.53, 0.3, 0.1]  # d under seed 1 alone, which both have
     assert dpo.difference == pytest.approx(sum(mine) / 4 - sum(theirs) / 4)
     assert dpo.difference_low is not None
     assert dpo.difference_low > 0
     assert (brio.runs, brio.failed, brio.seeds_low) == (1, {2: "broken"}, None)
-    raw = [sign_flip_test(mine, theirs), sign_flip_test([0.3, 0.5, 0.3, 0.9], theirs)]
+    assert brio.difference == pytest.approx(sum([0.3, 0.5, 0.3, 0.9]) / 4 - sum([0.2, 0.6, 0.3, 0.1]) / 4)
+    raw = [sign_flip_test(mine, theirs), sign_flip_test([0.3, 0.5, 0.3, 0.9], [0.2, 0.6, 0.3, 0.1])]
     assert [dpo.p, brio.p] == pytest.approx(list(holm(raw)))
     assert (dpo.length_ratio, dpo.copy_rate, dpo.distinct_2) == (1.5, 0.25, 0.5)
 

@@ -20,7 +20,7 @@ from understudy.recipe import Recipe
 from understudy.report import write_experiment
 from understudy.resources import recipe_path
 from understudy.settings import Settings, override, read_yaml, validate
-from understudy.store import RunFolder, write_atomic
+from understudy.store import ARROWS, RunFolder, write_atomic
 from understudy.summary import Summary
 
 Assignments = dict[str, Any]
@@ -131,7 +131,7 @@ def _run(recipe: Recipe, base: Path, folder: Path, name: str) -> Summary | str:
     """The run's summary, or in one line why there is none."""
     try:
         tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
-        with RunFolder.open(folder / name, tree, identity=identity, shared=folder / "arrows") as run:
+        with RunFolder.open(folder / name, tree, identity=identity, shared=folder / ARROWS) as run:
             try:
                 return distil(recipe, run, base)
             finally:

@@ -145,11 +145,11 @@ def _outputs(experiment: Experiment, name: str, made: Sequence[Summary]) -> dict
 
 
 def _difference(mine: Scores, theirs: Scores) -> dict[str, Any]:
-    """Mean scores over seeds, input by input: the unit that is resampled and flipped is the input."""
-    both = [e for e in mine if e in theirs]
-    a, b = ([fmean(scores[e].values()) for e in both] for scores in (mine, theirs))
+    """Mean scores over the seeds that both have, input by input: the unit that is resampled and flipped is the input."""
+    both = {e: seeds for e in mine if e in theirs and (seeds := mine[e].keys() & theirs[e].keys())}
     if not both:
         return {}
+    a, b = ([fmean(scores[e][seed] for seed in seeds) for e, seeds in both.items()] for scores in (mine, theirs))
     gap = paired_bootstrap(a, b)
     return {
         "difference": gap.value,
