@@ -8,7 +8,7 @@ import shutil
 from collections import Counter
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 import yaml
@@ -18,6 +18,8 @@ from tests.conftest import write_recipe
 from tests.test_cli import call
 from tests.test_report import PAYLOADS
 from understudy.cli import app
+from understudy.contest import showings_won
+from understudy.critic import Comparison
 from understudy.errors import RecipeError, RunError
 from understudy.evaluate import EvaluateSettings
 from understudy.experiment import Experiment, load_experiment, recipe_of, run_experiment
@@ -25,7 +27,7 @@ from understudy.experiment_critics import critics_markdown, load_critic_table, r
 from understudy.experiment_table import Result, Row, markdown, tabulate
 from understudy.export import export
 from understudy.llm.spend import Spent
-from understudy.records import Quality
+from understudy.records import Judgment, Pair, Quality, Verdict
 from understudy.report import report_experiment, write_experiment
 from understudy.report.figures import around_zero
 from understudy.statistics import holm, sign_flip_test
@@ -216,7 +218,9 @@ def test_a_column_that_the_paper_lacks_is_refused(place: Path) -> None:
 # --- the table, by hand ----------------------------------------------------------------------------------------------
 
 
-def summary(scores: dict[str, float | None], student: str = "feedback") -> Summary:
+def summary(
+    scores: dict[str, float | None], student: str = "feedback", won: dict[str, float | None] | None = None
+) -> Summary:
     quality = Quality(
         system=student,
         split="test",
@@ -228,9 +232,12 @@ def summary(scores: dict[str, float | None], student: str = "feedback") -> Summa
         length_ratio=1.5,
         distinct_2=0.5,
     )
-    recipe = {"evaluate": EvaluateSettings(tie=0.05).model_dump()}
+    recipe, key = {"evaluate": EvaluateSettings(tie=0.05).model_dump()}, f"{student}>teacher@test"
     return cast(
-        Summary, SimpleNamespace(scores={f"{student}>teacher@test": scores}, quality=[quality], recipe=recipe, spent=[])
+        Summary,
+        SimpleNamespace(
+            scores={key: scores}, won={} if won is None else {key: won}, quality=[quality], recipe=recipe, spent=[]
+        ),
     )
 
 
@@ -246,8 +253,8 @@ def test_the_tables_numbers() -> None:
     }
     result = tabulate(experiment, found, dict.fromkeys(found, 1.5))
     ft, dpo, brio = result.rows
-    assert ft.rates == {1: 1 / 4, 2: 1 / 3}
-    assert ft.rate == pytest.approx((1 / 4 + 1 / 3) / 2)
+    assert ft.rates == {1: 1 / 4, 2: 0.0}  # 0.46 is no tie: the paper knows no band
+    assert ft.rate == 1 / 8
     assert (ft.paper, ft.minutes, ft.n, ft.difference) == (28, 3.0, 4, None)
     assert dpo.rates == {1: 1.0, 2: 0.75}
     # t interval of two seeds: 0.875 +- 12.706 * 0.1768 / sqrt 2, cut at 0 and 1
@@ -261,6 +268,29 @@ def test_the_tables_numbers() -> None:
     raw = [sign_flip_test(mine, theirs), sign_flip_test([0.3, 0.5, 0.3, 0.9], [0.2, 0.6, 0.3, 0.1])]
     assert [dpo.p, brio.p] == pytest.approx(list(holm(raw)))
     assert (dpo.length_ratio, dpo.copy_rate, dpo.distinct_2) == (1.5, 0.25, 0.5)
+
+
+def test_the_rate_is_the_papers_where_both_showings_are_kept() -> None:
+    """0.9 and 0.2 make a mean above one half, but of the two showings only one was won."""
+    experiment = Experiment.model_validate(grid(variants={"FT": {}}, seeds=[1]))
+    scores: dict[str, float | None] = {"a": 0.55, "b": 0.4, "c": 0.75, "copy": 1.0}
+    kept: dict[str, float | None] = {"a": 0.5, "b": 0.5, "c": None}
+    for found, rate, n in ((summary(scores, won=kept), 2 / 3, 3), (summary(scores), 3 / 4, 4)):
+        (row,) = tabulate(experiment, {("FT", 1): found}, {("FT", 1): 0.0}).rows
+        assert (row.rate, row.n) == (pytest.approx(rate), n)
+
+
+def test_both_showings_of_a_judge_are_read_alone() -> None:
+    compared = [Comparison(Pair(example_id=x, a_id="a", b_id="b", selector="s"), x, "one", "two") for x in "abcd"]
+
+    def said(i: int, shown: Literal["ab", "ba"], verdict: Verdict, p: float | None = None) -> Judgment:
+        return Judgment(pair_id=compared[i].pair.id, judge="j", shown=shown, verdict=verdict, p_a=p)
+
+    judgments = [
+        said(0, "ab", "A", 0.9), said(0, "ba", "B", 0.2), said(1, "ab", "tie"), said(1, "ba", "A"),
+        said(2, "ab", "A"), said(2, "ba", "unparsed"), said(3, "ab", "B", 0.0),
+    ]  # fmt: skip
+    assert showings_won(compared, judgments) == {"a": 0.5, "b": 1.0, "c": None}  # d was shown in one order
 
 
 def cells(page: str) -> list[list[str]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from understudy.contest import Contest, Duel, adjusted, contest, duel
+from understudy.contest import Contest, Duel, adjusted, contest, duel, showings_won
 from understudy.errors import DataError
 from understudy.evaluate import Difference, System, comparisons, contests, difference, item_scores, quality, win_rate
 from understudy.meaning import PACKAGE, Kept, Meaning, packaged
@@ -51,6 +51,7 @@ class Evaluation:
     duels: list[Duel] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    won: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
 
 def evaluate(
@@ -94,6 +95,8 @@ def _evaluate_split(
     scores = {names: item_scores(own, judgments) for names, own in compared.items()}
     judge = stages.critic.name
     result.scores |= {score_key(*names, split): own for names, own in scores.items()}
+    in_orders = {score_key(*names, split): showings_won(own, judgments) for names, own in compared.items()}
+    result.won |= {key: own for key, own in in_orders.items() if own}
     for names in meetings:
         if compared[names]:
             found = contest(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from scipy.stats import t as student_t
 
+from understudy.contest import won
 from understudy.evaluation import score_key
 from understudy.llm.spend import Spent
 from understudy.settings import Settings
@@ -19,12 +20,18 @@ if TYPE_CHECKING:
     from understudy.experiment import Experiment
 
 Scores = dict[str, dict[int, float]]
-"""s by example id and seed."""
+"""By example id and seed: s, or the share of showings won."""
+
+
+WTR = (
+    "WTR is the win-tie rate against {} as the paper defines it: how often the critic finds the variant at least as good, "
+    "each order of showing read alone at one half and both averaged (a critic that is shown no order is read once)."
+)
 
 
 class Row(Settings):
-    """One variant's findings. ``rate``: mean win-tie rate over seeds; ``low``/``high`` its 95 % bootstrap interval over
-    inputs; ``seeds_low``/``seeds_high`` the t interval over seeds; ``difference`` of mean scores to the baseline over the
+    """One variant's findings. ``rate``: mean over seeds of the paper's win-tie rate (each showing read alone at 1/2, both
+    averaged; Ravi et al. 2024 sec. 4); ``low``/``high`` its 95 % bootstrap interval over inputs; ``seeds_low``/``seeds_high`` the t interval over seeds; ``difference`` of mean scores to the baseline over the
     same inputs, its interval, and ``p`` after Holm. ``None`` is unknown. ``minutes``: of
     all invocations; ``spent`` on calls, ``None`` where none were made; work that variants share is on the first one's
     account."""
@@ -67,7 +74,7 @@ def tabulate(
     minutes: Mapping[tuple[str, int], float],
 ) -> Result:
     """The table of the summaries in ``found``, by variant and seed."""
-    scores = {name: _scores(experiment, name, found) for name in experiment.variants}
+    scores = {name: _scores(experiment, name, found, _score) for name in experiment.variants}
     rows = [_row(experiment, name, found, scores, minutes) for name in experiment.variants]
     tested = [i for i, row in enumerate(rows) if row.p is not None]
     for i, p in zip(tested, holm([rows[i].p or 0.0 for i in tested]), strict=True):
@@ -81,15 +88,31 @@ def tabulate(
     )
 
 
-def _scores(experiment: Experiment, name: str, found: Mapping[tuple[str, int], Summary | str]) -> Scores:
+def _scores(
+    experiment: Experiment,
+    name: str,
+    found: Mapping[tuple[str, int], Summary | str],
+    read: Callable[[Summary, str, str], float | None],
+) -> Scores:
+    """What ``read`` finds in each seed's summary, under the contest's key, of each example."""
     key, scores = score_key(experiment.variants[name].student, experiment.opponent, experiment.split), Scores()
     for seed in experiment.seeds:
         summary = found[name, seed]
         if not isinstance(summary, str):
-            for example, s in summary.scores.get(key, {}).items():
-                if s is not None:
-                    scores.setdefault(example, {})[seed] = s
+            for example in summary.scores.get(key, {}):
+                if (value := read(summary, key, example)) is not None:
+                    scores.setdefault(example, {})[seed] = value
     return scores
+
+
+def _score(summary: Summary, key: str, example: str) -> float | None:
+    return summary.scores[key][example]
+
+
+def _won(summary: Summary, key: str, example: str) -> float | None:
+    """Of a judge that is shown no order, and of a summary that does not keep both showings, the score is read."""
+    in_orders = summary.won.get(key, {})
+    return in_orders[example] if example in in_orders else won(summary.scores[key][example])
 
 
 def _row(
@@ -110,7 +133,7 @@ def _row(
         "paper": experiment.paper.get(name),
     }
     if made and scores[name]:
-        row |= _rates(scores[name], made[0]) | _outputs(experiment, name, made)
+        row |= _rates(_scores(experiment, name, found, _won)) | _outputs(experiment, name, made)
         if name != experiment.baseline:
             row |= _difference(scores[name], scores[experiment.baseline])
     return Row(**row)
@@ -123,13 +146,13 @@ def _spent(spent: Sequence[Spent]) -> Spent | None:
     return found
 
 
-def _rates(scores: Scores, any_run: Summary) -> dict[str, Any]:
-    line = 0.5 - float(any_run.recipe["evaluate"]["tie"])
-    won = {example: {seed: float(s >= line) for seed, s in by.items()} for example, by in scores.items()}
-    seeds = sorted({seed for by in won.values() for seed in by})
-    rates = {seed: fmean(by[seed] for by in won.values() if seed in by) for seed in seeds}
-    mean = bootstrap_mean([fmean(by.values()) for by in won.values()])
-    found: dict[str, Any] = {"n": len(won), "rates": rates, "rate": fmean(rates.values())}
+def _rates(shares: Scores) -> dict[str, Any]:
+    if not shares:
+        return {}
+    seeds = sorted({seed for by in shares.values() for seed in by})
+    rates = {seed: fmean(by[seed] for by in shares.values() if seed in by) for seed in seeds}
+    mean = bootstrap_mean([fmean(by.values()) for by in shares.values()])
+    found: dict[str, Any] = {"n": len(shares), "rates": rates, "rate": fmean(rates.values())}
     found |= {"low": mean.low, "high": mean.high}
     if len(rates) > 1:
         half = float(student_t.ppf(0.975, len(rates) - 1)) * stdev(rates.values()) / len(rates) ** 0.5
@@ -164,8 +187,8 @@ def markdown(result: Result) -> str:
     lines = [
         f"# {result.name}",
         "",
-        f"Win-tie rate against {result.opponent} on {result.split} (judge: the recipe's critic); difference of mean "
-        f"scores to {result.baseline}, paired over inputs; p by sign flips, Holm-adjusted.",
+        f"{WTR.format(result.opponent)} On {result.split}; judge: the recipe's critic. Difference of mean scores to "
+        f"{result.baseline}, paired over inputs and seeds; p by sign flips, Holm-adjusted.",
         "",
         "| variant | runs | WTR | 95 % inputs | 95 % seeds | difference | 95 % | p | length | copies | distinct-2 | minutes "
         "| cost | paper |",

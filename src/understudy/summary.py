@@ -29,6 +29,8 @@ class Summary(BaseModel):
 
     ``spent``: on calls, of this run's folder.
     ``scores``: s by example id (``None`` is unread) under ``candidate>baseline@split``, for paired comparisons of runs.
+    ``won``: under the same names, the share of its two showings that the candidate won or tied, where the judge is shown
+    an order (see :func:`~understudy.contest.showings_won`).
     ``task``: the whole task file, so that a student can be used where that file is not.
     """
 
@@ -50,6 +52,7 @@ class Summary(BaseModel):
     contests: list[Contest] = []
     duels: list[Duel] = []
     scores: dict[str, dict[str, float | None]] = {}
+    won: dict[str, dict[str, float | None]] = {}
     spent: list[Spent] = []
     task: dict[str, Any] = {}
 
@@ -84,6 +87,7 @@ def summarise(
         contests=evaluation.contests,
         duels=evaluation.duels,
         scores=evaluation.scores,
+        won=evaluation.won,
         spent=stages.spent(),
         task=stages.task.model_dump(mode="json"),
     )
