@@ -15,6 +15,7 @@ import yaml
 from typer.testing import CliRunner
 
 from tests.conftest import write_recipe
+from tests.faulty_server import FaultyServer
 from tests.test_cli import call
 from tests.test_report import PAYLOADS
 from understudy.cli import app
@@ -27,11 +28,16 @@ from understudy.experiment_critics import critics_markdown, load_critic_table, r
 from understudy.experiment_table import Result, Row, markdown, tabulate
 from understudy.export import export
 from understudy.llm.spend import Spent
-from understudy.records import Judgment, Pair, Quality, Verdict
+from understudy.recipe import Recipe
+from understudy.records import Example, Judgment, Pair, Quality, Verdict
 from understudy.report import report_experiment, write_experiment
 from understudy.report.figures import around_zero
+from understudy.settings import validate
+from understudy.stages import Stages
 from understudy.statistics import holm, sign_flip_test
+from understudy.store import RunFolder
 from understudy.summary import Summary
+from understudy.teacher import ModelTeacher
 from understudy.write import Writer
 
 SHIPPED = sorted((Path(__file__).parents[1] / "experiments").rglob("*.yaml"))
@@ -160,6 +166,24 @@ def test_scales_replace_recipe_and_seeds_and_add_settings(place: Path) -> None:
     assert [(r.rounds, r.feedback) for r in recipes.values()] == [(0, 3), (1, 3), (2, 3)]
     with pytest.raises(RecipeError, match=r"no scale 'tiny'. It has: small"):
         load_experiment(path, "tiny")
+
+
+def test_runs_that_share_arrows_ask_each_question_once(tmp_path: Path) -> None:
+    examples = [Example(text=f"It rained {i} times.") for i in range(8)]
+
+    def spent(name: str, own: list[Example], url: str) -> list[tuple[str, int]]:
+        teacher = validate(ModelTeacher, {"model": {"kind": "chat", "model": "m", "base_url": url}}, "teacher")
+        with RunFolder.open(tmp_path / name, {}, shared=tmp_path / "arrows") as run:
+            stages = Stages(Recipe(name=name, teacher=teacher), run, tmp_path)
+            assert all(len(texts) == 3 for texts in stages.teach(own).values())
+            return [(one.stage, one.calls) for one in stages.spent()]
+
+    with FaultyServer(lambda body: "1. A wet joke.\n2. A dry pun.\n3. Some weather.") as server:
+        assert spent("third-1", examples[:3], server.url) == [("teach", 3)]
+        assert spent("whole-1", examples, server.url) == [("teach", 5)]  # what the third had asked is free
+        assert spent("third-1", examples[:3], server.url) == [("teach", 3)]
+    assert len(server.bodies) == 8
+    assert (tmp_path / "calls.sqlite").exists()
 
 
 # --- critics ---------------------------------------------------------------------------------------------------------
@@ -312,7 +336,8 @@ def made_result() -> Result:
             difference_high=0.02, p=0.31, spent=unknown, **common),
         Row(variant="SD", runs=0, failed={1: "MemoryError: no room"}),
     )  # fmt: skip
-    return Result(name="table", baseline="FT", opponent="teacher", split="test", rows=rows)
+    more = known + unknown + Spent(stage="given up", model="m", charged=0.5)
+    return Result(name="table", baseline="FT", opponent="teacher", split="test", rows=rows, spent=more)
 
 
 def test_the_page_of_an_experiment(tmp_path: Path) -> None:
@@ -327,6 +352,9 @@ def test_the_page_of_an_experiment(tmp_path: Path) -> None:
     assert ["BRIO", "12.5", "8", "unknown", "unknown", "unknown"] in rows
     assert ["SD", "0.0", "0", "–", "–", "none"] in rows
     assert "SD, seed 1 failed: MemoryError: no room" in text
+    assert "WTR is the win-tie rate against teacher as the paper defines it" in text
+    assert "All calls, given up ones included: 0.4200 (calls of unknown cost: 8), up to 0.5000 more" in text
+    assert "All calls: 1208, cost 0.4200 (calls of unknown cost: 8), up to 0.5000 more" in markdown(made_result())
     assert text.count("<svg") == 2
     assert text.count('class="other"') == 2
     assert "<script" not in text

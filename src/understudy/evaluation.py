@@ -67,6 +67,8 @@ def evaluate(
         "teacher": sum(map(len, taught.values())),
         "untaught": sum(not taught.get(e.id) for e in examples),
     }
+    wanted = stages.recipe.evaluate.students
+    students = {name: one for name, one in students.items() if wanted is None or name in wanted}
     for split in stages.recipe.evaluate.splits:
         chosen = [e for e in examples if e.split == split]
         if chosen:
@@ -88,7 +90,7 @@ def _evaluate_split(
     answers = {r.id: r for system in systems.values() for r in system.values()}
     grades = stages.grade(f"grade-{split}", by_id, list(answers.values())) if stages.grades_alone else {}
     opponents = [name for name in ("teacher", "base") if name in systems]
-    later = [name for name in systems if name not in (*opponents, "imitation")]
+    later = [name for name in systems if "imitation" in systems and name not in (*opponents, "imitation")]
     meetings = contests(systems, opponents, later)
     compared = {names: comparisons(*names, systems, examples) for names in meetings}
     judgments = stages.judge(f"judge-{split}", list(chain.from_iterable(compared.values())))

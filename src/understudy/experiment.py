@@ -1,7 +1,7 @@
 """A grid of recipe variants x seeds -> one table: means, intervals, paired differences with Holm's p-values, and cost.
 
 Variants write into one shared folder of arrows, so that what they have in common (teaching, the imitation student) is
-made once. A variant that fails keeps its reason in the table and stops nobody.
+made once, and ask through one store of calls beside it, so that no question is paid for twice. A variant that fails keeps its reason in the table and stops nobody.
 """
 
 from __future__ import annotations
@@ -15,7 +15,9 @@ from pydantic import Field, model_validator
 
 from understudy.distil import distil
 from understudy.errors import RecipeError, UnderstudyError
-from understudy.experiment_table import Result, markdown, tabulate
+from understudy.experiment_table import Result, markdown, tabulate, total
+from understudy.llm.callstore import FILE, CallStore
+from understudy.llm.spend import Spent
 from understudy.recipe import Recipe
 from understudy.report import write_experiment
 from understudy.resources import recipe_path
@@ -110,6 +112,7 @@ def run_experiment(
         if isinstance(one, str):
             told(f"{name}, seed {seed} failed: {one}")
     result = tabulate(experiment, found, {key: _minutes(folder / f"{key[0]}-{key[1]}") for key in found})
+    result = result.model_copy(update={"spent": _spent(folder)})
     write_atomic(folder / "result.json", result.model_dump_json(indent=1))
     write_atomic(folder / "table.md", markdown(result))
     write_experiment(result, folder / "report.html")
@@ -141,6 +144,13 @@ def _run(recipe: Recipe, base: Path, folder: Path, name: str) -> Summary | str:
         return str(error)
     except Exception as error:  # out of memory, a bug: the other variants must still run
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _spent(folder: Path) -> Spent | None:
+    if not (folder / FILE).exists():
+        return None
+    with CallStore.open(folder) as store:
+        return total(store.spent())
 
 
 def _minutes(run: Path) -> float:

@@ -33,8 +33,8 @@ class Row(Settings):
     """One variant's findings. ``rate``: mean over seeds of the paper's win-tie rate (each showing read alone at 1/2, both
     averaged; Ravi et al. 2024 sec. 4); ``low``/``high`` its 95 % bootstrap interval over inputs; ``seeds_low``/``seeds_high`` the t interval over seeds; ``difference`` of mean scores to the baseline over the
     same inputs, its interval, and ``p`` after Holm. ``None`` is unknown. ``minutes``: of
-    all invocations; ``spent`` on calls, ``None`` where none were made; work that variants share is on the first one's
-    account."""
+    all invocations; ``spent`` on answered calls, ``None`` where none were made; work and answers that variants share are on
+    the first one's account."""
 
     variant: str
     runs: int
@@ -59,13 +59,15 @@ class Row(Settings):
 
 
 class Result(Settings):
-    """The table, and what it is of."""
+    """The table, and what it is of. ``spent``: on all calls, those included that were given up on and are on no variant's
+    account."""
 
     name: str
     baseline: str
     opponent: str
     split: str
     rows: tuple[Row, ...]
+    spent: Spent | None = None
 
 
 def tabulate(
@@ -129,7 +131,7 @@ def _row(
         "runs": len(made),
         "failed": {seed: s for seed, s in own.items() if isinstance(s, str)},
         "minutes": sum(minutes[name, seed] for seed in experiment.seeds),
-        "spent": _spent([one for s in made for one in s.spent]),
+        "spent": total([one for s in made for one in s.spent]),
         "paper": experiment.paper.get(name),
     }
     if made and scores[name]:
@@ -139,7 +141,8 @@ def _row(
     return Row(**row)
 
 
-def _spent(spent: Sequence[Spent]) -> Spent | None:
+def total(spent: Sequence[Spent]) -> Spent | None:
+    """All of ``spent`` together, ``None`` where that is nothing."""
     found = None
     for one in spent:
         found = one if found is None else found + one
@@ -203,6 +206,8 @@ def markdown(result: Result) -> str:
             f"{r.minutes:.1f}", "–" if r.spent is None else r.spent.money, "–" if r.paper is None else f"{r.paper:g} %",
         )  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
+    if result.spent:
+        lines += ["", f"All calls: {result.spent.calls}, cost {result.spent.money}."]
     failures = [f"- {r.variant}, seed {seed}: {why}" for r in result.rows for seed, why in r.failed.items()]
     return "\n".join([*lines, *(["", "Failed:", "", *failures] if failures else []), ""])
 

@@ -63,10 +63,12 @@ def _pairs(recipe: Recipe, examples: Sequence[Example]) -> int:
     """Pairs of all rounds and of the evaluation."""
     train = sum(example.split == "train" for example in examples)
     sampled = train if recipe.feedback is None else min(train, recipe.feedback)
-    students = 1 + recipe.rounds
+    chosen = recipe.evaluate.students
+    students = 1 + recipe.rounds if chosen is None else len(chosen)
+    later = recipe.rounds if chosen is None else len(chosen) - 1 if "imitation" in chosen else 0
     opponents = 1 + recipe.evaluate.base
     tested = sum(example.split in recipe.evaluate.splits for example in examples)
-    return recipe.rounds * sampled + tested * (students * opponents + recipe.rounds)
+    return recipe.rounds * sampled + tested * (students * opponents + later)
 
 
 def model_name(model: Settings) -> str:

@@ -90,14 +90,15 @@ class Stages:
     def calls(self) -> Calls:
         """The one door to every call that may cost money; opened when first needed, closed with the run."""
         recipe = self.recipe
-        opened = Calls.open(self.run.path, prices=recipe.prices, budget=recipe.budget, base=self.base)
+        opened = Calls.open(self.run.calls, prices=recipe.prices, budget=recipe.budget, base=self.base)
         calls = self.run.resources.enter_context(opened)
-        calls.store.stage = lambda: self.run.current
+        calls.store.stage = lambda: self.run.account + self.run.current
         return calls
 
     def spent(self) -> list[Spent]:
-        """What calls came to by stage and model, those of earlier invocations included."""
-        return self.calls.store.spent() if (self.run.path / FILE).exists() else []
+        """What the run's own calls came to by stage and model, those of earlier invocations included."""
+        found, own = self.calls.store.spent() if (self.run.calls / FILE).exists() else [], self.run.account
+        return [s.model_copy(update={"stage": s.stage.removeprefix(own)}) for s in found if s.stage.startswith(own)]
 
     @cached_property
     def critic(self) -> Critic:

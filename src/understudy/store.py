@@ -171,6 +171,16 @@ class RunFolder:
         """The folder of arrows: the run's own, or the one an experiment's variants share."""
         return self.shared or self.path / ARROWS
 
+    @property
+    def calls(self) -> Path:
+        """The folder of the store of calls: where the folder of arrows is."""
+        return self.arrows.parent
+
+    @property
+    def account(self) -> str:
+        """What the stages of this run begin with in a store of calls that others share."""
+        return f"{self.path.name}/" if self.shared else ""
+
     def rows(self, name: str, kind: type[R], key: Sequence[Any], chunks: Chunks) -> list[R]:
         """The rows of arrow ``name``, made by ``chunks`` if they are not there.
 
