@@ -157,6 +157,26 @@ def test_a_typo_in_any_variant_costs_no_run(place: Path) -> None:
     assert not (place / "out").exists()
 
 
+def test_a_variant_whose_student_is_not_evaluated_costs_no_run(place: Path) -> None:
+    for chosen, words in ((["imitation"], "Variant DPO of grid is of student 'feedback'"), (["best"], "names 'best'")):
+        tree = grid()
+        tree["variants"]["DPO"] = {"set": {"evaluate.students": chosen}}
+        experiment, base = load_experiment(write(place, tree))
+        with pytest.raises(RecipeError, match=words):
+            recipe_of(experiment, base, "DPO", 1)
+
+
+def test_the_paper_s_runs_evaluate_only_what_a_table_shows() -> None:
+    """A small run's identity must not change by it: what is finished would be refused."""
+    for path in (p for p in SHIPPED if p.stem.startswith("table") and "variants" in yaml.safe_load(p.read_text())):
+        for scale in (None, "small"):
+            experiment, base = load_experiment(path, scale)
+            for name, variant in experiment.variants.items():
+                recipe, _ = recipe_of(experiment, base, name, 1)
+                assert recipe.evaluate.students == ((variant.student,) if scale is None else None)
+                assert ("students" in recipe.results_key()["evaluate"]) == (scale is None)
+
+
 def test_scales_replace_recipe_and_seeds_and_add_settings(place: Path) -> None:
     tree = grid(scales={"small": {"seeds": [7], "set": {"feedback": 3}, "variants": {"BRIO": {"rounds": 2}}}})
     path = write(place, tree)

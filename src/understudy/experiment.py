@@ -127,7 +127,13 @@ def recipe_of(experiment: Experiment, base: Path, name: str, seed: int) -> tuple
     assignments = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
     tree = override(read_yaml(path, "Recipe"), [*assignments, f"seed={seed}"])
     tree["name"] = f"{experiment.name}-{name}-{seed}"
-    return validate(Recipe, tree, f"Variant {name} of {experiment.name}"), path.parent
+    recipe, student = validate(Recipe, tree, f"Variant {name} of {experiment.name}"), experiment.variants[name].student
+    if student not in (recipe.evaluate.students or recipe.students):
+        raise RecipeError(
+            f"Variant {name} of {experiment.name} is of student {student!r}, who is not evaluated.",
+            f"Name it in evaluate.students; the run's students are {', '.join(recipe.students)}.",
+        )
+    return recipe, path.parent
 
 
 def _run(recipe: Recipe, base: Path, folder: Path, name: str) -> Summary | str:

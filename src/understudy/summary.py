@@ -149,6 +149,8 @@ def _warnings(evaluation: Evaluation) -> list[str]:
                 f"The critic calls the teacher broken more often than the student on {split} ({taught.broken:.0%} against "
                 f"{q.broken:.0%}): it does not know such texts, and win rates against the teacher mean nothing."
             )
+        if name not in ("teacher", "base") and q.empty > 0.05:
+            found.append(f"{name} answers nothing at all on {q.empty:.0%} of {split}.")
         base = by_name.get(("imitation", split))
         if base is None or not base.words or name in ("imitation", "teacher", "base"):
             continue
