@@ -30,7 +30,7 @@ from understudy.export import export
 from understudy.llm.spend import Spent
 from understudy.recipe import Recipe
 from understudy.records import Example, Judgment, Pair, Quality, Verdict
-from understudy.report import report_experiment, write_experiment
+from understudy.report import load_summary, report_experiment, write_experiment
 from understudy.report.figures import around_zero
 from understudy.settings import validate
 from understudy.stages import Stages
@@ -69,7 +69,7 @@ def grid(**changed: Any) -> dict[str, Any]:
         "variants": {
             "FT": {"student": "imitation", "set": {"rounds": 0}},
             "DPO": {},
-            "BRIO": {"set": {"learn.objective": {"kind": "brio"}}},
+            "BRIO": {"set": {"learn.objective": {"kind": "brio"}, "evaluate.students": ["feedback"]}},
         },
     }
     return usual | changed
@@ -102,6 +102,9 @@ def test_a_grid_runs_and_shares_what_its_variants_have_in_common(place: Path, mo
     assert "<h1>grid</h1>" in (place / "out" / "report.html").read_text()
     again = run_experiment(experiment, base, place / "out")
     assert again == result
+    met = {name: set(load_summary(place / "out" / name).scores) for name in ("DPO-1", "BRIO-1")}
+    assert met["BRIO-1"] == {"feedback>teacher@test"}
+    assert met["DPO-1"] == {"feedback>teacher@test", "imitation>teacher@test", "feedback>imitation@test"}
     run = place / "out" / "DPO-1"  # its weights are among the arrows that all runs share
     assert Writer.of_run(run).write(["The cat stole my sandwich."])[0]
     assert (export(run, place / "student", None, "adapter") / "student.json").exists()

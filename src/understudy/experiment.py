@@ -1,7 +1,8 @@
 """A grid of recipe variants x seeds -> one table: means, intervals, paired differences with Holm's p-values, and cost.
 
 Variants write into one shared folder of arrows, so that what they have in common (teaching, the imitation student) is
-made once, and ask through one store of calls beside it, so that no question is paid for twice. A variant that fails keeps its reason in the table and stops nobody.
+made once, and ask through one store of calls beside it, so that no question is paid for twice. A variant that fails
+keeps its reason in the table and stops nobody.
 """
 
 from __future__ import annotations

@@ -31,10 +31,11 @@ WTR = (
 
 class Row(Settings):
     """One variant's findings. ``rate``: mean over seeds of the paper's win-tie rate (each showing read alone at 1/2, both
-    averaged; Ravi et al. 2024 sec. 4); ``low``/``high`` its 95 % bootstrap interval over inputs; ``seeds_low``/``seeds_high`` the t interval over seeds; ``difference`` of mean scores to the baseline over the
-    same inputs, its interval, and ``p`` after Holm. ``None`` is unknown. ``minutes``: of
-    all invocations; ``spent`` on answered calls, ``None`` where none were made; work and answers that variants share are on
-    the first one's account."""
+    averaged; Ravi et al. 2024 sec. 4); ``low``/``high`` its 95 % bootstrap interval over inputs;
+    ``seeds_low``/``seeds_high`` the t interval over seeds; ``difference`` of mean scores to the baseline over the same
+    inputs and seeds, its interval, and ``p`` after Holm. ``None`` is unknown. ``minutes``: of all invocations; ``spent``
+    on answered calls, ``None`` where none were made; work and answers that variants share are on the first one's account.
+    """
 
     variant: str
     runs: int

@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import torch
 
 from understudy.critic import Comparison, Critic, Grader
+from understudy.critic.cloze import Cloze
 from understudy.critic.distilled import Distilled, DistilledCritic, distil_critic
 from understudy.critic.guard import Guarded
 from understudy.critic.learn import CriticTraining, copy_critic
@@ -125,7 +126,9 @@ class Stages:
         weights = [file_sha256(p) for folder in folders for p in sorted(folder.glob("critic.*"))]
         if isinstance(settings, RewardSettings):
             return [settings.hash, *weights]
-        return [identity_of(settings), self.task.critic.hash, self.task.cloze, *weights]
+        clozes = [part.question for part in within(settings) if isinstance(part, Cloze) and part.question != "overall"]
+        asked = [self.task.template(question) for question in clozes]
+        return [identity_of(settings), self.task.critic.hash, self.task.template(), *weights, *asked]
 
     @property
     def grades_alone(self) -> bool:
