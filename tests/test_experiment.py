@@ -7,6 +7,7 @@ import re
 import shutil
 from collections import Counter
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any, Literal, cast
 
@@ -25,7 +26,8 @@ from understudy.errors import RecipeError, RunError
 from understudy.evaluate import EvaluateSettings
 from understudy.experiment import Experiment, load_experiment, recipe_of, run_experiment
 from understudy.experiment_critics import critics_markdown, load_critic_table, run_critic_table
-from understudy.experiment_table import Result, Row, markdown, tabulate
+from understudy.experiment_judges import Judge
+from understudy.experiment_table import Judged, Result, Row, markdown, tabulate
 from understudy.export import export
 from understudy.llm.spend import Spent
 from understudy.recipe import Recipe
@@ -38,6 +40,7 @@ from understudy.statistics import holm, sign_flip_test
 from understudy.store import RunFolder
 from understudy.summary import Summary
 from understudy.teacher import ModelTeacher
+from understudy.text import degenerate, is_copy
 from understudy.write import Writer
 
 SHIPPED = sorted((Path(__file__).parents[1] / "experiments").rglob("*.yaml"))
@@ -88,6 +91,22 @@ def write(place: Path, tree: dict[str, Any]) -> Path:
     return path
 
 
+def judges() -> dict[str, Judge]:
+    """One that takes whatever is shown first, and one that cannot be opened."""
+    trees = {"first": {"kind": "rule", "pick": "first"}, "gone": {"kind": "reward", "path": "nowhere"}}
+    return {name: validate(Judge, {"critic": tree}, name) for name, tree in trees.items()}
+
+
+def by_the_first(run: Path) -> float:
+    """The win-tie rate that a judge of the order alone must give: half, where no rule stands before it."""
+    found = []
+    for sample in load_summary(run).samples:
+        texts = [sample.answers[name] for name in ("feedback", "teacher")]
+        mine, theirs = (degenerate(t, sample.literal) is not None or is_copy(t, sample.literal) for t in texts)
+        found.append(1.0 if theirs else 0.0 if mine else 0.5)
+    return fmean(found)
+
+
 def test_a_grid_runs_and_shares_what_its_variants_have_in_common(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, base = load_experiment(write(place, grid()))
     result = run_experiment(experiment, base, place / "out")
@@ -102,6 +121,10 @@ def test_a_grid_runs_and_shares_what_its_variants_have_in_common(place: Path, mo
     assert "<h1>grid</h1>" in (place / "out" / "report.html").read_text()
     again = run_experiment(experiment, base, place / "out")
     assert again == result
+    again = run_experiment(experiment.model_copy(update={"judges": judges()}), base, place / "out")
+    assert all(stage["skipped"] for stage in load_summary(place / "out" / "DPO-1").stages)
+    assert again.rows[1].judges["first"].rate == fmean(by_the_first(place / "out" / f"DPO-{seed}") for seed in (1, 2))
+    assert "holds no distilled critic" in again.silent["gone"]
     met = {name: set(load_summary(place / "out" / name).scores) for name in ("DPO-1", "BRIO-1")}
     assert met["BRIO-1"] == {"feedback>teacher@test"}
     assert met["DPO-1"] == {"feedback>teacher@test", "imitation>teacher@test", "feedback>imitation@test"}
@@ -143,6 +166,7 @@ def test_a_variant_that_fails_stops_no_other_and_goes_on_when_mended(
         ({"baseline": "SFT"}, "'SFT' is no variant; variants are FT, DPO, BRIO"),
         ({"varaints": {}}, "the nearest valid one is 'variants'"),
         ({"paper": {"GRPO": 1}}, "'GRPO' is no variant"),
+        ({"judges": {"j": {"critic": {"kind": "rule"}, "paper": {"GRPO": 1}}}}, "'GRPO' is no variant"),
         ({"seeds": []}, "seeds"),
     ],
 )
@@ -321,7 +345,7 @@ def test_the_rate_is_the_papers_where_both_showings_are_kept() -> None:
     """0.9 and 0.2 make a mean above one half, but of the two showings only one was won."""
     experiment = Experiment.model_validate(grid(variants={"FT": {}}, seeds=[1]))
     scores: dict[str, float | None] = {"a": 0.55, "b": 0.4, "c": 0.75, "copy": 1.0}
-    kept: dict[str, float | None] = {"a": 0.5, "b": 0.5, "c": None}
+    kept: dict[str, float | None] = {"a": 0.5, "b": 0.5, "c": None, "copy": 1.0}
     for found, rate, n in ((summary(scores, won=kept), 2 / 3, 3), (summary(scores), 3 / 4, 4)):
         (row,) = tabulate(experiment, {("FT", 1): found}, {("FT", 1): 0.0}).rows
         assert (row.rate, row.n) == (pytest.approx(rate), n)
@@ -337,7 +361,7 @@ def test_both_showings_of_a_judge_are_read_alone() -> None:
         said(0, "ab", "A", 0.9), said(0, "ba", "B", 0.2), said(1, "ab", "tie"), said(1, "ba", "A"),
         said(2, "ab", "A"), said(2, "ba", "unparsed"), said(3, "ab", "B", 0.0),
     ]  # fmt: skip
-    assert showings_won(compared, judgments) == {"a": 0.5, "b": 1.0, "c": None}  # d was shown in one order
+    assert showings_won(compared, judgments) == {"a": 0.5, "b": 1.0, "c": None, "d": 0.0}  # d needed no order
 
 
 def cells(page: str) -> list[list[str]]:
@@ -360,7 +384,11 @@ def made_result() -> Result:
         Row(variant="SD", runs=0, failed={1: "MemoryError: no room"}),
     )  # fmt: skip
     more = known + unknown + Spent(stage="given up", model="m", charged=0.5)
-    return Result(name="table", baseline="FT", opponent="teacher", split="test", rows=rows, spent=more)
+    rows = tuple(r.model_copy(update={"judges": {"outside": Judged()}}) for r in rows)
+    other = Judged(n=96, rate=0.41, low=0.34, high=0.48, paper=52)
+    rows = (rows[0], rows[1].model_copy(update={"judges": {"outside": other}}), *rows[2:])
+    return Result(name="table", baseline="FT", opponent="teacher", split="test", rows=rows, spent=more,
+                  silent={"gone": "no key"})  # fmt: skip
 
 
 def test_the_page_of_an_experiment(tmp_path: Path) -> None:
@@ -368,7 +396,11 @@ def test_the_page_of_an_experiment(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["report", str(tmp_path)]).exit_code == 0
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     rows = cells(text)
-    assert ["FT", "3", "96", "28 %", "22 % – 35 %", "–", "28 %, 27 %", "28 %"] in rows
+    assert ["FT", "3", "96", "28 %", "22 % – 35 %", "–", "28 %, 27 %", "28 %", "–, –"] in rows
+    assert next(row for row in rows if row[:2] == ["DPO", "3"])[-1] == "41 %, 34 % – 48 % (52 %)"
+    assert "Judge gone said nothing: no key" in text
+    assert "| 51.5 % | 41 %, 34 % to 48 % (52 %) |" in markdown(made_result())
+    assert "- judge gone: no key" in markdown(made_result())
     assert ["DPO", "+0.113", "0.071 to 0.152", "0.004"] in rows
     assert ["BRIO", "-0.021", "-0.060 to 0.020", "0.310"] in rows
     assert ["FT", "12.5", "1,200", "90,000", "4,000", "0.4200"] in rows
@@ -394,9 +426,13 @@ def test_the_axis_of_differences_holds_every_interval(tmp_path: Path) -> None:
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_hostile_names_stay_text_in_an_experiment(payload: str, tmp_path: Path) -> None:
     made = made_result()
-    rows = tuple(r.model_copy(update={"variant": payload, "failed": {1: payload}}) for r in made.rows)
+    rows = tuple(
+        r.model_copy(update={"variant": payload, "failed": {1: payload}, "judges": {payload: r.judges["outside"]}})
+        for r in made.rows
+    )
     names = dict.fromkeys(("name", "baseline", "opponent", "split"), payload)
-    write_experiment(made.model_copy(update={"rows": rows, **names}), tmp_path / "hostile.html")
+    hostile_result = made.model_copy(update={"rows": rows, "silent": {payload: payload}, **names})
+    write_experiment(hostile_result, tmp_path / "hostile.html")
     write_experiment(made, tmp_path / "plain.html")
     hostile, plain = ((tmp_path / f"{name}.html").read_text(encoding="utf-8") for name in ("hostile", "plain"))
     tags = [Counter(re.findall(r"<[a-zA-Z/!][^\s>]*", text)) for text in (hostile, plain)]

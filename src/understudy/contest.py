@@ -195,10 +195,9 @@ def scores_by_input(compared: Sequence[Comparison], judgments: Sequence[Judgment
 
 def showings_won(compared: Sequence[Comparison], judgments: Sequence[Judgment]) -> dict[str, float | None]:
     """The share of its two showings, each read alone at 1/2 (the rule "per order"), that A wins or ties, by example id;
-    ``None`` unless both are readable. Only of inputs that were shown in both orders: elsewhere the score says the same."""
-    turned = {j.pair_id for j in judgments if j.shown == "ba"}
+    ``None`` unless both are readable."""
     pairs = zip(compared, showings(compared, judgments), strict=True)
-    return {c.pair.example_id: won(*both) for c, both in pairs if c.pair.id in turned}
+    return {c.pair.example_id: won(*both) for c, both in pairs}
 
 
 def won(*scores: float | None) -> float | None:

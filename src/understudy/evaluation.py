@@ -97,8 +97,8 @@ def _evaluate_split(
     scores = {names: item_scores(own, judgments) for names, own in compared.items()}
     judge = stages.critic.name
     result.scores |= {score_key(*names, split): own for names, own in scores.items()}
-    in_orders = {score_key(*names, split): showings_won(own, judgments) for names, own in compared.items()}
-    result.won |= {key: own for key, own in in_orders.items() if own}
+    if any(j.shown == "ba" for j in judgments):  # else the scores say it all
+        result.won |= {score_key(*names, split): showings_won(own, judgments) for names, own in compared.items()}
     for names in meetings:
         if compared[names]:
             found = contest(

@@ -16,6 +16,7 @@ from pydantic import Field, model_validator
 
 from understudy.distil import distil
 from understudy.errors import RecipeError, UnderstudyError
+from understudy.experiment_judges import Judge, judged
 from understudy.experiment_table import Result, markdown, tabulate, total
 from understudy.llm.callstore import FILE, CallStore
 from understudy.llm.spend import Spent
@@ -25,6 +26,7 @@ from understudy.resources import recipe_path
 from understudy.settings import Settings, override, read_yaml, validate
 from understudy.store import ARROWS, RunFolder, write_atomic
 from understudy.summary import Summary
+from understudy.task import task_path
 
 Assignments = dict[str, Any]
 """Values by dotted path, as ``--set`` takes them."""
@@ -40,20 +42,23 @@ class Variant(Settings):
 class Scale(Settings):
     """Another size of the same experiment: its recipe, seeds and settings replace or add to the experiment's.
 
-    ``set`` applies to every variant *after* its own; ``variants`` adds to single ones.
+    ``set`` applies to every variant *after* its own; ``variants`` adds to single ones. ``judges``: further judges here;
+    those of the experiment are not asked.
     """
 
     recipe: str | None = None
     seeds: tuple[int, ...] | None = None
     set: Assignments = Field(default_factory=dict)
     variants: dict[str, Assignments] = Field(default_factory=dict)
+    judges: dict[str, Judge] = Field(default_factory=dict)
 
 
 class Experiment(Settings):
     """A grid: ``variants`` of ``recipe`` (a file beside the experiment's, or one that ships) under each of ``seeds``.
 
     Every variant's student meets ``opponent`` on ``split``; differences are to the variant named ``baseline``.
-    ``set`` holds what all variants share. ``paper``: figures to print beside ours, by variant.
+    ``set`` holds what all variants share. ``paper``: figures to print beside ours, by variant. ``judges``, by the name of
+    their column, read the recorded answers once more; one may be added when the grid is finished.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -65,12 +70,16 @@ class Experiment(Settings):
     set: Assignments = Field(default_factory=dict)
     variants: dict[str, Variant] = Field(min_length=1)
     paper: dict[str, float] = Field(default_factory=dict)
+    judges: dict[str, Judge] = Field(default_factory=dict)
     scales: dict[str, Scale] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_exist(self) -> Experiment:
         scaled = (name for scale in self.scales.values() for name in scale.variants)
-        unknown = [n for n in (self.baseline, *self.paper, *scaled) if n not in self.variants]
+        judged = (
+            name for held in (self, *self.scales.values()) for judge in held.judges.values() for name in judge.paper
+        )
+        unknown = [n for n in (self.baseline, *self.paper, *scaled, *judged) if n not in self.variants]
         if unknown:
             raise ValueError(f"{unknown[0]!r} is no variant; variants are {', '.join(self.variants)}")
         return self
@@ -86,7 +95,12 @@ class Experiment(Settings):
             name: v.model_copy(update={"set": v.set | how.set | how.variants.get(name, {})})
             for name, v in self.variants.items()
         }
-        changed = {"recipe": how.recipe or self.recipe, "seeds": how.seeds or self.seeds, "variants": variants}
+        changed = {
+            "recipe": how.recipe or self.recipe,
+            "seeds": how.seeds or self.seeds,
+            "variants": variants,
+            "judges": how.judges,
+        }
         return self.model_copy(update={**changed, "name": f"{self.name}-{scale}"})
 
 
@@ -112,7 +126,10 @@ def run_experiment(
         found[name, seed] = one = _run(recipe, place, folder, f"{name}-{seed}")
         if isinstance(one, str):
             told(f"{name}, seed {seed} failed: {one}")
-    result = tabulate(experiment, found, {key: _minutes(folder / f"{key[0]}-{key[1]}") for key in found})
+    recipe, place = recipes[experiment.baseline, experiment.seeds[0]]
+    said = judged(experiment, found, folder, base, str(task_path(recipe.task, place)))
+    minutes = {key: _minutes(folder / f"{key[0]}-{key[1]}") for key in found}
+    result = tabulate(experiment, found, minutes, said)
     result = result.model_copy(update={"spent": _spent(folder)})
     write_atomic(folder / "result.json", result.model_dump_json(indent=1))
     write_atomic(folder / "table.md", markdown(result))

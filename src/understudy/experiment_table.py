@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
@@ -18,6 +19,7 @@ from understudy.summary import Summary
 
 if TYPE_CHECKING:
     from understudy.experiment import Experiment
+    from understudy.experiment_judges import Verdicts
 
 Scores = dict[str, dict[int, float]]
 """By example id and seed: s, or the share of showings won."""
@@ -27,6 +29,16 @@ WTR = (
     "WTR is the win-tie rate against {} as the paper defines it: how often the critic finds the variant at least as good, "
     "each order of showing read alone at one half and both averaged (a critic that is shown no order is read once)."
 )
+
+
+class Judged(Settings):
+    """A variant's win-tie rate by a further judge, as in :class:`Row`."""
+
+    n: int = 0
+    rate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    paper: float | None = None
 
 
 class Row(Settings):
@@ -57,17 +69,19 @@ class Row(Settings):
     minutes: float = 0.0
     spent: Spent | None = None
     paper: float | None = None
+    judges: dict[str, Judged] = Field(default_factory=dict)
 
 
 class Result(Settings):
-    """The table, and what it is of. ``spent``: on all calls, those included that were given up on and are on no variant's
-    account."""
+    """The table, and what it is of. ``silent``: why a further judge said nothing, by its name. ``spent``: on all calls, those
+    included that are on no variant's account: of further judges, and those that were given up on."""
 
     name: str
     baseline: str
     opponent: str
     split: str
     rows: tuple[Row, ...]
+    silent: dict[str, str] = Field(default_factory=dict)
     spent: Spent | None = None
 
 
@@ -75,19 +89,25 @@ def tabulate(
     experiment: Experiment,
     found: Mapping[tuple[str, int], Summary | str],
     minutes: Mapping[tuple[str, int], float],
+    judged: Mapping[str, Verdicts | str] = MappingProxyType({}),
 ) -> Result:
-    """The table of the summaries in ``found``, by variant and seed."""
+    """The table of the summaries in ``found``, by variant and seed, and of what further judges said."""
     scores = {name: _scores(experiment, name, found, _score) for name in experiment.variants}
     rows = [_row(experiment, name, found, scores, minutes) for name in experiment.variants]
     tested = [i for i, row in enumerate(rows) if row.p is not None]
     for i, p in zip(tested, holm([rows[i].p or 0.0 for i in tested]), strict=True):
         rows[i] = rows[i].model_copy(update={"p": p})
+    told = {judge: said for judge, said in judged.items() if not isinstance(said, str)}
+    for i, row in enumerate(rows):
+        found_by = {judge: _judged(experiment, row.variant, judge, said) for judge, said in told.items()}
+        rows[i] = row.model_copy(update={"judges": found_by})
     return Result(
         name=experiment.name,
         baseline=experiment.baseline,
         opponent=experiment.opponent,
         split=experiment.split,
         rows=tuple(rows),
+        silent={judge: why for judge, why in judged.items() if isinstance(why, str)},
     )
 
 
@@ -114,8 +134,8 @@ def _score(summary: Summary, key: str, example: str) -> float | None:
 
 def _won(summary: Summary, key: str, example: str) -> float | None:
     """Of a judge that is shown no order, and of a summary that does not keep both showings, the score is read."""
-    in_orders = summary.won.get(key, {})
-    return in_orders[example] if example in in_orders else won(summary.scores[key][example])
+    in_orders = summary.won.get(key)
+    return in_orders[example] if in_orders else won(summary.scores[key][example])
 
 
 def _row(
@@ -164,6 +184,17 @@ def _rates(shares: Scores) -> dict[str, Any]:
     return found
 
 
+def _judged(experiment: Experiment, name: str, judge: str, said: Verdicts) -> Judged:
+    shares = Scores()
+    for seed in experiment.seeds:
+        for example, share in said.get((name, seed), {}).items():
+            if share is not None:
+                shares.setdefault(example, {})[seed] = share
+    rates = _rates(shares)
+    own = {field: rates[field] for field in ("n", "rate", "low", "high") if field in rates}
+    return Judged(**own, paper=experiment.judges[judge].paper.get(name))
+
+
 def _outputs(experiment: Experiment, name: str, made: Sequence[Summary]) -> dict[str, float]:
     student = experiment.variants[name].student
     read = [q for s in made for q in s.quality if (q.system, q.split) == (student, experiment.split)]
@@ -188,6 +219,8 @@ def _difference(mine: Scores, theirs: Scores) -> dict[str, Any]:
 
 def markdown(result: Result) -> str:
     """The table as Markdown, with a line for each failure."""
+    judges = list(dict.fromkeys(judge for row in result.rows for judge in row.judges))
+    heads = "".join(f" {judge} |" for judge in judges)
     lines = [
         f"# {result.name}",
         "",
@@ -195,8 +228,8 @@ def markdown(result: Result) -> str:
         f"{result.baseline}, paired over inputs and seeds; p by sign flips, Holm-adjusted.",
         "",
         "| variant | runs | WTR | 95 % inputs | 95 % seeds | difference | 95 % | p | length | copies | distinct-2 | minutes "
-        "| cost | paper |",
-        "| --- " * 14 + "|",
+        f"| cost | paper |{heads}",
+        "| --- " * (14 + len(judges)) + "|",
     ]
     for r in result.rows:
         cells = (
@@ -205,12 +238,24 @@ def markdown(result: Result) -> str:
             _interval(r.difference_low, r.difference_high, _signed), "–" if r.p is None else f"{r.p:.3f}",
             *("–" if x is None else f"{x:.2f}" for x in (r.length_ratio, r.copy_rate, r.distinct_2)),
             f"{r.minutes:.1f}", "–" if r.spent is None else r.spent.money, "–" if r.paper is None else f"{r.paper:g} %",
+            *(_by_judge(r.judges[judge]) for judge in judges),
         )  # fmt: skip
         lines.append("| " + " | ".join(cells) + " |")
     if result.spent:
         lines += ["", f"All calls: {result.spent.calls}, cost {result.spent.money}."]
+    if judges:
+        lines += [
+            "",
+            f"{', '.join(judges)}: WTR by that judge, its 95 % over inputs, and the paper's figure in brackets.",
+        ]
     failures = [f"- {r.variant}, seed {seed}: {why}" for r in result.rows for seed, why in r.failed.items()]
+    failures += [f"- judge {judge}: {why}" for judge, why in result.silent.items()]
     return "\n".join([*lines, *(["", "Failed:", "", *failures] if failures else []), ""])
+
+
+def _by_judge(found: Judged) -> str:
+    paper = "" if found.paper is None else f" ({found.paper:g} %)"
+    return f"{_percent(found.rate)}, {_interval(found.low, found.high, _percent)}{paper}"
 
 
 def _percent(value: float | None) -> str:
