@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,19 +14,23 @@ from hypothesis import strategies as st
 
 from understudy.critic import Comparison
 from understudy.critic.answers import combine, position_bias, vote_share
-from understudy.critic.cloze import ClozeCritic, ClozeReader
+from understudy.critic.cloze import Cloze, ClozeCritic, ClozeReader
 from understudy.critic.distilled import Buying, Labelled, choose, distil_critic
 from understudy.critic.mcp import MCPCritic, Reader, block, nonce
 from understudy.critic.panel import Panel, PanelCritic
 from understudy.critic.reward import RewardSettings
-from understudy.errors import CriticError
+from understudy.errors import CriticError, DataError
 from understudy.llm import Capabilities, Choice, Completion, Failure, Request, Score, Token
 from understudy.llm.calls import Calls
 from understudy.llm.labels import parse_answer
 from understudy.llm.reading import read_choice, read_said
+from understudy.pairs import Diverse
+from understudy.recipe import Recipe
 from understudy.records import Judgment, Pair
-from understudy.settings import validate
-from understudy.task import Task
+from understudy.settings import identity_of, validate
+from understudy.stages import Stages
+from understudy.store import RunFolder
+from understudy.task import Task, fill
 
 TASK = Task.load()
 
@@ -318,6 +323,46 @@ def test_cloze_compares_perplexities_and_copies_lose() -> None:
     assert judged[1].reason == "rule: a copy of the literal loses"
     with pytest.raises(CriticError, match="cannot score a text"):
         ClozeCritic(Model(lambda r: ""), TASK)  # type: ignore[arg-type]
+
+
+def test_a_cloze_reads_the_template_of_its_question() -> None:
+    read: list[str] = []
+
+    class Reading(LengthScorer):
+        def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score]:
+            read.extend("".join(text) for text in texts)
+            return super().score_many(texts)
+
+    for question in ("overall", "humour"):
+        (judged,) = ClozeCritic(Reading(), TASK, ClozeReader(question=question)).judge([comparison()])  # type: ignore[arg-type]
+        assert judged.question == question
+    said = comparison()
+    templates = [TASK.template("overall"), TASK.template("humour")]
+    assert read == [fill(form, literal=said.literal, text=text) for form in templates for text in (said.a, said.b)]
+    assert TASK.template("overall") != TASK.template("humour")
+    plain = TASK.model_copy(update={"cloze": "{literal}: {text}"})
+    assert plain.template() == "{literal}: {text}"
+    with pytest.raises(DataError, match=r"task humour has no cloze of the question 'humour'. It has: overall"):
+        ClozeCritic(Reading(), plain, ClozeReader(question="humour"))  # type: ignore[arg-type]
+
+
+def test_a_cloze_of_the_question_overall_is_what_it_always_was(tmp_path: Path) -> None:
+    """A finished run belongs to its recipe's settings and wording: neither a new setting nor new templates change it."""
+    how = {"kind": "cloze", "model": {"kind": "local"}}
+    usual, named = (validate(Cloze, how | extra, "critic") for extra in ({}, {"question": "humour"}))
+    assert "question" not in identity_of(usual)
+    assert identity_of(named)["question"] == "humour"
+
+    def key(critic: Cloze, task: Task) -> list[Any]:
+        recipe = Recipe(name="x", critic=critic, select=Diverse())
+        with RunFolder.open(tmp_path / critic.question, {}) as run:
+            stages = Stages(recipe, run, tmp_path)
+            stages.__dict__["task"] = task
+            return stages.critic_key
+
+    plain = TASK.model_copy(update={"cloze": TASK.template()})
+    assert key(usual, TASK) == key(usual, plain) == [identity_of(usual), TASK.critic.hash, TASK.template()]
+    assert key(named, TASK)[-1] == TASK.template("humour")
 
 
 class Fixed:

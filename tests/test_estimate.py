@@ -26,6 +26,7 @@ from understudy.planning import Found, may_cost, plan
 from understudy.recipe import Learning, OnFile, Recipe, Supervision
 from understudy.records import Example
 from understudy.rounds import Watch
+from understudy.settings import validate
 from understudy.task import Task
 from understudy.teacher import ModelTeacher
 from understudy.train import TrainSettings
@@ -54,6 +55,20 @@ def test_the_papers_setting_counts_calls_by_hand() -> None:
 def test_each_reading_has_its_own_count(reader: dict[str, object], calls: int, out: int) -> None:
     (line,) = estimate(TASK, Work(literals=0, reader=Reader.model_validate(reader)), {}).lines
     assert (line.calls, line.tokens_out) == (calls, out)
+
+
+def test_only_the_students_that_are_evaluated_are_counted() -> None:
+    examples = [Example(text=f"It rained {i} times.", split="train" if i < 4 else "test") for i in range(14)]
+
+    def pairs(**evaluate: object) -> float:
+        critic = {"kind": "mcp", "model": {"kind": "chat", "model": "m", "base_url": "http://x/v1"}}
+        tree = {"name": "x", "rounds": 10, "select": {"kind": "diverse"}, "critic": critic, "evaluate": evaluate}
+        (line,) = plan(validate(Recipe, tree, "recipe"), TASK, examples).lines
+        return line.calls / 2
+
+    assert pairs(base=False) == 10 * 4 + 10 * (11 + 10)
+    assert pairs(base=False, students=["feedback"]) == 10 * 4 + 10
+    assert pairs(base=True, students=["imitation", "feedback"]) == 10 * 4 + 10 * (2 * 2 + 1)
 
 
 def test_an_unknown_price_is_unknown() -> None:

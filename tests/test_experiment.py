@@ -4,30 +4,44 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from collections import Counter
 from pathlib import Path
+from statistics import fmean
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import pytest
 import yaml
 from typer.testing import CliRunner
 
 from tests.conftest import write_recipe
+from tests.faulty_server import FaultyServer
 from tests.test_cli import call
 from tests.test_report import PAYLOADS
 from understudy.cli import app
+from understudy.contest import showings_won
+from understudy.critic import Comparison
 from understudy.errors import RecipeError, RunError
 from understudy.evaluate import EvaluateSettings
 from understudy.experiment import Experiment, load_experiment, recipe_of, run_experiment
 from understudy.experiment_critics import critics_markdown, load_critic_table, run_critic_table
-from understudy.experiment_table import Result, Row, markdown, tabulate
+from understudy.experiment_judges import Judge
+from understudy.experiment_table import Judged, Result, Row, markdown, tabulate
+from understudy.export import export
 from understudy.llm.spend import Spent
-from understudy.records import Quality
-from understudy.report import report_experiment, write_experiment
+from understudy.recipe import Recipe
+from understudy.records import Example, Judgment, Pair, Quality, Verdict
+from understudy.report import load_summary, report_experiment, write_experiment
 from understudy.report.figures import around_zero
+from understudy.settings import validate
+from understudy.stages import Stages
 from understudy.statistics import holm, sign_flip_test
+from understudy.store import RunFolder
 from understudy.summary import Summary
+from understudy.teacher import ModelTeacher
+from understudy.text import degenerate, is_copy
+from understudy.write import Writer
 
 SHIPPED = sorted((Path(__file__).parents[1] / "experiments").rglob("*.yaml"))
 
@@ -58,7 +72,7 @@ def grid(**changed: Any) -> dict[str, Any]:
         "variants": {
             "FT": {"student": "imitation", "set": {"rounds": 0}},
             "DPO": {},
-            "BRIO": {"set": {"learn.objective": {"kind": "brio"}}},
+            "BRIO": {"set": {"learn.objective": {"kind": "brio"}, "evaluate.students": ["feedback"]}},
         },
     }
     return usual | changed
@@ -77,7 +91,23 @@ def write(place: Path, tree: dict[str, Any]) -> Path:
     return path
 
 
-def test_a_grid_runs_and_shares_what_its_variants_have_in_common(place: Path) -> None:
+def judges() -> dict[str, Judge]:
+    """One that takes whatever is shown first, and one that cannot be opened."""
+    trees = {"first": {"kind": "rule", "pick": "first"}, "gone": {"kind": "reward", "path": "nowhere"}}
+    return {name: validate(Judge, {"critic": tree}, name) for name, tree in trees.items()}
+
+
+def by_the_first(run: Path) -> float:
+    """The win-tie rate that a judge of the order alone must give: half, where no rule stands before it."""
+    found = []
+    for sample in load_summary(run).samples:
+        texts = [sample.answers[name] for name in ("feedback", "teacher")]
+        mine, theirs = (degenerate(t, sample.literal) is not None or is_copy(t, sample.literal) for t in texts)
+        found.append(1.0 if theirs else 0.0 if mine else 0.5)
+    return fmean(found)
+
+
+def test_a_grid_runs_and_shares_what_its_variants_have_in_common(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     experiment, base = load_experiment(write(place, grid()))
     result = run_experiment(experiment, base, place / "out")
     assert [(r.variant, r.runs, r.failed) for r in result.rows] == [("FT", 2, {}), ("DPO", 2, {}), ("BRIO", 2, {})]
@@ -91,6 +121,21 @@ def test_a_grid_runs_and_shares_what_its_variants_have_in_common(place: Path) ->
     assert "<h1>grid</h1>" in (place / "out" / "report.html").read_text()
     again = run_experiment(experiment, base, place / "out")
     assert again == result
+    again = run_experiment(experiment.model_copy(update={"judges": judges()}), base, place / "out")
+    assert all(stage["skipped"] for stage in load_summary(place / "out" / "DPO-1").stages)
+    assert again.rows[1].judges["first"].rate == fmean(by_the_first(place / "out" / f"DPO-{seed}") for seed in (1, 2))
+    assert "holds no distilled critic" in again.silent["gone"]
+    met = {name: set(load_summary(place / "out" / name).scores) for name in ("DPO-1", "BRIO-1")}
+    assert met["BRIO-1"] == {"feedback>teacher@test"}
+    assert met["DPO-1"] == {"feedback>teacher@test", "imitation>teacher@test", "feedback>imitation@test"}
+    run = place / "out" / "DPO-1"  # its weights are among the arrows that all runs share
+    assert Writer.of_run(run).write(["The cat stole my sandwich."])[0]
+    assert (export(run, place / "student", None, "adapter") / "student.json").exists()
+    monkeypatch.chdir(run)
+    assert Writer.of_run(Path("."), "imitation").student.settings == Writer.of_run(run).student.settings
+    moved = shutil.copytree(run, place / "elsewhere" / "DPO-1")
+    with pytest.raises(RunError, match="has no weights of 'feedback'"):
+        Writer.of_run(moved)
 
 
 def test_a_variant_that_fails_stops_no_other_and_goes_on_when_mended(
@@ -121,6 +166,7 @@ def test_a_variant_that_fails_stops_no_other_and_goes_on_when_mended(
         ({"baseline": "SFT"}, "'SFT' is no variant; variants are FT, DPO, BRIO"),
         ({"varaints": {}}, "the nearest valid one is 'variants'"),
         ({"paper": {"GRPO": 1}}, "'GRPO' is no variant"),
+        ({"judges": {"j": {"critic": {"kind": "rule"}, "paper": {"GRPO": 1}}}}, "'GRPO' is no variant"),
         ({"seeds": []}, "seeds"),
     ],
 )
@@ -138,6 +184,26 @@ def test_a_typo_in_any_variant_costs_no_run(place: Path) -> None:
     assert not (place / "out").exists()
 
 
+def test_a_variant_whose_student_is_not_evaluated_costs_no_run(place: Path) -> None:
+    for chosen, words in ((["imitation"], "Variant DPO of grid is of student 'feedback'"), (["best"], "names 'best'")):
+        tree = grid()
+        tree["variants"]["DPO"] = {"set": {"evaluate.students": chosen}}
+        experiment, base = load_experiment(write(place, tree))
+        with pytest.raises(RecipeError, match=words):
+            recipe_of(experiment, base, "DPO", 1)
+
+
+def test_the_paper_s_runs_evaluate_only_what_a_table_shows() -> None:
+    """A small run's identity must not change by it: what is finished would be refused."""
+    for path in (p for p in SHIPPED if p.stem.startswith("table") and "variants" in yaml.safe_load(p.read_text())):
+        for scale in (None, "small"):
+            experiment, base = load_experiment(path, scale)
+            for name, variant in experiment.variants.items():
+                recipe, _ = recipe_of(experiment, base, name, 1)
+                assert recipe.evaluate.students == ((variant.student,) if scale is None else None)
+                assert ("students" in recipe.results_key()["evaluate"]) == (scale is None)
+
+
 def test_scales_replace_recipe_and_seeds_and_add_settings(place: Path) -> None:
     tree = grid(scales={"small": {"seeds": [7], "set": {"feedback": 3}, "variants": {"BRIO": {"rounds": 2}}}})
     path = write(place, tree)
@@ -147,6 +213,24 @@ def test_scales_replace_recipe_and_seeds_and_add_settings(place: Path) -> None:
     assert [(r.rounds, r.feedback) for r in recipes.values()] == [(0, 3), (1, 3), (2, 3)]
     with pytest.raises(RecipeError, match=r"no scale 'tiny'. It has: small"):
         load_experiment(path, "tiny")
+
+
+def test_runs_that_share_arrows_ask_each_question_once(tmp_path: Path) -> None:
+    examples = [Example(text=f"It rained {i} times.") for i in range(8)]
+
+    def spent(name: str, own: list[Example], url: str) -> list[tuple[str, int]]:
+        teacher = validate(ModelTeacher, {"model": {"kind": "chat", "model": "m", "base_url": url}}, "teacher")
+        with RunFolder.open(tmp_path / name, {}, shared=tmp_path / "arrows") as run:
+            stages = Stages(Recipe(name=name, teacher=teacher), run, tmp_path)
+            assert all(len(texts) == 3 for texts in stages.teach(own).values())
+            return [(one.stage, one.calls) for one in stages.spent()]
+
+    with FaultyServer(lambda body: "1. A wet joke.\n2. A dry pun.\n3. Some weather.") as server:
+        assert spent("third-1", examples[:3], server.url) == [("teach", 3)]
+        assert spent("whole-1", examples, server.url) == [("teach", 5)]  # what the third had asked is free
+        assert spent("third-1", examples[:3], server.url) == [("teach", 3)]
+    assert len(server.bodies) == 8
+    assert (tmp_path / "calls.sqlite").exists()
 
 
 # --- critics ---------------------------------------------------------------------------------------------------------
@@ -205,7 +289,9 @@ def test_a_column_that_the_paper_lacks_is_refused(place: Path) -> None:
 # --- the table, by hand ----------------------------------------------------------------------------------------------
 
 
-def summary(scores: dict[str, float | None], student: str = "feedback") -> Summary:
+def summary(
+    scores: dict[str, float | None], student: str = "feedback", won: dict[str, float | None] | None = None
+) -> Summary:
     quality = Quality(
         system=student,
         split="test",
@@ -217,9 +303,12 @@ def summary(scores: dict[str, float | None], student: str = "feedback") -> Summa
         length_ratio=1.5,
         distinct_2=0.5,
     )
-    recipe = {"evaluate": EvaluateSettings(tie=0.05).model_dump()}
+    recipe, key = {"evaluate": EvaluateSettings(tie=0.05).model_dump()}, f"{student}>teacher@test"
     return cast(
-        Summary, SimpleNamespace(scores={f"{student}>teacher@test": scores}, quality=[quality], recipe=recipe, spent=[])
+        Summary,
+        SimpleNamespace(
+            scores={key: scores}, won={} if won is None else {key: won}, quality=[quality], recipe=recipe, spent=[]
+        ),
     )
 
 
@@ -235,20 +324,44 @@ def test_the_tables_numbers() -> None:
     }
     result = tabulate(experiment, found, dict.fromkeys(found, 1.5))
     ft, dpo, brio = result.rows
-    assert ft.rates == {1: 1 / 4, 2: 1 / 3}
-    assert ft.rate == pytest.approx((1 / 4 + 1 / 3) / 2)
+    assert ft.rates == {1: 1 / 4, 2: 0.0}  # 0.46 is no tie: the paper knows no band
+    assert ft.rate == 1 / 8
     assert (ft.paper, ft.minutes, ft.n, ft.difference) == (28, 3.0, 4, None)
     assert dpo.rates == {1: 1.0, 2: 0.75}
     # t interval of two seeds: 0.875 +- 12.706 * 0.1768 / sqrt 2, cut at 0 and 1
     assert (dpo.seeds_low, dpo.seeds_high) == (0.0, 1.0)
-    mine, theirs = [0.8, 0.8, 0.7, 0.5], [0.3, 0.53, 0.3, 0.1]
+    mine, theirs = [0.8, 0.8, 0.7, 0.6], [0.3, 0.53, 0.3, 0.1]  # d under seed 1 alone, which both have
     assert dpo.difference == pytest.approx(sum(mine) / 4 - sum(theirs) / 4)
     assert dpo.difference_low is not None
     assert dpo.difference_low > 0
     assert (brio.runs, brio.failed, brio.seeds_low) == (1, {2: "broken"}, None)
-    raw = [sign_flip_test(mine, theirs), sign_flip_test([0.3, 0.5, 0.3, 0.9], theirs)]
+    assert brio.difference == pytest.approx(sum([0.3, 0.5, 0.3, 0.9]) / 4 - sum([0.2, 0.6, 0.3, 0.1]) / 4)
+    raw = [sign_flip_test(mine, theirs), sign_flip_test([0.3, 0.5, 0.3, 0.9], [0.2, 0.6, 0.3, 0.1])]
     assert [dpo.p, brio.p] == pytest.approx(list(holm(raw)))
     assert (dpo.length_ratio, dpo.copy_rate, dpo.distinct_2) == (1.5, 0.25, 0.5)
+
+
+def test_the_rate_is_the_papers_where_both_showings_are_kept() -> None:
+    """0.9 and 0.2 make a mean above one half, but of the two showings only one was won."""
+    experiment = Experiment.model_validate(grid(variants={"FT": {}}, seeds=[1]))
+    scores: dict[str, float | None] = {"a": 0.55, "b": 0.4, "c": 0.75, "copy": 1.0}
+    kept: dict[str, float | None] = {"a": 0.5, "b": 0.5, "c": None, "copy": 1.0}
+    for found, rate, n in ((summary(scores, won=kept), 2 / 3, 3), (summary(scores), 3 / 4, 4)):
+        (row,) = tabulate(experiment, {("FT", 1): found}, {("FT", 1): 0.0}).rows
+        assert (row.rate, row.n) == (pytest.approx(rate), n)
+
+
+def test_both_showings_of_a_judge_are_read_alone() -> None:
+    compared = [Comparison(Pair(example_id=x, a_id="a", b_id="b", selector="s"), x, "one", "two") for x in "abcd"]
+
+    def said(i: int, shown: Literal["ab", "ba"], verdict: Verdict, p: float | None = None) -> Judgment:
+        return Judgment(pair_id=compared[i].pair.id, judge="j", shown=shown, verdict=verdict, p_a=p)
+
+    judgments = [
+        said(0, "ab", "A", 0.9), said(0, "ba", "B", 0.2), said(1, "ab", "tie"), said(1, "ba", "A"),
+        said(2, "ab", "A"), said(2, "ba", "unparsed"), said(3, "ab", "B", 0.0),
+    ]  # fmt: skip
+    assert showings_won(compared, judgments) == {"a": 0.5, "b": 1.0, "c": None, "d": 0.0}  # d needed no order
 
 
 def cells(page: str) -> list[list[str]]:
@@ -270,7 +383,12 @@ def made_result() -> Result:
             difference_high=0.02, p=0.31, spent=unknown, **common),
         Row(variant="SD", runs=0, failed={1: "MemoryError: no room"}),
     )  # fmt: skip
-    return Result(name="table", baseline="FT", opponent="teacher", split="test", rows=rows)
+    more = known + unknown + Spent(stage="given up", model="m", charged=0.5)
+    rows = tuple(r.model_copy(update={"judges": {"outside": Judged()}}) for r in rows)
+    other = Judged(n=96, rate=0.41, low=0.34, high=0.48, paper=52)
+    rows = (rows[0], rows[1].model_copy(update={"judges": {"outside": other}}), *rows[2:])
+    return Result(name="table", baseline="FT", opponent="teacher", split="test", rows=rows, spent=more,
+                  silent={"gone": "no key"})  # fmt: skip
 
 
 def test_the_page_of_an_experiment(tmp_path: Path) -> None:
@@ -278,13 +396,20 @@ def test_the_page_of_an_experiment(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["report", str(tmp_path)]).exit_code == 0
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     rows = cells(text)
-    assert ["FT", "3", "96", "28 %", "22 % – 35 %", "–", "28 %, 27 %", "28 %"] in rows
+    assert ["FT", "3", "96", "28 %", "22 % – 35 %", "–", "28 %, 27 %", "28 %", "–, –"] in rows
+    assert next(row for row in rows if row[:2] == ["DPO", "3"])[-1] == "41 %, 34 % – 48 % (52 %)"
+    assert "Judge gone said nothing: no key" in text
+    assert "| 51.5 % | 41 %, 34 % to 48 % (52 %) |" in markdown(made_result())
+    assert "- judge gone: no key" in markdown(made_result())
     assert ["DPO", "+0.113", "0.071 to 0.152", "0.004"] in rows
     assert ["BRIO", "-0.021", "-0.060 to 0.020", "0.310"] in rows
     assert ["FT", "12.5", "1,200", "90,000", "4,000", "0.4200"] in rows
     assert ["BRIO", "12.5", "8", "unknown", "unknown", "unknown"] in rows
     assert ["SD", "0.0", "0", "–", "–", "none"] in rows
     assert "SD, seed 1 failed: MemoryError: no room" in text
+    assert "WTR is the win-tie rate against teacher as the paper defines it" in text
+    assert "All calls, given up ones included: 0.4200 (calls of unknown cost: 8), up to 0.5000 more" in text
+    assert "All calls: 1208, cost 0.4200 (calls of unknown cost: 8), up to 0.5000 more" in markdown(made_result())
     assert text.count("<svg") == 2
     assert text.count('class="other"') == 2
     assert "<script" not in text
@@ -301,9 +426,13 @@ def test_the_axis_of_differences_holds_every_interval(tmp_path: Path) -> None:
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_hostile_names_stay_text_in_an_experiment(payload: str, tmp_path: Path) -> None:
     made = made_result()
-    rows = tuple(r.model_copy(update={"variant": payload, "failed": {1: payload}}) for r in made.rows)
+    rows = tuple(
+        r.model_copy(update={"variant": payload, "failed": {1: payload}, "judges": {payload: r.judges["outside"]}})
+        for r in made.rows
+    )
     names = dict.fromkeys(("name", "baseline", "opponent", "split"), payload)
-    write_experiment(made.model_copy(update={"rows": rows, **names}), tmp_path / "hostile.html")
+    hostile_result = made.model_copy(update={"rows": rows, "silent": {payload: payload}, **names})
+    write_experiment(hostile_result, tmp_path / "hostile.html")
     write_experiment(made, tmp_path / "plain.html")
     hostile, plain = ((tmp_path / f"{name}.html").read_text(encoding="utf-8") for name in ("hostile", "plain"))
     tags = [Counter(re.findall(r"<[a-zA-Z/!][^\s>]*", text)) for text in (hostile, plain)]

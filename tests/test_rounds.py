@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,12 +14,13 @@ from tests.tiny import seq2seq_student
 from understudy.batches import ANCHOR
 from understudy.distil import distil
 from understudy.errors import DataError, RecipeError
+from understudy.evaluation import Evaluation
 from understudy.recipe import Recipe, load_recipe
 from understudy.records import Checkpoint, Example, Grade, Quality, Ranking, Response
 from understudy.rounds import Memory, Past, Reading, Watch, best_of, best_round, out_of_patience, ranked_rows, winners
 from understudy.settings import validate
 from understudy.store import RunFolder
-from understudy.summary import Summary
+from understudy.summary import Summary, _warnings
 
 Run = Callable[..., Summary]
 
@@ -41,6 +43,15 @@ def quality(**changed: float) -> Quality:
 )
 def test_the_guard_names_what_degenerated(changed: dict[str, float], complaint: str | None) -> None:
     assert Watch().complaints(quality(**changed), quality()) == ([complaint] if complaint else [])
+
+
+def test_a_summary_warns_of_empty_answers() -> None:
+    def told(**changed: Any) -> list[str]:
+        looks = [quality().model_copy(update=changed)]
+        return [line for line in _warnings(Evaluation([], [], looks, [])) if "nothing at all" in line]
+
+    assert told(system="feedback", empty=0.2) == ["feedback answers nothing at all on 20% of valid."]
+    assert told(system="feedback", empty=0.02) == told(system="teacher", empty=0.2) == []
 
 
 def readings(*rates: float, bad: tuple[int, ...] = ()) -> list[Reading]:

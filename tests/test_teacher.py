@@ -159,6 +159,7 @@ def test_task_errors_are_one_line() -> None:
     for change, words in (
         ({"student_promt": "x"}, "unknown key 'student_promt', .*'student_prompt'"),
         ({"cloze": "{literal} and {text}."}, r"cloze must end with \{text\}"),
+        ({"cloze": {"humour": "{literal} {text}"}}, "cloze lacks a template of the question overall"),
         ({"refusals": ["("]}, "is not a regular expression"),
         ({"name": "../x"}, "name"),
     ):

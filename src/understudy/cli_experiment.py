@@ -37,7 +37,7 @@ def experiment(
         grid, base = load_experiment(file, scale)
         folder = _folder(run, grid.name)
         result = run_experiment(grid, base, folder, _told)
-        _print(markdown(result), folder, failed=any(row.failed for row in result.rows))
+        _print(markdown(result), folder, failed=bool(result.silent) or any(row.failed for row in result.rows))
 
 
 def _folder(run: Path | None, name: str) -> Path:

@@ -21,6 +21,7 @@ from understudy.statistics import (
     sign_flip_test,
     soft_scores,
     win_rate_readings,
+    win_tie_loss,
 )
 from understudy.text import word_count
 
@@ -190,6 +191,18 @@ def scores_by_input(compared: Sequence[Comparison], judgments: Sequence[Judgment
     """Mean of both showings by example id; ``None`` unless both are readable."""
     pairs = zip(compared, showings(compared, judgments), strict=True)
     return {c.pair.example_id: None if a is None or b is None else fmean((a, b)) for c, (a, b) in pairs}
+
+
+def showings_won(compared: Sequence[Comparison], judgments: Sequence[Judgment]) -> dict[str, float | None]:
+    """The share of its two showings, each read alone at 1/2 (the rule "per order"), that A wins or ties, by example id;
+    ``None`` unless both are readable."""
+    pairs = zip(compared, showings(compared, judgments), strict=True)
+    return {c.pair.example_id: won(*both) for c, both in pairs}
+
+
+def won(*scores: float | None) -> float | None:
+    """The share of ``scores`` that win or tie, each read alone at 1/2; ``None`` unless all are known."""
+    return None if None in scores else win_tie_loss(scores).win_tie_rate
 
 
 def _reading(rule: str, counts: WinTieLoss) -> Reading:

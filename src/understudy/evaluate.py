@@ -18,9 +18,11 @@ from understudy.text import distinct_n, is_copy, repetition, word_count
 
 class EvaluateSettings(Settings):
     """How students are compared. ``splits`` of the data; ``tie``: |s - 1/2| within it is a tie; ``best_of``: how many
-    samples the best-of-N baselines draw (0 leaves them out); ``base``: also ask the untrained weights."""
+    samples the best-of-N baselines draw (0 leaves them out); ``base``: also ask the untrained weights; ``students``: which
+    of the run's students are evaluated (unset: all, each round's too)."""
 
     splits: tuple[str, ...] = ("test",)
+    students: tuple[str, ...] | None = Field(None, min_length=1, exclude_if=lambda chosen: chosen is None)
     decode: DecodeSettings = DecodeSettings()
     tie: float = Field(0.05, ge=0, lt=0.5)
     best_of: int = Field(6, ge=0)

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from understudy.contest import Contest, Duel, adjusted, contest, duel
+from understudy.contest import Contest, Duel, adjusted, contest, duel, showings_won
 from understudy.errors import DataError
 from understudy.evaluate import Difference, System, comparisons, contests, difference, item_scores, quality, win_rate
 from understudy.meaning import PACKAGE, Kept, Meaning, packaged
@@ -51,6 +51,7 @@ class Evaluation:
     duels: list[Duel] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
     scores: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    won: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
 
 def evaluate(
@@ -66,6 +67,8 @@ def evaluate(
         "teacher": sum(map(len, taught.values())),
         "untaught": sum(not taught.get(e.id) for e in examples),
     }
+    wanted = stages.recipe.evaluate.students
+    students = {name: one for name, one in students.items() if wanted is None or name in wanted}
     for split in stages.recipe.evaluate.splits:
         chosen = [e for e in examples if e.split == split]
         if chosen:
@@ -87,13 +90,15 @@ def _evaluate_split(
     answers = {r.id: r for system in systems.values() for r in system.values()}
     grades = stages.grade(f"grade-{split}", by_id, list(answers.values())) if stages.grades_alone else {}
     opponents = [name for name in ("teacher", "base") if name in systems]
-    later = [name for name in systems if name not in (*opponents, "imitation")]
+    later = [name for name in systems if "imitation" in systems and name not in (*opponents, "imitation")]
     meetings = contests(systems, opponents, later)
     compared = {names: comparisons(*names, systems, examples) for names in meetings}
     judgments = stages.judge(f"judge-{split}", list(chain.from_iterable(compared.values())))
     scores = {names: item_scores(own, judgments) for names, own in compared.items()}
     judge = stages.critic.name
     result.scores |= {score_key(*names, split): own for names, own in scores.items()}
+    if any(j.shown == "ba" for j in judgments):  # else the scores say it all
+        result.won |= {score_key(*names, split): showings_won(own, judgments) for names, own in compared.items()}
     for names in meetings:
         if compared[names]:
             found = contest(

@@ -1,7 +1,8 @@
 """A grid of recipe variants x seeds -> one table: means, intervals, paired differences with Holm's p-values, and cost.
 
 Variants write into one shared folder of arrows, so that what they have in common (teaching, the imitation student) is
-made once. A variant that fails keeps its reason in the table and stops nobody.
+made once, and ask through one store of calls beside it, so that no question is paid for twice. A variant that fails
+keeps its reason in the table and stops nobody.
 """
 
 from __future__ import annotations
@@ -15,13 +16,17 @@ from pydantic import Field, model_validator
 
 from understudy.distil import distil
 from understudy.errors import RecipeError, UnderstudyError
-from understudy.experiment_table import Result, markdown, tabulate
+from understudy.experiment_judges import Judge, judged
+from understudy.experiment_table import Result, markdown, tabulate, total
+from understudy.llm.callstore import FILE, CallStore
+from understudy.llm.spend import Spent
 from understudy.recipe import Recipe
 from understudy.report import write_experiment
 from understudy.resources import recipe_path
 from understudy.settings import Settings, override, read_yaml, validate
-from understudy.store import RunFolder, write_atomic
+from understudy.store import ARROWS, RunFolder, write_atomic
 from understudy.summary import Summary
+from understudy.task import task_path
 
 Assignments = dict[str, Any]
 """Values by dotted path, as ``--set`` takes them."""
@@ -37,20 +42,23 @@ class Variant(Settings):
 class Scale(Settings):
     """Another size of the same experiment: its recipe, seeds and settings replace or add to the experiment's.
 
-    ``set`` applies to every variant *after* its own; ``variants`` adds to single ones.
+    ``set`` applies to every variant *after* its own; ``variants`` adds to single ones. ``judges``: further judges here;
+    those of the experiment are not asked.
     """
 
     recipe: str | None = None
     seeds: tuple[int, ...] | None = None
     set: Assignments = Field(default_factory=dict)
     variants: dict[str, Assignments] = Field(default_factory=dict)
+    judges: dict[str, Judge] = Field(default_factory=dict)
 
 
 class Experiment(Settings):
     """A grid: ``variants`` of ``recipe`` (a file beside the experiment's, or one that ships) under each of ``seeds``.
 
     Every variant's student meets ``opponent`` on ``split``; differences are to the variant named ``baseline``.
-    ``set`` holds what all variants share. ``paper``: figures to print beside ours, by variant.
+    ``set`` holds what all variants share. ``paper``: figures to print beside ours, by variant. ``judges``, by the name of
+    their column, read the recorded answers once more; one may be added when the grid is finished.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -62,12 +70,15 @@ class Experiment(Settings):
     set: Assignments = Field(default_factory=dict)
     variants: dict[str, Variant] = Field(min_length=1)
     paper: dict[str, float] = Field(default_factory=dict)
+    judges: dict[str, Judge] = Field(default_factory=dict)
     scales: dict[str, Scale] = Field(default_factory=dict)
 
     @model_validator(mode="after")
     def _names_exist(self) -> Experiment:
         scaled = (name for scale in self.scales.values() for name in scale.variants)
-        unknown = [n for n in (self.baseline, *self.paper, *scaled) if n not in self.variants]
+        judges = [*self.judges.values(), *(judge for scale in self.scales.values() for judge in scale.judges.values())]
+        judged = (name for judge in judges for name in judge.paper)
+        unknown = [n for n in (self.baseline, *self.paper, *scaled, *judged) if n not in self.variants]
         if unknown:
             raise ValueError(f"{unknown[0]!r} is no variant; variants are {', '.join(self.variants)}")
         return self
@@ -83,7 +94,12 @@ class Experiment(Settings):
             name: v.model_copy(update={"set": v.set | how.set | how.variants.get(name, {})})
             for name, v in self.variants.items()
         }
-        changed = {"recipe": how.recipe or self.recipe, "seeds": how.seeds or self.seeds, "variants": variants}
+        changed = {
+            "recipe": how.recipe or self.recipe,
+            "seeds": how.seeds or self.seeds,
+            "variants": variants,
+            "judges": how.judges,
+        }
         return self.model_copy(update={**changed, "name": f"{self.name}-{scale}"})
 
 
@@ -109,7 +125,11 @@ def run_experiment(
         found[name, seed] = one = _run(recipe, place, folder, f"{name}-{seed}")
         if isinstance(one, str):
             told(f"{name}, seed {seed} failed: {one}")
-    result = tabulate(experiment, found, {key: _minutes(folder / f"{key[0]}-{key[1]}") for key in found})
+    recipe, place = recipes[experiment.baseline, experiment.seeds[0]]
+    said = judged(experiment, found, folder, base, str(task_path(recipe.task, place)))
+    minutes = {key: _minutes(folder / f"{key[0]}-{key[1]}") for key in found}
+    result = tabulate(experiment, found, minutes, said)
+    result = result.model_copy(update={"spent": _spent(folder)})
     write_atomic(folder / "result.json", result.model_dump_json(indent=1))
     write_atomic(folder / "table.md", markdown(result))
     write_experiment(result, folder / "report.html")
@@ -124,14 +144,20 @@ def recipe_of(experiment: Experiment, base: Path, name: str, seed: int) -> tuple
     assignments = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
     tree = override(read_yaml(path, "Recipe"), [*assignments, f"seed={seed}"])
     tree["name"] = f"{experiment.name}-{name}-{seed}"
-    return validate(Recipe, tree, f"Variant {name} of {experiment.name}"), path.parent
+    recipe, student = validate(Recipe, tree, f"Variant {name} of {experiment.name}"), experiment.variants[name].student
+    if student not in (recipe.evaluate.students or recipe.students):
+        raise RecipeError(
+            f"Variant {name} of {experiment.name} is of student {student!r}, who is not evaluated.",
+            f"Name it in evaluate.students; the run's students are {', '.join(recipe.students)}.",
+        )
+    return recipe, path.parent
 
 
 def _run(recipe: Recipe, base: Path, folder: Path, name: str) -> Summary | str:
     """The run's summary, or in one line why there is none."""
     try:
         tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
-        with RunFolder.open(folder / name, tree, identity=identity, shared=folder / "arrows") as run:
+        with RunFolder.open(folder / name, tree, identity=identity, shared=folder / ARROWS) as run:
             try:
                 return distil(recipe, run, base)
             finally:
@@ -141,6 +167,13 @@ def _run(recipe: Recipe, base: Path, folder: Path, name: str) -> Summary | str:
         return str(error)
     except Exception as error:  # out of memory, a bug: the other variants must still run
         return f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+
+
+def _spent(folder: Path) -> Spent | None:
+    if not (folder / FILE).exists():
+        return None
+    with CallStore.open(folder) as store:
+        return total(store.spent())
 
 
 def _minutes(run: Path) -> float:

@@ -206,10 +206,12 @@ def _pairs(recipe: Recipe, examples: Sequence[Example]) -> int:
     if recipe.watch is not None:
         readings = 1 + (math.ceil(recipe.learn.train.epochs) if recipe.watch.each == "epoch" else 0)
         asked += recipe.rounds * readings * count["valid"]
-    students = 1 + (recipe.supervision is not None) + (recipe.verdicts is not None) + recipe.rounds
+    chosen, made = recipe.evaluate.students, 1 + (recipe.supervision is not None) + (recipe.verdicts is not None)
+    students = made + recipe.rounds if chosen is None else len(chosen)
+    later = students - 1 if chosen is None or "imitation" in chosen else 0
     opponents = 1 + recipe.evaluate.base
     tested = sum(example.split in recipe.evaluate.splits for example in examples)
-    return asked + tested * (students * opponents + students - 1)
+    return asked + tested * (students * opponents + later)
 
 
 def _each(selector: AnySelector) -> int:

@@ -143,6 +143,13 @@ class Recipe(Settings):
     budget: Budget = Budget()
     track: tuple[Tracker, ...] = Field((), exclude=True)
 
+    @property
+    def students(self) -> tuple[str, ...]:
+        """The names that the run's students can have."""
+        steps = [name for name in ("supervision", "verdicts") if getattr(self, name) is not None]
+        rounds = [f"round-{number}" for number in range(1, self.rounds + 1)]
+        return ("imitation", *steps, *rounds, *(["feedback"] if self.rounds or self.verdicts else []))
+
     def results_key(self) -> dict[str, Any]:
         """What of the recipe a run folder belongs to: not its caps and prices, nor how its models are reached."""
         return {k: v for k, v in identity_of(self).items() if k not in ("prices", "budget")}
@@ -159,6 +166,11 @@ class Recipe(Settings):
             kind = self.learn.objective.kind
             raise ValueError(
                 f"candidates.k is {self.candidates.k}, but {kind} compares {max(2, least)} candidates; set k >= 2"
+            )
+        unknown = [name for name in self.evaluate.students or () if name not in self.students]
+        if unknown:
+            raise ValueError(
+                f"evaluate.students names {unknown[0]!r}, but the run's students are {', '.join(self.students)}"
             )
         if self.rounds and self.select.needs_scores and self.critic.kind != "reward":
             raise ValueError(

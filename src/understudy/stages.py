@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 import torch
 
 from understudy.critic import Comparison, Critic, Grader
+from understudy.critic.cloze import Cloze
 from understudy.critic.distilled import Distilled, DistilledCritic, distil_critic
 from understudy.critic.guard import Guarded
 from understudy.critic.learn import CriticTraining, copy_critic
@@ -95,14 +96,15 @@ class Stages:
     def calls(self) -> Calls:
         """The one door to every call that may cost money; opened when first needed, closed with the run."""
         recipe = self.recipe
-        opened = Calls.open(self.run.path, prices=recipe.prices, budget=recipe.budget, base=self.base)
+        opened = Calls.open(self.run.calls, prices=recipe.prices, budget=recipe.budget, base=self.base)
         calls = self.run.resources.enter_context(opened)
-        calls.store.stage = lambda: self.run.current
+        calls.store.stage = lambda: self.run.account + self.run.current
         return calls
 
     def spent(self) -> list[Spent]:
-        """What calls came to by stage and model, those of earlier invocations included."""
-        return self.calls.store.spent() if (self.run.path / FILE).exists() else []
+        """What the run's own calls came to by stage and model, those of earlier invocations included."""
+        found, own = self.calls.store.spent() if (self.run.calls / FILE).exists() else [], self.run.account
+        return [s.model_copy(update={"stage": s.stage.removeprefix(own)}) for s in found if s.stage.startswith(own)]
 
     def _note_models(self) -> None:
         """Write into the manifest what the models can do, as far as that is stated or was found out."""
@@ -138,7 +140,9 @@ class Stages:
         weights = [file_sha256(p) for folder in folders for p in sorted(folder.glob("critic.*"))]
         if isinstance(settings, RewardSettings):
             return [settings.hash, *weights]
-        return [identity_of(settings), self.task.critic.hash, self.task.cloze, *weights]
+        clozes = [part.question for part in within(settings) if isinstance(part, Cloze) and part.question != "overall"]
+        asked = [self.task.template(question) for question in clozes]
+        return [identity_of(settings), self.task.critic.hash, self.task.template(), *weights, *asked]
 
     @property
     def grades_alone(self) -> bool:

@@ -28,6 +28,7 @@ from understudy.records import Record, content_hash
 
 R = TypeVar("R", bound=Record)
 Chunks = Callable[[int], Iterator[Sequence[Record]]]
+ARROWS = "arrows"
 _SECONDS = "seconds"  # of an arrow that is not finished, by invocations that were interrupted
 
 
@@ -74,6 +75,12 @@ def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, hex."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def arrows_of(run: Path) -> Path:
+    """Where the arrows of the run in folder ``run`` are: in it, or beside it where an experiment's runs share them."""
+    own = run / ARROWS
+    return own if own.is_dir() else run.resolve().parent / ARROWS
 
 
 class StageReached(Exception):  # noqa: N818 - a signal, not an error
@@ -173,7 +180,17 @@ class RunFolder:
     @property
     def arrows(self) -> Path:
         """The folder of arrows: the run's own, or the one an experiment's variants share."""
-        return self.shared or self.path / "arrows"
+        return self.shared or self.path / ARROWS
+
+    @property
+    def calls(self) -> Path:
+        """The folder of the store of calls: where the folder of arrows is."""
+        return self.arrows.parent
+
+    @property
+    def account(self) -> str:
+        """What the stages of this run begin with in a store of calls that others share."""
+        return f"{self.path.name}/" if self.shared else ""
 
     def rows(
         self,

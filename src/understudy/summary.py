@@ -29,6 +29,8 @@ class Summary(BaseModel):
 
     ``spent``: on calls, of this run's folder.
     ``scores``: s by example id (``None`` is unread) under ``candidate>baseline@split``, for paired comparisons of runs.
+    ``won``: under the same names, the share of its two showings that the candidate won or tied, where the judge is shown
+    an order (see :func:`~understudy.contest.showings_won`).
     ``task``: the whole task file, so that a student can be used where that file is not. ``models``: what is known of
     what each teacher or critic can do.
     """
@@ -51,6 +53,7 @@ class Summary(BaseModel):
     contests: list[Contest] = []
     duels: list[Duel] = []
     scores: dict[str, dict[str, float | None]] = {}
+    won: dict[str, dict[str, float | None]] = {}
     spent: list[Spent] = []
     task: dict[str, Any] = {}
     models: dict[str, dict[str, Any]] = {}
@@ -86,6 +89,7 @@ def summarise(
         contests=evaluation.contests,
         duels=evaluation.duels,
         scores=evaluation.scores,
+        won=evaluation.won,
         spent=stages.spent(),
         task=stages.task.model_dump(mode="json"),
         models=run.manifest().get("models", {}),
@@ -150,6 +154,8 @@ def _warnings(evaluation: Evaluation) -> list[str]:
                 f"The critic calls the teacher broken more often than the student on {split} ({taught.broken:.0%} against "
                 f"{q.broken:.0%}): it does not know such texts, and win rates against the teacher mean nothing."
             )
+        if name not in ("teacher", "base") and q.empty > 0.05:
+            found.append(f"{name} answers nothing at all on {q.empty:.0%} of {split}.")
         base = by_name.get(("imitation", split))
         if base is None or not base.words or name in ("imitation", "teacher", "base"):
             continue

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -20,6 +20,7 @@ from understudy.settings import Settings, read_yaml, validate
 
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 _TASKS = Path(__file__).parent / "tasks"
+T = TypeVar("T")
 
 
 def fill(template: str, **values: object) -> str:
@@ -92,7 +93,8 @@ class Task(Settings):
     """A skill: ``literal`` in, another wording of it out.
 
     ``student_prompt`` is what a trained student sees, with ``student_chat`` as the user's turn of its chat template;
-    ``zero_shot`` is what an untrained chat model is asked instead.
+    ``zero_shot`` is what an untrained chat model is asked instead. ``cloze``: the template of the question ``overall``, or
+    one by question.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
@@ -101,7 +103,7 @@ class Task(Settings):
     zero_shot: str
     teacher: TeacherWording
     critic: CriticWording
-    cloze: str
+    cloze: str | dict[str, str]
     length: LengthRule = LengthRule()
     max_ratio: float = Field(4.0, gt=1)
     refusals: tuple[Pattern, ...] = ()
@@ -110,9 +112,12 @@ class Task(Settings):
     def _slots(self) -> Task:
         _require("student_prompt", self.student_prompt, "literal")
         _require("zero_shot", self.zero_shot, "literal")
-        _require("cloze", self.cloze, "literal", "text")
-        if not self.cloze.endswith("{text}"):
-            raise ValueError("cloze must end with {text}: what follows it would be scored too")
+        if "overall" not in self._clozes:
+            raise ValueError("cloze lacks a template of the question overall")
+        for template in self._clozes.values():
+            _require("cloze", template, "literal", "text")
+            if not template.endswith("{text}"):
+                raise ValueError("cloze must end with {text}: what follows it would be scored too")
         return self
 
     @classmethod
@@ -134,10 +139,15 @@ class Task(Settings):
 
     def question(self, name: str) -> Question:
         """The critic's question ``name``. Raises :class:`~understudy.errors.DataError` naming those there are."""
-        if name not in self.critic.questions:
-            known: Mapping[str, Question] = self.critic.questions
-            raise DataError(f"task {self.name} has no question {name!r}.", f"It has: {', '.join(known)}.")
-        return self.critic.questions[name]
+        return _named(self.critic.questions, name, f"task {self.name} has no question")
+
+    @property
+    def _clozes(self) -> Mapping[str, str]:
+        return {"overall": self.cloze} if isinstance(self.cloze, str) else self.cloze
+
+    def template(self, question: str = "overall") -> str:
+        """The cloze of ``question``. Raises :class:`~understudy.errors.DataError` naming those there are."""
+        return _named(self._clozes, question, f"task {self.name} has no cloze of the question")
 
     def refused(self, text: str) -> str | None:
         """The first refusal pattern that ``text`` matches (any case), or ``None``."""
@@ -155,6 +165,12 @@ def task_path(reference: str, base: Path | None = None) -> Path:
         return path
     path = Path(reference).expanduser()
     return base / path if not path.is_absolute() and base is not None and (base / path).exists() else path
+
+
+def _named(known: Mapping[str, T], name: str, lacking: str) -> T:
+    if name not in known:
+        raise DataError(f"{lacking} {name!r}.", f"It has: {', '.join(known)}.")
+    return known[name]
 
 
 def _require(where: str, template: str, *slots: str) -> None:

@@ -16,7 +16,7 @@ from understudy.errors import DataError, RunError, UnderstudyError
 from understudy.examples import Row, read_rows
 from understudy.records import Response, Sampling
 from understudy.resources import resolve
-from understudy.store import disk_errors
+from understudy.store import arrows_of, disk_errors
 from understudy.students import Student, StudentSettings, open_student
 from understudy.task import Task
 from understudy.text import degenerate, is_copy, normalise
@@ -45,7 +45,10 @@ class Writer:
 
     @classmethod
     def of_run(cls, folder: Path, name: str | None = None) -> Writer:
-        """A student of a finished run: ``name`` as in its summary, by default the last one trained."""
+        """A student of a finished run: ``name`` as in its summary, by default the last one trained.
+
+        Raises :class:`RunError` where the run is not finished, has no such student, or its weights are gone.
+        """
         summary = read_summary(folder)
         checkpoints = summary["checkpoints"]
         chosen = name or list(checkpoints)[-1]
@@ -53,7 +56,13 @@ class Writer:
             raise RunError(f"{folder} has no student {chosen!r}.", f"It has: {', '.join(checkpoints)}.")
         task = Task.parse(summary["task"], str(folder)) if summary.get("task") else Task.load(summary["recipe"]["task"])
         student = open_student(StudentSettings.model_validate(summary["recipe"]["student"]), task.student_chat)
-        student.load(folder / "arrows" / checkpoints[chosen]["path"])
+        weights = arrows_of(folder) / checkpoints[chosen]["path"]
+        if not weights.is_dir():
+            raise RunError(
+                f"{folder} has no weights of {chosen!r}: {weights} is missing.",
+                "Name the run where it was made; the runs of an experiment need the arrows folder beside them.",
+            )
+        student.load(weights)
         return cls(student, task)
 
     def write(self, literals: Sequence[str], n: int = 1, best_of: int = 0) -> list[list[str]]:

@@ -26,12 +26,14 @@ from understudy.text import is_copy
 
 class ClozeReader(Settings):
     """``scope``: perplexity of the ``full`` template (the paper's words) or of the ``paraphrase`` in its place.
+    ``question``: whose template of the task (the paper's Cloze-H and Cloze-C are ``humour`` and ``consistency``).
 
     P(A better) = sigmoid((log PPL(B) - log PPL(A)) / ``temperature``); the paper needs only its sign.
     """
 
     scope: Literal["full", "paraphrase"] = "full"
     temperature: float = Field(1.0, gt=0)
+    question: str = Field("overall", exclude_if=lambda question: question == "overall")
 
 
 class Cloze(ClozeReader):
@@ -51,11 +53,12 @@ class ClozeCritic:
     positional = False
 
     def __init__(self, model: LanguageModel, task: Task, reader: ClozeReader | None = None) -> None:
-        """Raises :class:`CriticError` when ``model`` cannot score text."""
+        """Raises :class:`CriticError` when ``model`` cannot score text, ``DataError`` for a question without a template."""
         if not isinstance(model, Scorer) or not capabilities(model).score:
             raise CriticError(f"{model.name} cannot score a text, which a cloze critic needs.", "Use a local model.")
         self.model: Scorer = model
-        self.task, self.reader = task, reader or ClozeReader()
+        self.reader = reader or ClozeReader()
+        self._before = task.template(self.reader.question).removesuffix("{text}")
         self.name = f"cloze-{self.reader.scope}:{model.name}"
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
@@ -68,7 +71,7 @@ class ClozeCritic:
 
     def _template(self, literal: str, text: str) -> tuple[str, str]:
         """What is read, and what of it is scored. The template ends with the candidate (the task file sees to it)."""
-        before = fill(self.task.cloze.removesuffix("{text}"), literal=literal)
+        before = fill(self._before, literal=literal)
         return ("", before + text) if self.reader.scope == "full" else (before, text)
 
     def _judgment(self, c: Comparison, a: Score | Failure, b: Score | Failure) -> Judgment:
@@ -88,7 +91,8 @@ class ClozeCritic:
 
     def _record(self, c: Comparison, p: float | None, reason: str) -> Judgment:
         verdict: Verdict = "unparsed" if p is None else "tie" if p == 0.5 else "A" if p > 0.5 else "B"
-        return Judgment(pair_id=c.pair.id, judge=self.name, p_a=p, verdict=verdict, reason=reason)
+        question = self.reader.question
+        return Judgment(pair_id=c.pair.id, judge=self.name, p_a=p, verdict=verdict, question=question, reason=reason)
 
 
 def _barred(text: str, literal: str) -> str | None:

@@ -114,6 +114,13 @@ def variants_plot(result: Result) -> Markup:
     )
 
 
+def wtr(result: Result) -> str:
+    """What the rates of an experiment's table are."""
+    from understudy.experiment_table import WTR
+
+    return WTR.format(result.opponent)
+
+
 def differences_plot(result: Result) -> Markup:
     """Every variant's difference to the baseline."""
     dots = [
