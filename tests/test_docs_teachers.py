@@ -13,10 +13,12 @@ from pydantic import TypeAdapter
 from tests.faulty_server import FaultyServer
 from tests.test_calls_drill import FAST, ask, requests
 from understudy.critic.mcp import MCP
+from understudy.critic.reward import RewardSettings
 from understudy.estimate import main
 from understudy.llm import Completion
 from understudy.llm.doors import AnyModel
 from understudy.llm.spend import Budget, Price
+from understudy.recipe import Recipe
 from understudy.teacher import ModelTeacher
 
 PAGE = (Path(__file__).parents[1] / "docs" / "teachers-and-critics.md").read_text(encoding="utf-8")
@@ -38,7 +40,8 @@ def test_every_door_is_what_the_page_says(
 
 
 def test_the_other_snippets_are_valid() -> None:
-    first, *_, money = (s for s in SNIPPETS if "kind" not in s)
+    first, scored, money = (s for s in SNIPPETS if "kind" not in s)
+    assert Recipe.model_validate({"name": "r", **scored}).grader == RewardSettings()
     assert ModelTeacher.model_validate(first["teacher"])
     assert MCP.model_validate(first["critic"])
     assert Price.model_validate(money["prices"]["some-model"])

@@ -129,6 +129,7 @@ def _critic_figures(stages: Stages) -> dict[str, Any]:
 def _counts(stages: Stages, rankings: Sequence[Sequence[Ranking]]) -> dict[str, Any]:
     return {
         "rankings": [len(ranked) for ranked in rankings],
+        "selected": stages.selected,
         "dropped": {name: dict(Counter(reasons)) for name, reasons in stages.run.dropped.items()},
         "strength": [round(sum(r.strength for r in ranked) / len(ranked), 4) for ranked in rankings if ranked],
     }
