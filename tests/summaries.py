@@ -96,6 +96,7 @@ def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0)
         },
         counts={
             "rankings": [310, 284],
+            "selected": {"select-1": {"pairs": 20865, "within": 9000, "literals": 1391, "paired": 1300}},
             "dropped": {f"sample-1{text}": {"duplicate": 12, f"repeats{text}": 3}},
             "literals": {"train": 1391, "test": n},
             "teacher": 4400,

@@ -119,6 +119,15 @@ def test_a_bad_setting_is_one_line(understudy, tiny_recipe, tmp_path, sets, code
         assert word in err
 
 
+def test_a_dry_run_shows_what_would_be_used_and_runs_nothing(understudy, tiny_recipe, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    run, sets = tmp_path / "run", ("--set", "data.train=5")
+    code, out, err = understudy("distil", tiny_recipe, "--run", run, "--dry", *sets)
+    assert code == 0, err
+    assert out.startswith("train: 5 literals")
+    assert out == understudy("data", tiny_recipe, *sets)[1]
+    assert not run.exists()
+
+
 @pytest.mark.parametrize(
     ("content", "words"),
     [

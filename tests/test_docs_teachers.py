@@ -14,12 +14,14 @@ from tests.faulty_server import FaultyServer
 from tests.test_calls_drill import FAST, ask, requests
 from tests.test_critics import comparison
 from understudy.critic.mcp import MCP
+from understudy.critic.reward import RewardSettings
 from understudy.errors import TeacherError
 from understudy.estimate import main
 from understudy.llm import Completion
 from understudy.llm.calls import Calls
 from understudy.llm.doors import AnyModel
 from understudy.llm.spend import Budget, Price
+from understudy.recipe import Recipe
 from understudy.task import Task
 from understudy.teacher import ModelTeacher
 
@@ -43,7 +45,8 @@ def test_every_door_is_what_the_page_says(
 
 
 def test_the_other_snippets_are_valid() -> None:
-    first, *_, money = (s for s in SNIPPETS if "kind" not in s)
+    first, scored, money = (s for s in SNIPPETS if "kind" not in s)
+    assert Recipe.model_validate({"name": "r", **scored}).grader == RewardSettings()
     assert ModelTeacher.model_validate(first["teacher"])
     assert MCP.model_validate(first["critic"])
     assert Price.model_validate(money["prices"]["some-model"])

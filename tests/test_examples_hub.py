@@ -28,6 +28,7 @@ from understudy.examples_hub import cleaned, empathetic_turn, literals, samsum_t
         ("See www.example.org for all of the details", None),
         ("I am so happy about this today \U0001f600", None),
         ("... and then he just left me there", None),
+        ("0049 172 555 0199 22 31 40", None),
     ],
 )
 def test_single_sentences(text: str, clean: str | None) -> None:
@@ -82,6 +83,8 @@ def test_no_literal_stands_in_two_splits_and_evaluation_keeps_it() -> None:
         ("The cat ate my whole lunch.", "valid"),
         ("My boss shouted at me today.", "train"),
     ]
+    numbers = {"test": [{"text": "07 11 13 22 31 40"}, {"text": "Seven is my lucky number."}]}
+    assert list(cleaned(numbers, None)) == [("Seven is my lucky number.", "test")]
     with pytest.raises(DataError, match="splits other"):
         list(cleaned({"other": []}, None))
 

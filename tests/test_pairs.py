@@ -18,6 +18,7 @@ from understudy.pairs import (
     RankRule,
     Scores,
     TeacherMix,
+    acceptance,
     chained,
     copy_losers,
     rank,
@@ -76,6 +77,14 @@ def test_diverse_with_the_rule_after_loses_an_input_whose_most_distant_pair_is_u
     # (0, 2) is as distant as (2, 3) and comes first; its ratio is 5/8
     assert Diverse(length_rule="after")(own, None, LengthRule(), 0) == []
     assert Diverse(length_rule="after")(own, None, ANY, 0) == [(own[0].id, own[2].id)]
+
+
+def test_what_the_length_rule_let_through_is_counted() -> None:
+    own = responses("a b c", "x y z", "a b c d e f")
+    dropped = [own[0], *(r.model_copy(update={"dropped": "duplicate"}) for r in own[1:])]
+    picked = [Pair(example_id="e", a_id=own[0].id, b_id=own[1].id, selector="diverse")]
+    found = acceptance({"e": own, "f": own[1:], "g": dropped}, picked, LengthRule())
+    assert found == {"pairs": 4, "within": 1, "literals": 2, "paired": 1}
 
 
 attempts = st.lists(

@@ -58,6 +58,7 @@ def test_the_page_tells_the_run(tmp_path: Path) -> None:
         "Whether feedback helped is open",
         "<svg",
         "By round",
+        "select-1: 1300 of 1391 literals gave a pair; 9000 of 20865 pairs of candidates are within the length rule.",
         "length-controlled",
         "Most disputed",
         "Random",

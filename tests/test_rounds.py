@@ -10,17 +10,25 @@ from typing import Any
 import pytest
 
 from tests.conftest import write_recipe
+from tests.faulty_server import FaultyServer
 from tests.tiny import seq2seq_student
 from understudy.batches import ANCHOR
+from understudy.critic import Comparison
+from understudy.critic.reward import RewardSettings
 from understudy.distil import distil
 from understudy.errors import DataError, RecipeError
 from understudy.evaluation import Evaluation
+from understudy.objectives import BRIO
 from understudy.recipe import Recipe, load_recipe
-from understudy.records import Checkpoint, Example, Grade, Quality, Ranking, Response
+from understudy.records import Checkpoint, Example, Grade, Quality, Ranking, Response, content_hash, ids_hash
 from understudy.rounds import Memory, Past, Reading, Watch, best_of, best_round, out_of_patience, ranked_rows, winners
 from understudy.settings import validate
+from understudy.stages import Stages
 from understudy.store import RunFolder
+from understudy.students import Prompted
 from understudy.summary import Summary, _warnings
+from understudy.train import measured
+from understudy.write import Writer
 
 Run = Callable[..., Summary]
 
@@ -140,6 +148,10 @@ def test_old_pairs_are_kept_or_dropped() -> None:
         assert (len(texts), len(used)) == (expected, expected)
 
 
+MCP = {"kind": "mcp", "model": {"kind": "local"}}
+DIVERSE = {"select": {"kind": "diverse"}}
+
+
 @pytest.mark.parametrize(
     ("tree", "words"),
     [
@@ -150,11 +162,39 @@ def test_old_pairs_are_kept_or_dropped() -> None:
             "nearest valid one is 'margin'",
         ),
         ({"select": {"kind": "teacher_mix", "otherwise": {"kind": "list"}}}, "otherwise"),
+        ({"supervision": {"learn": {"objective": {"kind": "mle"}}}}, "supervision: this step learns from pairs"),
+        ({"supervision": {"learn": {"objective": {"kind": "mle"}, "source": "teacher"}}}, "learns from pairs"),
+        ({"critic": MCP}, r"select best_worst needs .*critic mcp does not do; set scorer: \{kind: reward\}, or select"),
+        ({"critic": MCP, **DIVERSE, "supervision": {"select": {"kind": "list"}}}, r"supervision.select list needs"),
+        (
+            {"critic": MCP, **DIVERSE, "learn": {"objective": {"kind": "mle"}, "source": "best_of_n"}},
+            r"learn.source best_of_n needs .*, or learn.source: verdicts",
+        ),
     ],
 )
 def test_recipes_that_do_not_fit_are_refused(tree: dict[str, object], words: str) -> None:
     with pytest.raises(RecipeError, match=words):
         validate(Recipe, {"name": "r", **tree}, "Recipe")
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"scorer": {}},
+        {"scorer": {}, "supervision": {"select": {"kind": "list"}}},
+        DIVERSE,
+        {"rounds": 0},
+        {"learn": {"objective": {"kind": "mle"}, "source": "teacher"}},
+    ],
+    ids=str,
+)
+def test_a_judge_of_pairs_is_enough_where_nothing_needs_scores_or_a_scorer_gives_them(tree: dict[str, object]) -> None:
+    assert validate(Recipe, {"name": "r", "critic": MCP, **tree}, "Recipe").critic.kind == "mcp"
+
+
+def test_a_scorer_is_of_a_runs_identity_only_where_there_is_one() -> None:
+    assert "scorer" not in Recipe(name="r").results_key()
+    assert "scorer" in Recipe(name="r", scorer=RewardSettings()).results_key()
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------
@@ -165,10 +205,10 @@ def run(tmp_path: Path, tiny_weights: Path, tiny_critic: Path, corpus_file: Path
     """Run the tiny recipe with overrides."""
     path = write_recipe(tmp_path, tiny_weights, tiny_critic, corpus_file)
 
-    def go(*sets: str, folder: str = "run") -> Summary:
+    def go(*sets: str, folder: str = "run", shared: Path | None = None) -> Summary:
         usual = ("evaluate.best_of=0", "evaluate.base=false")
         recipe, base = load_recipe(str(path), [*usual, *sets])
-        with RunFolder.open(tmp_path / folder, recipe.model_dump(mode="json")) as opened:
+        with RunFolder.open(tmp_path / folder, recipe.model_dump(mode="json"), shared=shared) as opened:
             return distil(recipe, opened, base)
 
     return go
@@ -234,11 +274,80 @@ def test_verdicts_on_file_are_learnt_before_any_round(run: Run, tmp_path: Path, 
         run(LEARN, f"verdicts={{path: {path}}}", folder="other")
 
 
-def test_the_reference_stays_the_initial_student_where_the_recipe_says_so(run: Run) -> None:
-    previous = run(LEARN, "rounds=2")
+def test_the_reference_stays_the_initial_student_where_the_recipe_says_so(run: Run, tmp_path: Path) -> None:
+    arrows = tmp_path / "arrows"
+    previous = run(LEARN, "rounds=2", shared=arrows)
     assert previous.training["learn-2"]["losses"][0] == pytest.approx(0.69315, abs=1e-4)
-    initial = run(LEARN, "rounds=2", "reference=initial", folder="initial")
+    initial = run(LEARN, "rounds=2", "reference=initial", folder="initial", shared=arrows)
     assert initial.training["learn-2"]["losses"][0] != pytest.approx(0.69315, abs=1e-4)
+    # the two share every arrow up to there, and no more
+    assert initial.checkpoints["round-1"] == previous.checkpoints["round-1"]
+    assert initial.checkpoints["feedback"]["weights_hash"] != previous.checkpoints["feedback"]["weights_hash"]
+    assert [len(list(arrows.glob(f"learn-{i}-*"))) for i in (1, 2)] == [1, 2]
+
+
+def test_lambda_is_of_the_run_and_on_record_with_each_round(run: Run, tmp_path: Path, corpus_file: Path) -> None:
+    training = run("learn.objective={kind: brio}", "rounds=2").training
+    texts = [json.loads(line) for line in corpus_file.read_text().splitlines()]
+    student = Writer.of_run(tmp_path / "run").student
+    taught = [Prompted("", tuple(t["humorous"])) for t in texts if t["split"] == "train"]
+    found = measured(BRIO(), student, taught)
+    assert isinstance(found, BRIO)
+    assert training["learn-1"]["mean_length"] == training["learn-2"]["mean_length"] == found.mean_length
+    assert "mean_length" not in training["imitate"]
+
+
+def test_a_judge_of_pairs_learns_and_evaluates_by_the_best_of_n_of_its_scorer(run: Run, tiny_critic: Path) -> None:
+    with FaultyServer(lambda body: "Answer: 1") as server:
+        summary = run(
+            "learn={objective: {kind: mle}, source: best_of_n}",
+            f"critic={{kind: mcp, model: {{kind: chat, model: m, base_url: '{server.url}', capabilities: {{}}}}}}",
+            f"scorer={{path: {tiny_critic}, floor: 0.5}}",
+            "evaluate.best_of=2",
+            "rounds=1",
+        )
+    assert {"imitation-best-of-2", "feedback-best-of-2"} <= {q.system for q in summary.quality}
+    assert all(q.funny is not None for q in summary.quality)
+    assert {w.judge for w in summary.win_rates} == {summary.critic["name"]}
+    assert summary.critic["name"].startswith("mcp-")
+
+
+def test_a_scorers_grades_choose_pairs_and_its_critic_judges_them(
+    tmp_path: Path, tiny_weights: Path, tiny_critic: Path, corpus_file: Path
+) -> None:
+    path = write_recipe(tmp_path, tiny_weights, tiny_critic, corpus_file)
+    example = Example(text="The cat ate my sandwich before lunch.")
+    own = [
+        Response(example_id=example.id, text=f"The cat {verb} my sandwich.", author="s")
+        for verb in ("sued", "ate", "hid")
+    ]
+    by_id = {example.id: example}
+
+    def graded(folder: str, *sets: str) -> tuple[str, list[str]]:
+        """The grade arrow's name, and who judged the best against the worst."""
+        recipe, base = load_recipe(str(path), ["select={kind: best_worst}", *sets])
+        with RunFolder.open(tmp_path / folder, recipe.model_dump(mode="json")) as opened:
+            stages = Stages(recipe, opened, base)
+            grades = stages.grade("grade-1", by_id, own)
+            pairs = stages.select(1, [example], {example.id: own}, grades)
+            text = {r.id: r.text for r in own}
+            compared = [Comparison(p, example.text, text[p.a_id], text[p.b_id]) for p in pairs]
+            assert stages.selected == {"select-1": {"pairs": 3, "within": 3, "literals": 1, "paired": 1}}
+            plain = content_hash("grade-1", stages.critic_key, ids_hash(own), ids_hash([example]))
+            (arrow,) = opened.arrows.glob("grade-1-*")
+            return arrow.name.replace(plain, "plain"), [j.judge for j in stages.judge("judge-1", compared)]
+
+    scorer = f"scorer={{path: {tiny_critic}, floor: 0.4}}"
+    assert graded("alone") == ("grade-1-plain", ["reward:critic0"])
+    name, _ = graded("same", scorer)
+    assert "plain" not in name
+    with FaultyServer(lambda body: "Answer: 1") as server:
+        model = f"{{kind: chat, model: m, base_url: '{server.url}', capabilities: {{}}}}"
+        name, judges = graded("two", scorer, f"critic={{kind: mcp, model: {model}}}")
+        assert "plain" not in name
+        assert len(judges) == 2
+        assert all(judge.startswith("mcp-") for judge in judges)
+        assert server.heads
 
 
 def test_kept_pairs_are_trained_on_again(run: Run) -> None:

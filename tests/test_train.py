@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from tests.tiny import ROWS, CharacterTask, causal_student
+from tests.tiny import ROWS, CharacterTask, causal_student, seq2seq_student
 from understudy.errors import RecipeError, TrainingError
 from understudy.objectives import BRIO, DPO, MLE, SimPO
 from understudy.rounds import Probe, Reading, Watch
@@ -63,13 +63,16 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
 # --- one step --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("opened", [causal_student, seq2seq_student], ids=["causal", "seq2seq"])
 @pytest.mark.parametrize("name", ["mle", "dpo", "ipo", "simpo", "brio"])
-def test_two_by_four_is_eight(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_by_four_is_eight(
+    name: str, opened: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # plain gradient descent: Adam's first step would be the gradient's sign, which hides its size
     monkeypatch.setattr("torch.optim.AdamW", lambda p, lr, weight_decay: torch.optim.SGD(p, lr))
     logs, ends = [], []
     for micro in (8, 2, 3):
-        student, objective = causal_student(), OBJECTIVES[name]
+        student, objective = opened(), OBJECTIVES[name]
         how = TrainSettings(epochs=2, batch=8, micro_batch=micro, lr=3e-3, warmup=0, clip=1e9)
         reference = needed(student, TASK, objective)
         logs.append(train(student, TASK, objective, how, tmp_path / str(micro), seed=1, reference=reference))
@@ -102,13 +105,17 @@ def test_dropout_on_is_on(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_loss_falls_and_the_order_becomes_right(name: str, tmp_path: Path) -> None:
-    student, objective = causal_student(), OBJECTIVES[name]
+    learns(causal_student(), OBJECTIVES[name], 24, tmp_path)
+
+
+def learns(student: Any, objective: AnyObjective, epochs: int, folder: Path) -> None:
+    """Fails unless the loss falls and each good response gets ahead of its bad one."""
     rows = TASK
     if isinstance(objective, MLE):
         rows = tuple(Prompted(row.prompt, row.responses[:1]) for row in TASK)
     before = score_rows(student, TASK, 8)
-    how = TrainSettings(epochs=24, batch=8, micro_batch=8, lr=0.01, warmup=0.1)
-    log = train(student, rows, objective, how, tmp_path, seed=1, reference=before)
+    how = TrainSettings(epochs=epochs, batch=8, micro_batch=8, lr=0.01, warmup=0.1)
+    log = train(student, rows, objective, how, folder, seed=1, reference=before)
     assert log.steps[-1]["loss"] < 0.9 * log.steps[0]["loss"]
     after = score_rows(student, TASK, 8)
     if isinstance(objective, DPO):  # what it promises: more preferred than by the reference

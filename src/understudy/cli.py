@@ -40,9 +40,18 @@ def demo(run: Run = None, assign: Set = None, until: Until = None) -> None:
 
 
 @app.command()
-def distil(recipe: str, run: Run = None, assign: Set = None, until: Until = None) -> None:
+def distil(
+    recipe: str,
+    run: Run = None,
+    assign: Set = None,
+    until: Until = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Only show what would be used, as understudy data does.")] = False,
+) -> None:
     """Run RECIPE (a .yaml file, or the name of one that ships): teach, imitate, sample, judge, learn, evaluate, report."""
-    _distil(recipe, run, assign, until)
+    if dry:
+        cli_data.data(recipe, assign)
+    else:
+        _distil(recipe, run, assign, until)
 
 
 def _distil(reference: str, folder: Path | None, assign: list[str] | None, until: str | None) -> None:

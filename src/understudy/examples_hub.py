@@ -25,7 +25,7 @@ def single_sentence(text: str) -> str | None:
     text = normalise(text)
     if _OUTSIDE.search(text) or not LEAST_WORDS <= word_count(text) <= MOST_WORDS or _INNER_END.search(text):
         return None
-    return text if text[0].isalnum() or text[0] in "\"'" else None
+    return text if (text[0].isalnum() or text[0] in "\"'") and any(map(str.isalpha, text)) else None
 
 
 def empathetic_turn(row: Mapping[str, Any]) -> str | None:
@@ -62,7 +62,8 @@ def literals(row: Mapping[str, Any], column: str | None) -> Iterator[str]:
 
 
 def cleaned(splits: Mapping[str, Iterable[Mapping[str, Any]]], column: str | None) -> Iterator[tuple[str, str]]:
-    """(literal, split) of a whole data set without duplicates: what stands in two splits is kept for evaluation."""
+    """(literal, split) of a whole data set without duplicates and texts without a letter, which nobody can remove there:
+    what stands in two splits is kept for evaluation."""
     seen: set[str] = set()
     order = [name for name in _SPLITS if name in splits]
     if not order:
@@ -70,7 +71,7 @@ def cleaned(splits: Mapping[str, Iterable[Mapping[str, Any]]], column: str | Non
     for name in order:
         for row in splits[name]:
             for text in literals(row, column):
-                if text.casefold() not in seen:
+                if text.casefold() not in seen and any(map(str.isalpha, text)):
                     seen.add(text.casefold())
                     yield text, _SPLITS[name]
 

@@ -202,6 +202,21 @@ def select(
     return picked
 
 
+def acceptance(
+    responses: Mapping[str, Sequence[Response]], picked: Sequence[Pair], length: LengthRule
+) -> dict[str, int]:
+    """What selection let through: ``pairs`` of usable responses to one literal and how many of those are ``within`` the
+    length rule, then ``literals`` that have such pairs at all and how many of those were ``paired``."""
+    usable = [[r for r in own if not r.dropped] for own in responses.values()]
+    pairs = [pair for own in usable for pair in combinations(own, 2)]
+    return {
+        "pairs": len(pairs),
+        "within": sum(length.passes(a.text, b.text) for a, b in pairs),
+        "literals": sum(len(own) > 1 for own in usable),
+        "paired": len({pair.example_id for pair in picked}),
+    }
+
+
 class RankRule(Settings):
     """When judgments order a pair. ``tie`` and below ``strength`` the pair stays on record and out of training.
 

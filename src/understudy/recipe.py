@@ -40,8 +40,9 @@ class Imitation(Settings):
 
 
 class Learning(Settings):
-    """Phase 2: what is learnt from the critic. ``copy_share``: for that share of the rankings, an extra pair in which
-    the chosen response beats the literal itself, so that copying never pays.
+    """Phase 2: what is learnt from the critic. ``train.epochs`` are those of each round, so ten epochs in all are
+    ``rounds: 1`` with 10, ``rounds: 2`` with 5 or ``rounds: 10`` with 1. ``copy_share``: for that share of the rankings,
+    an extra pair in which the chosen response beats the literal itself, so that copying never pays.
 
     ``source``: ``verdicts`` (ranked pairs or lists; under MLE the preferred only, the paper's SD), ``best_of_n`` (MLE
     on the critic's best of each literal's candidates), or ``teacher`` (MLE on the teacher's responses: the warm start
@@ -111,6 +112,8 @@ def _of_pairs(learn: Learning) -> None:
 class Recipe(Settings):
     """A whole run. Defaults are the embedded parts; ``recipes/demo.yaml`` is the smallest complete example.
 
+    ``scorer``: a cheap critic that scores single responses, for selectors that need scores, best-of-N and grades, where
+    ``critic`` only compares pairs (or is too dear for that); unset, ``critic`` scores them itself if it can.
     ``copies_lose``: the rule of :mod:`understudy.critic.guard` stands before the critic. ``prices`` (by model) and
     ``budget`` are for teachers and critics that cost money. ``track``: who else is told the figures of
     ``metrics.jsonl``; it changes no result, so it is no part of what identifies a run.
@@ -135,6 +138,7 @@ class Recipe(Settings):
     )
     select: Selector = BestWorst()
     critic: AnyCritic = RewardSettings()
+    scorer: RewardSettings | None = None
     copies_lose: bool = True
     rank: RankRule = RankRule()
     learn: Learning = Learning()
@@ -152,7 +156,13 @@ class Recipe(Settings):
 
     def results_key(self) -> dict[str, Any]:
         """What of the recipe a run folder belongs to: not its caps and prices, nor how its models are reached."""
-        return {k: v for k, v in identity_of(self).items() if k not in ("prices", "budget")}
+        unset = () if self.scorer else ("scorer",)  # folders of before there was one stay theirs
+        return {k: v for k, v in identity_of(self).items() if k not in ("prices", "budget", *unset)}
+
+    @property
+    def grader(self) -> RewardSettings | None:
+        """What scores single responses; ``None`` where nothing here does."""
+        return self.scorer or (self.critic if isinstance(self.critic, RewardSettings) else None)
 
     @field_validator("candidates", mode="before")
     @classmethod
@@ -172,12 +182,22 @@ class Recipe(Settings):
             raise ValueError(
                 f"evaluate.students names {unknown[0]!r}, but the run's students are {', '.join(self.students)}"
             )
-        if self.rounds and self.select.needs_scores and self.critic.kind != "reward":
+        if self.grader is None and (needs := self._needs_scores()):
             raise ValueError(
-                f"select {self.select.kind} needs a critic that scores each candidate alone (reward), but critic is "
-                f"{self.critic.kind}; set select: {{kind: diverse}}"
+                f"{needs[0]} needs each response scored alone, which critic {self.critic.kind} does not do; set scorer: "
+                f"{{kind: reward}}, or {needs[1]}"
             )
         return self
+
+    def _needs_scores(self) -> tuple[str, str] | None:
+        """A setting that needs scores of single responses, and one to use instead of it."""
+        if self.supervision is not None and self.supervision.select.needs_scores:
+            return f"supervision.select {self.supervision.select.kind}", "supervision.select: {kind: diverse}"
+        if self.rounds and self.learn.source == "best_of_n":
+            return "learn.source best_of_n", "learn.source: verdicts"
+        if self.rounds and self.learn.source == "verdicts" and self.select.needs_scores:
+            return f"select {self.select.kind}", "select: {kind: diverse}"
+        return None
 
 
 def load_recipe(reference: str, assignments: Sequence[str] = ()) -> tuple[Recipe, Path]:

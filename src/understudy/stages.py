@@ -28,7 +28,7 @@ from understudy.llm.calls import Calls
 from understudy.llm.callstore import FILE
 from understudy.llm.spend import Spent
 from understudy.objectives import BRIO, MLE
-from understudy.pairs import AnySelector, chained, copy_losers, rank, select
+from understudy.pairs import AnySelector, acceptance, chained, copy_losers, rank, select
 from understudy.planning import known, model_name
 from understudy.progress import Step, bar, console
 from understudy.recipe import Learning, Recipe
@@ -66,7 +66,7 @@ R = TypeVar("R")
 @dataclass
 class Stages:
     """One run's arrows over its folder. ``probe`` measures whatever is trained while it is set; ``taught`` is
-    what a live teacher's answers came to."""
+    what a live teacher's answers came to; ``selected``: what each selection let through (see :func:`acceptance`)."""
 
     recipe: Recipe
     run: RunFolder
@@ -74,6 +74,7 @@ class Stages:
     notes: list[str] = field(default_factory=list)
     probe: Probe | None = None
     taught: Yield | None = None
+    selected: dict[str, dict[str, int]] = field(default_factory=dict)
     _students: dict[str, Student] = field(default_factory=dict)
     _loaded: str = ""
     _labelling: Sequence[Comparison] = ()
@@ -134,7 +135,9 @@ class Stages:
     @cached_property
     def critic_key(self) -> list[Any]:
         """What identifies the critic's readings: its settings, its weights, its wording."""
-        settings = self.recipe.critic
+        return self._key_of(self.recipe.critic)
+
+    def _key_of(self, settings: Settings) -> list[Any]:
         rewards = [part for part in within(settings) if isinstance(part, RewardSettings)]
         folders = [resolve(reward.path, "Critic", self.base) for reward in rewards]
         weights = [file_sha256(p) for folder in folders for p in sorted(folder.glob("critic.*"))]
@@ -144,10 +147,19 @@ class Stages:
         asked = [self.task.template(question) for question in clozes]
         return [identity_of(settings), self.task.critic.hash, self.task.template(), *weights, *asked]
 
+    @cached_property
+    def grader(self) -> Grader:
+        """Who scores single responses: the recipe's scorer, else its critic. Raises :class:`CriticError` where that one
+        only compares pairs."""
+        found = self.recipe.scorer.open(self.base) if self.recipe.scorer else self.critic
+        if not isinstance(found, Grader):
+            raise CriticError(f"Critic {found.name} does not score single responses.", "Set scorer: {kind: reward}.")
+        return found
+
     @property
     def grades_alone(self) -> bool:
-        """True where the critic also scores single responses."""
-        return isinstance(self.recipe.critic, RewardSettings)
+        """True where single responses are scored too."""
+        return self.recipe.grader is not None
 
     # --- phase 1 -----------------------------------------------------------------------------------------------------
 
@@ -249,22 +261,19 @@ class Stages:
         return by_example(self.run.rows(name, Response, key, chunks))
 
     def grade(self, name: str, examples: Mapping[str, Example], responses: Sequence[Response]) -> dict[str, Grade]:
-        """The critic's absolute reading of each response, by response id (with all it read before)."""
+        """The grader's absolute reading of each response, by response id (with all it read before)."""
         responses = [r for r in responses if r.id not in self._grades]  # nothing is read twice
         parts = [responses[i : i + 96] for i in range(0, len(responses), 96)]
 
         def work(start: int) -> Iterator[list[Grade]]:
-            critic = self.critic
-            if not isinstance(critic, Grader):
-                raise CriticError(
-                    f"Critic {critic.name} does not score single responses.", "Use critic: {kind: reward}."
-                )
+            grader = self.grader
             with bar(name, len(responses), "texts", done=96 * start) as step:
                 for part in parts[start:]:
-                    yield critic.grade([examples[r.example_id].text for r in part], part)
+                    yield grader.grade([examples[r.example_id].text for r in part], part)
                     step(len(part))
 
-        rows = self.run.rows(name, Grade, [self.critic_key, ids_hash(responses), ids_hash(examples.values())], work)
+        key = self._key_of(self.recipe.scorer) if self.recipe.scorer else self.critic_key
+        rows = self.run.rows(name, Grade, [key, ids_hash(responses), ids_hash(examples.values())], work)
         self._grades |= {grade.response_id: grade for grade in rows}
         return self._grades
 
@@ -276,7 +285,8 @@ class Stages:
         grades: Mapping[str, Grade],
         how: AnySelector | None = None,
     ) -> list[Pair]:
-        """Which pairs to judge; by the recipe's selector unless ``how`` names another."""
+        """Which pairs to judge; by the recipe's selector unless ``how`` names another. Puts down what it let through."""
+        name = f"select-{round}"
         scores = {response_id: grade.score for response_id, grade in grades.items()} or None
         recipe, length, selector = self.recipe, self.task.length, how or self.recipe.select
 
@@ -285,7 +295,9 @@ class Stages:
 
         sampled_ids = ids_hash(r for own in attempts.values() for r in own)
         key = [selector, length, round, recipe.seed, sampled_ids, ids_hash(grades.values())]
-        return self.run.rows(f"select-{round}", Pair, key, _once(work))
+        found = self.run.rows(name, Pair, key, _once(work))
+        self.selected[name] = acceptance(attempts, found, length)
+        return found
 
     def judge(self, name: str, compared: Sequence[Comparison]) -> list[Judgment]:
         """Pairs -> judgments."""
@@ -293,7 +305,9 @@ class Stages:
 
         def work(start: int) -> Iterator[list[Judgment]]:
             self._distil_critic()
-            graded = all(c.pair.a_id in self._grades and c.pair.b_id in self._grades for c in compared)
+            graded = self.recipe.scorer is None and all(
+                c.pair.a_id in self._grades and c.pair.b_id in self._grades for c in compared
+            )
             reader: Critic = FromGrades(self.critic.name, self._grades) if graded else self.critic
             critic: Critic = Guarded(reader) if self.recipe.copies_lose else reader
             self._note_models()

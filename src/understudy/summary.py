@@ -138,6 +138,7 @@ def _counts(stages: Stages, rankings: Sequence[Sequence[Ranking]]) -> dict[str, 
     return {
         **taught,
         "rankings": [len(ranked) for ranked in rankings],
+        "selected": stages.selected,
         "dropped": {name: dict(Counter(reasons)) for name, reasons in stages.run.dropped.items()},
         "strength": [round(sum(r.strength for r in ranked) / len(ranked), 4) for ranked in rankings if ranked],
     }

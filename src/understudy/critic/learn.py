@@ -248,16 +248,16 @@ def _schedule(step: int, total: int, warmup: float) -> float:
 def group_loss(model: RewardModel, groups: Sequence[Group], grade_weight: float) -> Tensor:
     """Bradley-Terry plus ordinal loss of one step, summed over comparisons and averaged over literals."""
     scores = model(model.rows([g.literal for g in groups], [g.texts for g in groups]))
-    cuts = model.cuts
+    cuts, device = model.cuts, scores.device
     total = scores.sum() * 0
     for row, group in enumerate(groups):
         if group.pairs:
-            i, j, target, weight = (torch.tensor(column) for column in zip(*group.pairs, strict=True))
+            i, j, target, weight = (torch.tensor(own, device=device) for own in zip(*group.pairs, strict=True))
             total = total + bce(scores[row, i] - scores[row, j], target.float(), weight=weight.float(), reduction="sum")
         if group.graded and grade_weight:
-            index, grade, weight = (torch.tensor(column) for column in zip(*group.graded, strict=True))
+            index, grade, weight = (torch.tensor(own, device=device) for own in zip(*group.graded, strict=True))
             # P(grade >= g) for g = 1, 2, 3; a mean grade between two whole ones is a soft target.
-            target = (grade.float()[:, None] - torch.arange(3)).clamp(0, 1)
+            target = (grade.float()[:, None] - torch.arange(3, device=device)).clamp(0, 1)
             logits = scores[row, index][:, None] - cuts
             total = total + grade_weight * (bce(logits, target, reduction="none").sum(-1) * weight / 3).sum()
     return total / len(groups)

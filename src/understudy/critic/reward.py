@@ -34,7 +34,7 @@ from understudy.settings import Settings
 from understudy.students import LoRA, Prompted
 from understudy.students.causal import add_lora, collate
 from understudy.students.packing import pack
-from understudy.students.weights import load
+from understudy.students.weights import device, load
 from understudy.students.wording import Plain
 
 MODEL_FILE, CARD_FILE = "critic.safetensors", "critic.json"
@@ -121,7 +121,7 @@ class RewardModel(nn.Module):
     """Backbone with adapters, a linear head and three cut points."""
 
     def __init__(self, architecture: RewardArchitecture) -> None:
-        """Load the backbone in bf16 and add fresh adapters (drawn from torch's seed)."""
+        """Load the backbone in bf16 and add fresh adapters (drawn from torch's seed), on :func:`device`."""
         super().__init__()
         from transformers import AutoModel, AutoTokenizer
 
@@ -142,6 +142,7 @@ class RewardModel(nn.Module):
         self.head = nn.Parameter(torch.randn(1, 2 * width) * 0.005)
         self.first_cut = nn.Parameter(torch.tensor(-0.3))
         self.steps = nn.Parameter(torch.tensor([1.5, 2.0]))
+        self.to(device())
 
     @property
     def cuts(self) -> Float[Tensor, " 3"]:
@@ -161,16 +162,18 @@ class RewardModel(nn.Module):
         """Scores in nats of preference; those of absent columns mean nothing."""
         rows, k, _ = batch.response.shape
         packed = pack(batch)
+        count = torch.bincount(packed.slot, minlength=rows * k).clamp(min=1)[:, None]
+        ends = torch.zeros(rows * k, dtype=torch.long).scatter_reduce(0, packed.slot, packed.place, "amax")
+        here = self.head.device
+        packed, count, ends = packed.to(here), count.to(here), ends.to(here)
         kernel = sdpa_kernel(SDPBackend.MATH) if packed.ids.device.type == "cpu" else nullcontext()
         with torch.autocast(packed.ids.device.type, torch.bfloat16), kernel:
             hidden = self.backbone(
                 input_ids=packed.ids, attention_mask=packed.visible, position_ids=packed.positions, use_cache=False
             ).last_hidden_state.float()
         own = hidden[packed.row, packed.place]  # [scored width]
-        count = torch.bincount(packed.slot, minlength=rows * k).clamp(min=1)[:, None]
-        mean = torch.zeros(rows * k, own.shape[1]).index_add(0, packed.slot, own) / count
-        ends = torch.zeros(rows * k, dtype=torch.long).scatter_reduce(0, packed.slot, packed.place, "amax")
-        last = hidden[torch.arange(rows * k) // k, ends]
+        mean = own.new_zeros(rows * k, own.shape[1]).index_add(0, packed.slot, own) / count
+        last = hidden[torch.arange(rows * k, device=here) // k, ends]
         features = torch.cat([last, mean], -1)
         return linear(dropout(features, self.architecture.lora.dropout, self.training), self.head).view(rows, k)
 
@@ -215,7 +218,7 @@ class RewardCritic:
     def save(self, folder: Path) -> None:
         """Write adapters and head in bf16, and the card."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: p.detach().to(torch.bfloat16).contiguous() for name, p in self.model.trained().items()}
+        tensors = {name: p.detach().to(torch.bfloat16).cpu().contiguous() for name, p in self.model.trained().items()}
         save_file(tensors, folder / MODEL_FILE)
         (folder / CARD_FILE).write_text(
             json.dumps(self.card.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8"
@@ -266,7 +269,7 @@ class RewardCritic:
         result = [0.0] * len(texts)
         for start in range(0, len(packs), rows):
             part = packs[start : start + rows]
-            found = self.model(self.model.rows([p[0] for p in part], [[texts[i] for i in p[1]] for p in part]))
+            found = self.model(self.model.rows([p[0] for p in part], [[texts[i] for i in p[1]] for p in part])).cpu()
             for row, (_, own) in enumerate(part):
                 for column, index in enumerate(own):
                     result[index] = float(found[row, column])

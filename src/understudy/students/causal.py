@@ -33,7 +33,7 @@ from understudy.students.shared import (
     snapshot,
     trained,
 )
-from understudy.students.weights import load, quiet
+from understudy.students.weights import device, load, quiet
 from understudy.students.wording import Chat, Plain, Wording
 
 __all__ = ["WEIGHTS_FILE", "CausalPolicy", "CausalStudent", "add_lora", "collate"]
@@ -51,7 +51,7 @@ class CausalPolicy(nn.Module):
     def forward(self, batch: RankedBatch, uniform: bool = False) -> LogProbs:
         """Log-probabilities of every response of ``batch``, float32."""
         rows, k, _ = batch.response.shape
-        packed = pack(batch)
+        packed = pack(batch).to(next(self.parameters()).device)  # laid out row by row, so on the CPU
         with torch.autocast(packed.ids.device.type, torch.bfloat16, enabled=self.autocast):
             hidden = self.hidden(packed.ids, packed.visible, packed.positions)
             logits = self.network.get_output_embeddings()(hidden[packed.row, packed.predictor])
@@ -60,7 +60,7 @@ class CausalPolicy(nn.Module):
         zeros = torch.zeros(rows * k, dtype=token.dtype, device=token.device)
         total = zeros.index_add(0, packed.slot, token).view(rows, k)
         even = zeros.index_add(0, packed.slot, logits.log_softmax(-1).mean(-1)).view(rows, k) if uniform else None
-        return LogProbs(total, batch.mask.sum(-1).to(token.dtype), even)
+        return LogProbs(total, batch.mask.sum(-1).to(token), even)
 
     def hidden(self, ids: Tensor, visible: Tensor, positions: Tensor) -> Float[Tensor, "batch packed width"]:
         """Last hidden states, before the output layer."""
@@ -96,7 +96,8 @@ class CausalStudent:
 
     @classmethod
     def open(cls, settings: StudentSettings, chat: bool = False) -> CausalStudent:
-        """Load weights and tokenizer; frozen weights are held in bf16 when so trained, trained ones in float32."""
+        """Load weights and tokenizer, on :func:`device`; frozen weights are held in bf16 when so trained, trained ones in
+        float32."""
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
         config = load(AutoConfig, settings.weights, settings.revision)
@@ -111,7 +112,9 @@ class CausalStudent:
             attn_implementation="sdpa",
             use_safetensors=True,
         )
-        return cls(network, load(AutoTokenizer, settings.weights, settings.revision), settings, chat)
+        student = cls(network, load(AutoTokenizer, settings.weights, settings.revision), settings, chat)
+        student.module.to(device())  # only now: fresh adapters are drawn on the CPU, the same for every machine
+        return student
 
     @property
     def device(self) -> torch.device:
@@ -137,7 +140,7 @@ class CausalStudent:
 
     def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
         """Log-probabilities under the current weights (see ``CausalPolicy``)."""
-        result: LogProbs = self.module(batch.to(self.device), uniform)
+        result: LogProbs = self.module(batch, uniform)
         return result
 
     def generate(
@@ -179,14 +182,14 @@ class CausalStudent:
                 streamer=listener(self.tokenizer, len(prompts), sampling, k, self.wording.end, heard),
             )
         width = tokens.shape[1]
-        texts = [read_generated(self.tokenizer, row[width:], self.wording.end) for row in out]
+        texts = [read_generated(self.tokenizer, row[width:], self.wording.end) for row in out.cpu()]
         return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
 
     def _diverse(self, ids: Tensor, mask: Tensor, how: DiverseBeams) -> list[list[Generated]]:
         end = self.wording.end
         options = {"penalty": how.penalty, "end": end, "pad": end, "max_tokens": how.max_tokens}
         found = causal_beams(self._snapshot(), ids, mask, how.groups, **options)
-        return [[read_generated(self.tokenizer, own, end) for own in row] for row in found.ids]
+        return [[read_generated(self.tokenizer, own, end) for own in row] for row in found.ids.cpu()]
 
     def _snapshot(self) -> Any:
         """The weights to generate with, kept until they change."""

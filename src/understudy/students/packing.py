@@ -7,7 +7,7 @@ response's first token is the prompt's last one, shared by all; only predicting 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Bool, Int
@@ -29,6 +29,10 @@ class Packed:
     place: Int[Tensor, " scored"]
     target: Int[Tensor, " scored"]
     slot: Int[Tensor, " scored"]
+
+    def to(self, device: torch.device) -> Packed:
+        """The same on ``device``."""
+        return replace(self, **{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
 
 
 def pack(batch: RankedBatch) -> Packed:

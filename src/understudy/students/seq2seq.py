@@ -33,7 +33,7 @@ from understudy.students.shared import (
     snapshot,
     trained,
 )
-from understudy.students.weights import load, quiet
+from understudy.students.weights import device, load, quiet
 
 
 class Seq2SeqPolicy(nn.Module):
@@ -51,6 +51,8 @@ class Seq2SeqPolicy(nn.Module):
         """Log-probabilities of every response of ``batch``, float32. Absent columns are not run."""
         rows, k, width = batch.response.shape
         present = batch.mask.any(-1).view(-1).nonzero()[:, 0]  # of rows * k
+        here = next(self.parameters()).device
+        batch, present = batch.to(here), present.to(here)
         response, mask = batch.response.view(-1, width)[present], batch.mask.view(-1, width)[present]
         with torch.autocast(response.device.type, torch.bfloat16, enabled=self.autocast):
             logits = self.logits(batch.prompt, batch.prompt_mask, response, present // k)
@@ -113,7 +115,8 @@ class Seq2SeqStudent:
 
     @classmethod
     def open(cls, settings: StudentSettings) -> Seq2SeqStudent:
-        """Load weights and tokenizer; frozen weights are held in bf16 when so trained, trained ones in float32."""
+        """Load weights and tokenizer, on :func:`device`; frozen weights are held in bf16 when so trained, trained ones in
+        float32."""
         from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
 
         config = load(AutoConfig, settings.weights, settings.revision)
@@ -122,7 +125,9 @@ class Seq2SeqStudent:
         frozen_bf16 = settings.precision == "bf16" and isinstance(settings.tuning, LoRA)
         dtype = torch.bfloat16 if frozen_bf16 else torch.float32
         network = load(AutoModelForSeq2SeqLM, settings.weights, settings.revision, dtype=dtype, use_safetensors=True)
-        return cls(network, load(AutoTokenizer, settings.weights, settings.revision), settings)
+        student = cls(network, load(AutoTokenizer, settings.weights, settings.revision), settings)
+        student.module.to(device())  # only now: fresh adapters are drawn on the CPU, the same for every machine
+        return student
 
     @property
     def device(self) -> torch.device:
@@ -158,7 +163,7 @@ class Seq2SeqStudent:
 
     def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
         """Log-probabilities under the current weights (see ``Seq2SeqPolicy``)."""
-        result: LogProbs = self.module(batch.to(self.device), uniform)
+        result: LogProbs = self.module(batch, uniform)
         return result
 
     def generate(
@@ -199,7 +204,8 @@ class Seq2SeqStudent:
                 logits_processor=LogitsProcessorList(nucleus),
                 streamer=listener(self.tokenizer, len(prompts), sampling, k, self.tokenizer.eos_token_id, heard),
             )
-        texts = [read_generated(self.tokenizer, row[len(self.opening) :], self.tokenizer.eos_token_id) for row in out]
+        begun, end = len(self.opening), self.tokenizer.eos_token_id
+        texts = [read_generated(self.tokenizer, row[begun:], end) for row in out.cpu()]
         return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
 
     def _diverse(self, ids: Tensor, mask: Tensor, how: DiverseBeams) -> list[list[Generated]]:
@@ -207,7 +213,8 @@ class Seq2SeqStudent:
             self._snapshot(), ids, mask, torch.tensor(self.opening, device=self.device), how.groups,
             penalty=how.penalty, end=self.tokenizer.eos_token_id, pad=self._pad, max_tokens=how.max_tokens,
         )  # fmt: skip
-        return [[read_generated(self.tokenizer, own, self.tokenizer.eos_token_id) for own in row] for row in found.ids]
+        end = self.tokenizer.eos_token_id
+        return [[read_generated(self.tokenizer, own, end) for own in row] for row in found.ids.cpu()]
 
     def _encoded(self, prompts: Sequence[str], new: int) -> tuple[Tensor, Tensor]:
         ids = [self.prompt_ids(prompt) for prompt in prompts]

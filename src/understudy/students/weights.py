@@ -1,4 +1,7 @@
-"""Finding and loading pretrained weights: embedded, on disk, or on the hub. Safetensors only; no remote code."""
+"""Finding and loading pretrained weights: embedded, on disk, or on the hub. Safetensors only; no remote code.
+
+One place also says where opened weights belong, so that a checkpoint read back works where it was trained.
+"""
 
 from __future__ import annotations
 
@@ -98,6 +101,14 @@ def _convert(gguf: Path, folder: Path) -> None:
     except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
         raise
+
+
+def device() -> torch.device:
+    """Where weights belong in this process: Accelerate's choice, which the training loop follows too. That is this
+    process's GPU where there is one (under DDP the one of its local rank), and the CPU under ``ACCELERATE_USE_CPU``."""
+    from accelerate import Accelerator
+
+    return Accelerator().device
 
 
 def load(kind: Any, weights: str, revision: str | None, **options: Any) -> Any:
