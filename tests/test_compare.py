@@ -11,12 +11,13 @@ from typer.testing import CliRunner
 
 from understudy.cli import app
 from understudy.compare import compare
-from understudy.contest import Contest, adjusted, contest, duel, showings
+from understudy.contest import Contest, adjusted, contest, duel, scores_by_input, showings
 from understudy.critic import Comparison
 from understudy.critic.opening import open_critic
 from understudy.diversity import self_bleu
 from understudy.errors import DataError, RunError
-from understudy.records import Judgment, Pair
+from understudy.evaluate import win_rate
+from understudy.records import Judgment, Pair, content_hash
 from understudy.systems import Outputs, distinct, open_system
 
 FIRST = [0.80, 0.55, 0.30, 0.50, 0.90]
@@ -104,6 +105,56 @@ def test_one_unreadable_showing_makes_the_input_unread() -> None:
     result = found(pairs, judgments)
     assert (result.n, result.unparsed) == (4, 1)
     assert all(r.wins + r.ties + r.losses == 4 for r in result.readings)
+
+
+def test_the_headline_counts_what_the_contest_counts() -> None:
+    pairs, judgments = worked()
+    half = [j.model_copy(update={"p_a": None, "verdict": "unparsed"}) if j.shown == "ba" else j for j in judgments]
+    unread = win_rate(found(pairs, half))
+    assert (unread.wins, unread.ties, unread.losses, unread.unparsed) == (0, 0, 0, 5)
+    assert set(scores_by_input(pairs, half).values()) == {None}
+    read, counts = win_rate(found(pairs, judgments)), found(pairs, judgments).reading("tolerant")
+    assert (read.wins, read.ties, read.losses, read.rate) == (counts.wins, counts.ties, counts.losses, 0.8)
+
+
+def test_the_edge_of_the_tie_band_forgives_rounding() -> None:
+    pairs, edge = compared(5), [(0.3, 0.6), (0.6, 0.3), (0.25, 0.65), (0.35, 0.55), (0.1, 0.8)]
+    judgments = [
+        Judgment(pair_id=c.pair.id, judge="j", shown=shown, p_a=p, verdict=verdict(p))
+        for c, both in zip(pairs, edge, strict=True)
+        for shown, p in zip(("ab", "ba"), both, strict=True)
+    ]
+    rate = win_rate(found(pairs, judgments))
+    assert (rate.wins, rate.ties, rate.losses) == (0, 5, 0)
+    mine = scores_by_input(pairs, judgments)
+    assert duel(("a", "b"), "t", "j", "test", mine, dict.fromkeys(mine, 0.5)).p_mcnemar == 1
+
+
+def test_every_interval_uses_the_resamples_asked_for(tmp_path: Path) -> None:
+    pairs, judgments = worked()
+    plain, asked, fewer = (
+        contest(("a", "b"), "j", "test", pairs, judgments, **how)  # type: ignore[arg-type]
+        for how in ({}, {"resamples": 10_000}, {"resamples": 150})
+    )
+    assert plain == asked
+    assert plain.score != fewer.score
+    assert plain.length_controlled != fewer.length_controlled
+    literals = [f"Number {i} is late." for i in range(30)]
+    files = [
+        file(tmp_path / f"{n}.jsonl", {s: f"{n} {s} {'more ' * (hash_of(n + s) % 5)}" for s in literals}) for n in "abc"
+    ]
+    systems = [open_system(name) for name in files]
+    few, many = (compare(systems, [open_critic("rule:longer")], resamples=r).duels[0] for r in (100, 1000))
+    assert few.difference != many.difference
+    asked_for = CliRunner().invoke(
+        app, ["compare", *files, "--judge", "rule:longer", "--resamples", "100", "--json", str(tmp_path / "o.json")]
+    )
+    assert asked_for.exit_code == 0, asked_for.output
+    assert json.loads((tmp_path / "o.json").read_text())["duels"][0]["difference"] == few.difference.model_dump()
+
+
+def hash_of(text: str) -> int:
+    return int(content_hash(text), 16)
 
 
 def test_a_single_judgment_stands_for_both_showings() -> None:

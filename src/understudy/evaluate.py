@@ -7,12 +7,13 @@ from statistics import fmean
 
 from pydantic import Field
 
+from understudy.contest import Contest, Duel
 from understudy.critic import Comparison
 from understudy.diversity import self_bleu
-from understudy.records import Example, Grade, Judgment, Pair, Quality, Response, WinRate
+from understudy.records import Example, Grade, Pair, Quality, Response, WinRate
 from understudy.sample import DecodeSettings
 from understudy.settings import Settings
-from understudy.statistics import paired_bootstrap, wilson
+from understudy.statistics import RESAMPLES
 from understudy.text import distinct_n, is_copy, repetition, word_count
 
 
@@ -25,7 +26,7 @@ class EvaluateSettings(Settings):
     tie: float = Field(0.05, ge=0, lt=0.5)
     best_of: int = Field(6, ge=0)
     base: bool = True
-    resamples: int = Field(10_000, ge=100)
+    resamples: int = Field(RESAMPLES, ge=100)
 
 
 class Difference(Settings):
@@ -47,7 +48,7 @@ class Difference(Settings):
 System = Mapping[str, Response]
 """A system's one answer by example id."""
 Scores = Mapping[str, float | None]
-"""s by example id (see :func:`item_scores`)."""
+"""s by example id (see :func:`~understudy.contest.scores_by_input`)."""
 
 
 def contests(systems: Mapping[str, System], opponents: Sequence[str], feedback: Sequence[str]) -> list[tuple[str, str]]:
@@ -73,72 +74,41 @@ def comparisons(
     ]
 
 
-def item_scores(compared: Sequence[Comparison], judgments: Iterable[Judgment]) -> dict[str, float | None]:
-    """s by example id: the probability that A is better, averaged over its showings; ``None`` if unreadable."""
-    by_pair: dict[str, list[float]] = {}
-    for judgment in judgments:
-        if judgment.verdict != "unparsed":
-            hard = {"A": 1.0, "B": 0.0, "tie": 0.5}[judgment.verdict]
-            by_pair.setdefault(judgment.pair_id, []).append(hard if judgment.p_a is None else judgment.p_a)
-    return {c.pair.example_id: fmean(by_pair[c.pair.id]) if c.pair.id in by_pair else None for c in compared}
-
-
-def win_rate(
-    names: tuple[str, str],
-    judge: str,
-    split: str,
-    compared: Sequence[Comparison],
-    scores: Scores,
-    tie: float,
-) -> WinRate:
-    """WTR of ``names[0]`` against ``names[1]``: the share of inputs with s at least 1/2 - ``tie``, Wilson interval.
+def win_rate(found: Contest) -> WinRate:
+    """The headline of a contest: its tolerant reading, with the length-controlled rate beside it.
 
     Ties count for both sides (Ravi et al. 2024 sec. 4), so A against B and B against A do not sum to 1.
     """
-    read = [s for s in scores.values() if s is not None]
-    wins = sum(s > 0.5 + tie for s in read)
-    losses = sum(s < 0.5 - tie for s in read)
-    ties = len(read) - wins - losses
-    low, high = wilson(wins + ties, len(read))
-    words_a, words_b = (
-        sum(word_count(text) for text in texts) for texts in zip(*((c.a, c.b) for c in compared), strict=True)
-    )
+    counts = found.reading("tolerant")
+    rate = counts.rate
     return WinRate(
-        candidate=names[0],
-        baseline=names[1],
-        judge=judge,
-        split=split,
-        wins=wins,
-        ties=ties,
-        losses=losses,
-        unparsed=len(scores) - len(read),
-        rate=(wins + ties) / len(read) if read else 0.0,
-        low=low,
-        high=high,
-        length_ratio=words_a / words_b if words_b else 0.0,
+        candidate=found.candidate,
+        baseline=found.baseline,
+        judge=found.judge,
+        split=found.split,
+        wins=int(counts.wins),
+        ties=int(counts.ties),
+        losses=int(counts.losses),
+        unparsed=found.unparsed,
+        rate=rate.value or 0.0,
+        low=rate.low or 0.0,
+        high=1.0 if rate.high is None else rate.high,
+        length_controlled=found.length_controlled.value,
+        length_ratio=found.length_ratio,
     )
 
 
-def difference(
-    names: tuple[str, str],
-    opponent: str,
-    split: str,
-    mine: Scores,
-    theirs: Scores,
-    resamples: int,
-) -> Difference:
-    """``names[0]`` minus ``names[1]``, both judged against ``opponent`` on the inputs both answered."""
-    both = [(a, b) for e, a in mine.items() if a is not None and (b := theirs.get(e)) is not None]
-    result = paired_bootstrap([a for a, _ in both], [b for _, b in both], resamples=resamples)
+def difference(found: Duel) -> Difference:
+    """The headline of a duel."""
     return Difference(
-        candidate=names[0],
-        baseline=names[1],
-        opponent=opponent,
-        split=split,
-        n=len(both),
-        mean=result.value,
-        low=result.low,
-        high=result.high,
+        candidate=found.candidate,
+        baseline=found.other,
+        opponent=found.baseline,
+        split=found.split,
+        n=found.n,
+        mean=found.difference.value,
+        low=found.difference.low,
+        high=found.difference.high,
     )
 
 

@@ -10,14 +10,15 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from understudy.contest import Contest, Duel, adjusted, contest, duel
+from understudy.contest import Contest, Duel, adjusted, contest, duel, scores_by_input
 from understudy.errors import DataError
-from understudy.evaluate import Difference, System, comparisons, contests, difference, item_scores, quality, win_rate
+from understudy.evaluate import Difference, System, comparisons, contests, difference, quality, win_rate
 from understudy.meaning import PACKAGE, Kept, Meaning, packaged
 from understudy.records import Checkpoint, Example, Grade, Quality, Response, WinRate, ids_hash
 from understudy.rounds import Probe, Reading, Watch
 from understudy.sample import sampled
 from understudy.stages import Stages, by_example
+from understudy.statistics import win_tie_loss
 from understudy.students import Student
 
 
@@ -91,22 +92,22 @@ def _evaluate_split(
     meetings = contests(systems, opponents, later)
     compared = {names: comparisons(*names, systems, examples) for names in meetings}
     judgments = stages.judge(f"judge-{split}", list(chain.from_iterable(compared.values())))
-    scores = {names: item_scores(own, judgments) for names, own in compared.items()}
+    scores = {names: scores_by_input(own, judgments) for names, own in compared.items()}
     judge = stages.critic.name
     result.scores |= {score_key(*names, split): own for names, own in scores.items()}
     for names in meetings:
         if compared[names]:
-            found = contest(
-                names, judge, split, compared[names], judgments, tie=how.tie, resamples=min(how.resamples, 2000)
-            )
+            found = contest(names, judge, split, compared[names], judgments, tie=how.tie, resamples=how.resamples)
             result.contests.append(found)
-            rate = win_rate(names, judge, split, compared[names], scores[names], how.tie)
-            result.win_rates.append(rate.model_copy(update={"length_controlled": found.length_controlled.value}))
+            result.win_rates.append(win_rate(found))
     for name in later:
         for opponent in opponents:
-            mine, theirs = scores[name, opponent], scores["imitation", opponent]
-            result.differences.append(difference((name, "imitation"), opponent, split, mine, theirs, how.resamples))
-            result.duels.append(duel((name, "imitation"), opponent, judge, split, mine, theirs, tie=how.tie))
+            paired = duel(
+                (name, "imitation"), opponent, judge, split, scores[name, opponent], scores["imitation", opponent],
+                tie=how.tie, resamples=how.resamples,
+            )  # fmt: skip
+            result.duels.append(paired)
+            result.differences.append(difference(paired))
     kept = _meaning(stages, split, by_id, list(answers.values()))
     result.quality += [quality(name, split, system, examples, grades, kept) for name, system in systems.items()]
     head = scores.get(("feedback", "imitation"), {})
@@ -265,8 +266,8 @@ def _reading(
     watch, how = stages.recipe.watch or Watch(), stages.recipe.evaluate
     systems = {"before": start, "now": answers, "teacher": _first({e.id: taught[e.id] for e in valid})}
     compared = comparisons("now", "teacher", systems, valid)
-    scores = item_scores(compared, stages.judge(f"watch-judge-{name}", compared))
-    rate = win_rate(("now", "teacher"), "", "valid", compared, scores, how.tie).rate
+    scores = scores_by_input(compared, stages.judge(f"watch-judge-{name}", compared))
+    rate = win_tie_loss(list(scores.values()), how.tie).win_tie_rate or 0.0
     complaints = watch.complaints(*(quality(n, "valid", systems[n], valid, {}) for n in ("now", "before")))
     round, _, within = name.partition(".")
     stages.metrics.add("watch-epoch" if within else "watch", int(round), number, {"against-teacher/win_tie_rate": rate})

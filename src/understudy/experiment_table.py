@@ -12,7 +12,7 @@ from scipy.stats import t as student_t
 from understudy.evaluation import score_key
 from understudy.llm.spend import Spent
 from understudy.settings import Settings
-from understudy.statistics import bootstrap_mean, holm, paired_bootstrap, sign_flip_test
+from understudy.statistics import bootstrap_mean, holm, paired_bootstrap, sign, sign_flip_test
 from understudy.summary import Summary
 
 if TYPE_CHECKING:
@@ -124,8 +124,8 @@ def _spent(spent: Sequence[Spent]) -> Spent | None:
 
 
 def _rates(scores: Scores, any_run: Summary) -> dict[str, Any]:
-    line = 0.5 - float(any_run.recipe["evaluate"]["tie"])
-    won = {example: {seed: float(s >= line) for seed, s in by.items()} for example, by in scores.items()}
+    tie = float(any_run.recipe["evaluate"]["tie"])
+    won = {example: {seed: float(sign(s, tie) >= 0) for seed, s in by.items()} for example, by in scores.items()}
     seeds = sorted({seed for by in won.values() for seed in by})
     rates = {seed: fmean(by[seed] for by in won.values() if seed in by) for seed in seeds}
     mean = bootstrap_mean([fmean(by.values()) for by in won.values()])

@@ -269,7 +269,7 @@ def _human_rate(group: tuple[str, str, str], votes: Sequence[tuple[str, str, Jud
         cannot_tell=len(votes) - len(said),
         rate=Figure.of(share([float(v != "B") for v in verdicts], units)),
         score=Figure.of(share([credit[v] for v in verdicts], units)),
-        alpha=Figure.of(krippendorff_alpha(list(by_pair.values()), resamples=2000)),
+        alpha=Figure.of(krippendorff_alpha(list(by_pair.values()))),
     )
 
 
