@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from understudy.cli import app
@@ -17,6 +18,7 @@ from understudy.critic.opening import open_critic
 from understudy.diversity import self_bleu
 from understudy.errors import DataError, RunError
 from understudy.evaluate import win_rate
+from understudy.examples import read_rows
 from understudy.records import Judgment, Pair, content_hash
 from understudy.systems import Outputs, distinct, open_system
 
@@ -234,6 +236,50 @@ def test_the_training_critic_as_only_judge_is_said() -> None:
     assert "only judge" in compare(systems, [open_critic("rule:longer")]).warnings[0]
     both = compare(systems, [open_critic("rule:longer"), open_critic("rule:coin")])
     assert "believe the other judges first" in both.warnings[0]
+
+
+@pytest.fixture
+def made_run(tmp_path: Path, tiny_weights: Path) -> Path:
+    """A finished run by hand, of an untrained student that knows no end."""
+    from understudy.students import StudentSettings, open_student
+
+    settings = StudentSettings(weights=str(tiny_weights), precision="fp32", tuning="full")
+    folder = tmp_path / "run"
+    (folder / "arrows" / "learn-1").mkdir(parents=True)
+    torch.manual_seed(0)
+    open_student(settings).save(folder / "arrows" / "learn-1")
+    summary = {
+        "samples": [], "critic": {"name": "rule:longer"}, "checkpoints": {"feedback": {"path": "learn-1"}},
+        "recipe": {"student": settings.model_dump(mode="json"), "task": "humour"},
+    }  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def test_students_that_answer_anew_keep_their_trainer_and_their_cut_off_texts(made_run: Path, tmp_path: Path) -> None:
+    literals = dict.fromkeys(("Our train was late again.", "The printer stopped working."), "Nobody came.")
+    other = file(tmp_path / "other.jsonl", literals, split="ood")
+    rows = list(read_rows(Path(other)))
+    outcome = compare([open_system(str(made_run), rows), open_system(other)], [open_critic("rule:longer")])
+    assert "only judge" in outcome.warnings[0]
+    assert [(q.split, q.truncated) for q in outcome.quality] == [("ood", 1.0), ("ood", 0.0)]
+    assert [(c.split, c.n) for c in outcome.contests] == [("ood", 2)]
+
+
+def test_the_shipped_students_trainer_is_the_critic_that_ships() -> None:
+    from understudy.write import shipped_critic, shipped_trainer
+
+    assert shipped_trainer() == shipped_critic().name
+
+
+def test_an_unknown_split_names_its_line(made_run: Path, tmp_path: Path) -> None:
+    rows = [{"literal": f"s {i}", "text": "x y", "split": split} for i, split in enumerate(("test", "samsum"))]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match=r"a\.jsonl line 2 has split 'samsum'"):
+        open_system(str(path))
+    with pytest.raises(DataError, match="line 2 has split 'samsum'"):
+        open_system(str(made_run), list(read_rows(path)))
 
 
 def open_system_output(literal: str) -> object:

@@ -111,7 +111,8 @@ def _warnings(systems: Sequence[Outputs], judges: Sequence[Critic], contests: Se
     involved = [judge.name for judge in judges if judge.name in trainers]
     if involved and len(involved) == len(judges):
         found.append(
-            f"{involved[0]} trained {trainers[involved[0]]} and is the only judge here: an outside judge is needed for a claim."
+            f"{involved[0]} trained {trainers[involved[0]]} (or learnt from the same verdicts) and is the only judge here:"
+            " an outside judge is needed for a claim."
         )
     elif involved:
         found.append(f"{involved[0]} trained {trainers[involved[0]]}: believe the other judges first.")
