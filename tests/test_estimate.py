@@ -12,6 +12,8 @@ from understudy.critic.mcp import Reader
 from understudy.estimate import Work, estimate, main, measured
 from understudy.llm.calls import Calls
 from understudy.llm.spend import Price
+from understudy.planning import plan
+from understudy.recipe import Recipe
 from understudy.records import Example
 from understudy.task import Task
 from understudy.teacher import ModelTeacher
@@ -65,3 +67,20 @@ def test_a_measured_handful_replaces_what_was_reckoned(tmp_path: Path) -> None:
 def test_the_command_prints_three_prices(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--reading", "sampled"]) == 0
     assert capsys.readouterr().out.count("| all |") == 3
+
+
+def test_a_judge_is_priced_for_the_evaluation_and_the_critic_for_the_rounds_too() -> None:
+    model = {"kind": "local", "weights": "embedded"}
+    critic = {"kind": "mcp", "model": model}
+    recipe = Recipe.model_validate(
+        {
+            "name": "x",
+            "critic": critic,
+            "select": {"kind": "random"},
+            "evaluate": {"judges": [critic, {"kind": "reward"}]},
+        }
+    )
+    examples = [Example(text=f"It rained {i} times.", split=s) for i, s in enumerate(["train"] * 7 + ["test"] * 2)]
+    calls = [line.calls for one in plan(recipe, TASK, examples) for line in one.lines]
+    # two students against teacher and base, and with one another: 5 pairs an input, each in both orders
+    assert calls == [2 * (7 + 2 * 5), 2 * 2 * 5]

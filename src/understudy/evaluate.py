@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import Annotated
 
 from pydantic import Field
 
 from understudy.contest import Contest, Duel
 from understudy.critic import Comparison
+from understudy.critic.cloze import Cloze
+from understudy.critic.mcp import MCP
+from understudy.critic.panel import Panel
+from understudy.critic.reward import RewardSettings
 from understudy.diversity import self_bleu
 from understudy.records import Example, Grade, Pair, Quality, Response, WinRate
 from understudy.sample import DecodeSettings
@@ -16,10 +21,13 @@ from understudy.settings import Settings
 from understudy.statistics import RESAMPLES
 from understudy.text import distinct_n, is_copy, repetition, word_count
 
+AnyJudge = Annotated[RewardSettings | MCP | Cloze | Panel, Field(discriminator="kind")]
+
 
 class EvaluateSettings(Settings):
     """How students are compared. ``splits`` of the data; ``tie``: |s - 1/2| within it is a tie; ``best_of``: how many
-    samples the best-of-N baselines draw (0 leaves them out); ``base``: also ask the untrained weights."""
+    samples the best-of-N baselines draw (0 leaves them out); ``base``: also ask the untrained weights; ``judges``: who
+    judges beside the training critic."""
 
     splits: tuple[str, ...] = ("test",)
     decode: DecodeSettings = DecodeSettings()
@@ -27,12 +35,14 @@ class EvaluateSettings(Settings):
     best_of: int = Field(6, ge=0)
     base: bool = True
     resamples: int = Field(RESAMPLES, ge=100)
+    judges: tuple[AnyJudge, ...] = ()
 
 
 class Difference(Settings):
     """Paired difference of two students' mean scores against one opponent, over the same inputs.
 
-    ``mean`` is candidate minus baseline of s in [0, 1] with its paired-bootstrap 95 % interval.
+    ``mean`` is candidate minus baseline of s in [0, 1] with its paired-bootstrap 95 % interval. ``judge`` is empty in
+    summaries that are older than it.
     """
 
     candidate: str
@@ -43,6 +53,7 @@ class Difference(Settings):
     mean: float | None
     low: float | None
     high: float | None
+    judge: str = ""
 
 
 System = Mapping[str, Response]
@@ -109,6 +120,7 @@ def difference(found: Duel) -> Difference:
         mean=found.difference.value,
         low=found.difference.low,
         high=found.difference.high,
+        judge=found.judge,
     )
 
 

@@ -11,15 +11,28 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from understudy.contest import Contest, Duel, adjusted, contest, duel, scores_by_input
+from understudy.critic import Comparison
 from understudy.errors import DataError
-from understudy.evaluate import Difference, System, comparisons, contests, difference, quality, win_rate
+from understudy.evaluate import (
+    Difference,
+    EvaluateSettings,
+    System,
+    comparisons,
+    contests,
+    difference,
+    quality,
+    win_rate,
+)
 from understudy.meaning import PACKAGE, Kept, Meaning, packaged
-from understudy.records import Checkpoint, Example, Grade, Quality, Response, WinRate, ids_hash
+from understudy.records import Checkpoint, Example, Grade, Judgment, Quality, Response, WinRate, ids_hash
 from understudy.rounds import Probe, Reading, Watch
 from understudy.sample import sampled
 from understudy.stages import Stages, by_example
 from understudy.statistics import win_tie_loss
 from understudy.students import Student
+
+Names = tuple[str, str]
+"""Candidate and baseline."""
 
 
 class Sample(BaseModel):
@@ -91,27 +104,45 @@ def _evaluate_split(
     later = [name for name in systems if name not in (*opponents, "imitation")]
     meetings = contests(systems, opponents, later)
     compared = {names: comparisons(*names, systems, examples) for names in meetings}
-    judgments = stages.judge(f"judge-{split}", list(chain.from_iterable(compared.values())))
-    scores = {names: scores_by_input(own, judgments) for names, own in compared.items()}
-    judge = stages.critic.name
+    pairs = list(chain.from_iterable(compared.values()))
+    judgments = stages.judge(f"judge-{split}", pairs)
+    scores = _judged(stages.critic.name, split, compared, judgments, later, how, result)
     result.scores |= {score_key(*names, split): own for names, own in scores.items()}
-    for names in meetings:
-        if compared[names]:
-            found = contest(names, judge, split, compared[names], judgments, tie=how.tie, resamples=how.resamples)
-            result.contests.append(found)
-            result.win_rates.append(win_rate(found))
-    for name in later:
-        for opponent in opponents:
-            paired = duel(
-                (name, "imitation"), opponent, judge, split, scores[name, opponent], scores["imitation", opponent],
-                tie=how.tie, resamples=how.resamples,
-            )  # fmt: skip
-            result.duels.append(paired)
-            result.differences.append(difference(paired))
+    for judge in stages.judges:
+        judgments = stages.judge(f"judge-{split}-{judge.settings.kind}", pairs, judge)
+        _judged(judge.critic.name, split, compared, judgments, later, how, result)
     kept = _meaning(stages, split, by_id, list(answers.values()))
     result.quality += [quality(name, split, system, examples, grades, kept) for name, system in systems.items()]
     head = scores.get(("feedback", "imitation"), {})
     result.samples += [_sample(e, systems, grades, head.get(e.id)) for e in examples]
+
+
+def _judged(
+    judge: str,
+    split: str,
+    compared: Mapping[Names, Sequence[Comparison]],
+    judgments: Sequence[Judgment],
+    later: Sequence[str],
+    how: EvaluateSettings,
+    result: Evaluation,
+) -> dict[Names, dict[str, float | None]]:
+    """Add to ``result`` what ``judge`` said of each meeting, and of each ``later`` student beside the imitation student.
+
+    Returns the scores by meeting.
+    """
+    scores = {names: scores_by_input(own, judgments) for names, own in compared.items()}
+    for names, own in compared.items():
+        if own:
+            found = contest(names, judge, split, own, judgments, tie=how.tie, resamples=how.resamples)
+            result.contests.append(found)
+            result.win_rates.append(win_rate(found))
+    for name in later:
+        for opponent in [other for student, other in scores if student == name and ("imitation", other) in scores]:
+            names, mine, theirs = (name, "imitation"), scores[name, opponent], scores["imitation", opponent]
+            paired = duel(names, opponent, judge, split, mine, theirs, tie=how.tie, resamples=how.resamples)
+            result.duels.append(paired)
+            result.differences.append(difference(paired))
+    return scores
 
 
 def _meaning(

@@ -21,6 +21,7 @@ from understudy.critic.guard import Guarded
 from understudy.critic.learn import CriticTraining, copy_critic
 from understudy.critic.reward import CARD_FILE, FromGrades, RewardArchitecture, RewardCritic, RewardSettings
 from understudy.errors import CriticError, TeacherError, TrainingError
+from understudy.evaluate import AnyJudge
 from understudy.llm import UNANSWERED
 from understudy.llm.calls import Calls
 from understudy.llm.callstore import FILE
@@ -28,7 +29,7 @@ from understudy.llm.spend import Spent
 from understudy.objectives import BRIO, MLE
 from understudy.pairs import AnySelector, chained, copy_losers, rank, select
 from understudy.progress import Step, bar, console
-from understudy.recipe import Learning, Recipe
+from understudy.recipe import AnyCritic, Learning, Recipe
 from understudy.records import (
     Checkpoint,
     Example,
@@ -58,6 +59,15 @@ _LOG = "log.jsonl"
 CHUNK = 64  # literals or pairs that are put to a live model, and stored, at a time
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A judge beside the critic, opened; ``key`` identifies its readings."""
+
+    critic: Critic
+    settings: AnyJudge
+    key: list[Any]
 
 
 @dataclass
@@ -103,8 +113,6 @@ class Stages:
     def critic(self) -> Critic:
         """The critic, loaded once. A distilled one exists only after :meth:`judge` has bought its verdicts."""
         settings = self.recipe.critic
-        if isinstance(settings, RewardSettings):
-            return settings.open(self.base)
         if isinstance(settings, Distilled):
             if not (self._copy / CARD_FILE).exists():
                 raise CriticError(
@@ -113,12 +121,24 @@ class Stages:
             return RewardCritic.load(
                 self._copy
             )  # all its judgments are stored: only its name and figures are asked for
-        return settings.open(self.calls, self.task)
+        return self._opened(settings)
+
+    def _opened(self, settings: AnyJudge) -> Critic:
+        return (
+            settings.open(self.base) if isinstance(settings, RewardSettings) else settings.open(self.calls, self.task)
+        )
 
     @cached_property
     def critic_key(self) -> list[Any]:
         """What identifies the critic's readings: its settings, its weights, its wording."""
-        settings = self.recipe.critic
+        return self._readings_key(self.recipe.critic)
+
+    @cached_property
+    def judges(self) -> tuple[Judge, ...]:
+        """Who judges beside the critic, each opened once."""
+        return tuple(Judge(self._opened(one), one, self._readings_key(one)) for one in self.recipe.evaluate.judges)
+
+    def _readings_key(self, settings: AnyCritic) -> list[Any]:
         rewards = [part for part in within(settings) if isinstance(part, RewardSettings)]
         folders = [resolve(reward.path, "Critic", self.base) for reward in rewards]
         weights = [file_sha256(p) for folder in folders for p in sorted(folder.glob("critic.*"))]
@@ -272,22 +292,36 @@ class Stages:
         key = [selector, length, round, recipe.seed, sampled_ids, ids_hash(grades.values())]
         return self.run.rows(f"select-{round}", Pair, key, _once(work))
 
-    def judge(self, name: str, compared: Sequence[Comparison]) -> list[Judgment]:
-        """Pairs -> judgments."""
+    def judge(self, name: str, compared: Sequence[Comparison], by: Judge | None = None) -> list[Judgment]:
+        """Pairs -> judgments of the critic, or of ``by``."""
+        if by is not None:
+            return self._judged(name, compared, lambda: by.critic, by.settings, by.key)
         self._labelling = self._labelling or compared  # the first pairs of a run are those of its first round
 
-        def work(start: int) -> Iterator[list[Judgment]]:
+        def reader() -> Critic:
             self._distil_critic()
             graded = all(c.pair.a_id in self._grades and c.pair.b_id in self._grades for c in compared)
-            reader: Critic = FromGrades(self.critic.name, self._grades) if graded else self.critic
-            critic: Critic = Guarded(reader) if self.recipe.copies_lose else reader
-            whole = asks_whole(self.recipe.critic)
+            return FromGrades(self.critic.name, self._grades) if graded else self.critic
+
+        return self._judged(name, compared, reader, self.recipe.critic, self.critic_key)
+
+    def _judged(
+        self,
+        name: str,
+        compared: Sequence[Comparison],
+        reader: Callable[[], Critic],
+        settings: AnyCritic,
+        readings_key: Sequence[Any],
+    ) -> list[Judgment]:
+        def work(start: int) -> Iterator[list[Judgment]]:
+            critic: Critic = Guarded(reader()) if self.recipe.copies_lose else reader()
+            whole = asks_whole(settings)
             with bar(name, len(compared), "pairs", done=CHUNK * start) as step:
                 yield from chunks(
                     compared, start, critic.judge, lambda c: c.pair.id, lambda j: j.pair_id, step, whole=whole
                 )
 
-        key = [self.critic_key, self.recipe.copies_lose, [[c.pair.id, c.literal, c.a, c.b] for c in compared]]
+        key = [readings_key, self.recipe.copies_lose, [[c.pair.id, c.literal, c.a, c.b] for c in compared]]
         found = self.run.rows(name, Judgment, key, work)
         self._unanswered(name, (j.reason for j in found if j.verdict == "unparsed"))
         return found
@@ -295,7 +329,7 @@ class Stages:
     def _unanswered(self, name: str, reasons: Iterable[str]) -> None:
         """Put down how many rows of arrow ``name`` no model answered."""
         if count := sum(reason.startswith(UNANSWERED) for reason in reasons):
-            self.run.unanswered[name] = count
+            self.run.unanswered[name] = self.run.unanswered.get(name, 0) + count
 
     @property
     def _copy(self) -> Path:
