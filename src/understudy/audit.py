@@ -142,11 +142,9 @@ def table(passports: Sequence[Passport]) -> Table:
     for passport in passports:
         main = passport.audits[passport.main]
         columns = [_both(passport, q) for q in ("humour", "consistency", "overall")]
-        calibration = main.calibration
-        error = "–" if calibration.ece is None else f"{100 * calibration.ece:.0f}"
         result.add_row(
             passport.critic, *columns, hundred(main.position.changed), hundred(main.length.paper.mean),
-            hundred(main.length.conditional.mean), error, str(main.unparsed), passport.decision,
+            hundred(main.length.conditional.mean), hundred(main.calibration.ece), str(main.unparsed), passport.decision,
         )  # fmt: skip
     if passports:
         people = [passports[0].audits.get(q) for q in ("humour", "consistency", "overall")]
@@ -176,8 +174,8 @@ def lines(passport: Passport) -> Iterator[str]:
         f" of those where people took the shorter {hundred(main.length.conditional.mean)}"
     )
     yield f"  log-odds per extra word: critic {plain(main.critic_slope)}, people {plain(main.people_slope)}"
-    if main.calibration.ece is not None and main.calibration.floor is not None:
-        yield f"  calibration error {main.calibration.ece:.3f} (chance alone gives {main.calibration.floor:.3f})"
+    if main.calibration.floor is not None:
+        yield f"  calibration error {plain(main.calibration.ece)} (chance alone gives {main.calibration.floor:.2f})"
         for b in main.calibration.bins:
             yield f"    {b.low:.1f}-{b.high:.1f} sure: says {b.confidence:.2f}, right {plain(b.accuracy)}, n = {b.accuracy.n}"
     if main.self_preference.rate.n:
