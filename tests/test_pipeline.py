@@ -74,6 +74,9 @@ def test_a_run_leaves_what_it_promises(straight: tuple[Path, Path, Summary]) -> 
     } <= rate.keys()
     assert all({"name", "seconds", "skipped", "took"} == stage.keys() for stage in stored["stages"])
     assert {"agreement", "low", "high", "n"} <= stored["critic"].keys()
+    authors = stored["samples"][0]["authors"]
+    assert authors["teacher"].startswith("teacher:")
+    assert authors["feedback"] == f"student:{stored['checkpoints']['feedback']['id']}"
     met = {(w.candidate, w.baseline) for w in summary.win_rates}
     assert {("imitation", "teacher"), ("feedback", "teacher"), ("imitation", "base"), ("feedback", "imitation")} <= met
     assert ("imitation-best-of-3", "imitation") in met

@@ -124,9 +124,10 @@ def judged(
 
 
 def _own(pair: LabelledPair, critic: str) -> Literal["A", "B"] | None:
-    """Which text the critic's own model wrote: names match behind the last colon (teacher:M, mcp-sampled:M)."""
-    model = critic.rpartition(":")[2]
-    wrote = [":" in author and author.rpartition(":")[2] == model for author in (pair.author_a, pair.author_b)]
+    """Which text the critic's own model wrote: names match behind the first colon (teacher:M, mcp-sampled:M); M may
+    have colons of its own (qwen3:8b)."""
+    model = critic.partition(":")[2]
+    wrote = [bool(model) and author.partition(":")[2] == model for author in (pair.author_a, pair.author_b)]
     return None if wrote[0] == wrote[1] else "A" if wrote[0] else "B"
 
 

@@ -38,7 +38,8 @@ Names = tuple[str, str]
 class Sample(BaseModel):
     """One evaluation input with every system's answer and its grade, for the report's side-by-side view.
 
-    ``ids`` are the answers' response ids by system; ``cut`` names systems whose answer hit the token limit.
+    ``ids`` are the answers' response ids by system, ``authors`` who wrote them (as in ``Response``); ``cut`` names systems
+    whose answer hit the token limit.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -50,6 +51,7 @@ class Sample(BaseModel):
     split: str = "test"
     example_id: str = ""
     ids: dict[str, str] = {}
+    authors: dict[str, str] = {}
     cut: list[str] = []
 
 
@@ -222,6 +224,7 @@ def _sample(example: Example, systems: Mapping[str, System], grades: Mapping[str
         split=example.split,
         example_id=example.id,
         ids={name: response.id for name, response in answers.items()},
+        authors={name: response.author for name, response in answers.items()},
         cut=[name for name, response in answers.items() if response.dropped == "truncated"],
     )
 
