@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from understudy.contest import adjusted, contest, scores_by_input
+from understudy.contest import adjusted, contest, duel, scores_by_input
 from understudy.critic.rules import RuleCritic
-from understudy.evaluate import comparisons, contests, difference, item_scores, quality, win_rate
+from understudy.evaluate import comparisons, contests, difference, quality, win_rate
 from understudy.evaluation import Sample
 from understudy.records import Example, Grade, Response
 from understudy.summary import Summary
@@ -44,11 +44,9 @@ def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0)
     for names in contests(systems, ("teacher", "base"), ("round-1", "feedback")):
         compared = comparisons(*names, systems, examples)
         judgments = judge.judge(compared)
-        scores[names] = item_scores(compared, judgments)
+        scores[names] = scores_by_input(compared, judgments)
         found.append(contest(names, judge.name, "test", compared, judgments, resamples=100))
-        rate = win_rate(names, judge.name, "test", compared, scores[names], 0.05)
-        rates.append(rate.model_copy(update={"length_controlled": found[-1].length_controlled.value}))
-        assert scores_by_input(compared, judgments) == scores[names]
+        rates.append(win_rate(found[-1]))
     samples = [
         Sample(
             literal=e.text,
@@ -60,21 +58,14 @@ def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0)
         )
         for e in examples
     ]
+    against = (scores[student, "teacher"] for student in ("feedback", "imitation"))
+    gain = duel(("feedback", "imitation"), "teacher", judge.name, "test", *against, resamples=200)
     return Summary(
         name=name,
         recipe=_recipe(name),
         versions={"understudy": "0.1.0", "python": "3.11"},
         win_rates=rates,
-        differences=[
-            difference(
-                ("feedback", "imitation"),
-                "teacher",
-                "test",
-                scores["feedback", "teacher"],
-                scores["imitation", "teacher"],
-                200,
-            )
-        ],
+        differences=[difference(gain)],
         quality=[quality(s, "test", own, examples, grades) for s, own in systems.items()],
         stages=[
             {"name": s, "seconds": t, "skipped": t < 1}

@@ -178,6 +178,14 @@ def test_self_preference_is_by_model_name() -> None:
     assert audit_critic(critic, pairs).audits["overall"].self_preference.rate.n == 30
 
 
+def test_models_of_one_size_are_not_one_model() -> None:
+    pairs = [p.model_copy(update={"author_a": "teacher:qwen3:8b", "author_b": "student:s"}) for p in synthetic(3)]
+    for model, n in (("llama3.1:8b", 0), ("qwen3:8b", 3)):
+        critic = Biased()
+        critic.name = f"mcp-logprobs:{model}"
+        assert audit_critic(critic, pairs).audits["overall"].self_preference.rate.n == n
+
+
 def test_a_limited_draw_keeps_order_and_repeats() -> None:
     pairs = synthetic(50)
     drawn = sampled_pairs(pairs, 10, seed=3)

@@ -7,16 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from understudy.cli import app
 from understudy.compare import compare
-from understudy.contest import Contest, adjusted, contest, duel, showings
+from understudy.contest import Contest, adjusted, contest, duel, scores_by_input, showings
 from understudy.critic import Comparison
 from understudy.critic.opening import open_critic
 from understudy.diversity import self_bleu
 from understudy.errors import DataError, RunError
-from understudy.records import Judgment, Pair
+from understudy.evaluate import win_rate
+from understudy.examples import read_rows
+from understudy.records import Judgment, Pair, content_hash
 from understudy.systems import Outputs, distinct, open_system
 
 FIRST = [0.80, 0.55, 0.30, 0.50, 0.90]
@@ -106,6 +109,56 @@ def test_one_unreadable_showing_makes_the_input_unread() -> None:
     assert all(r.wins + r.ties + r.losses == 4 for r in result.readings)
 
 
+def test_the_headline_counts_what_the_contest_counts() -> None:
+    pairs, judgments = worked()
+    half = [j.model_copy(update={"p_a": None, "verdict": "unparsed"}) if j.shown == "ba" else j for j in judgments]
+    unread = win_rate(found(pairs, half))
+    assert (unread.wins, unread.ties, unread.losses, unread.unparsed) == (0, 0, 0, 5)
+    assert set(scores_by_input(pairs, half).values()) == {None}
+    read, counts = win_rate(found(pairs, judgments)), found(pairs, judgments).reading("tolerant")
+    assert (read.wins, read.ties, read.losses, read.rate) == (counts.wins, counts.ties, counts.losses, 0.8)
+
+
+def test_the_edge_of_the_tie_band_forgives_rounding() -> None:
+    pairs, edge = compared(5), [(0.3, 0.6), (0.6, 0.3), (0.25, 0.65), (0.35, 0.55), (0.1, 0.8)]
+    judgments = [
+        Judgment(pair_id=c.pair.id, judge="j", shown=shown, p_a=p, verdict=verdict(p))
+        for c, both in zip(pairs, edge, strict=True)
+        for shown, p in zip(("ab", "ba"), both, strict=True)
+    ]
+    rate = win_rate(found(pairs, judgments))
+    assert (rate.wins, rate.ties, rate.losses) == (0, 5, 0)
+    mine = scores_by_input(pairs, judgments)
+    assert duel(("a", "b"), "t", "j", "test", mine, dict.fromkeys(mine, 0.5)).p_mcnemar == 1
+
+
+def test_every_interval_uses_the_resamples_asked_for(tmp_path: Path) -> None:
+    pairs, judgments = worked()
+    plain, asked, fewer = (
+        contest(("a", "b"), "j", "test", pairs, judgments, **how)  # type: ignore[arg-type]
+        for how in ({}, {"resamples": 10_000}, {"resamples": 150})
+    )
+    assert plain == asked
+    assert plain.score != fewer.score
+    assert plain.length_controlled != fewer.length_controlled
+    literals = [f"Number {i} is late." for i in range(30)]
+    files = [
+        file(tmp_path / f"{n}.jsonl", {s: f"{n} {s} {'more ' * (hash_of(n + s) % 5)}" for s in literals}) for n in "abc"
+    ]
+    systems = [open_system(name) for name in files]
+    few, many = (compare(systems, [open_critic("rule:longer")], resamples=r).duels[0] for r in (100, 1000))
+    assert few.difference != many.difference
+    asked_for = CliRunner().invoke(
+        app, ["compare", *files, "--judge", "rule:longer", "--resamples", "100", "--json", str(tmp_path / "o.json")]
+    )
+    assert asked_for.exit_code == 0, asked_for.output
+    assert json.loads((tmp_path / "o.json").read_text())["duels"][0]["difference"] == few.difference.model_dump()
+
+
+def hash_of(text: str) -> int:
+    return int(content_hash(text), 16)
+
+
 def test_a_single_judgment_stands_for_both_showings() -> None:
     pairs = compared(1)
     assert showings(pairs, [Judgment(pair_id=pairs[0].pair.id, judge="rule", p_a=1.0, verdict="A")]) == [(1.0, 1.0)]
@@ -183,6 +236,50 @@ def test_the_training_critic_as_only_judge_is_said() -> None:
     assert "only judge" in compare(systems, [open_critic("rule:longer")]).warnings[0]
     both = compare(systems, [open_critic("rule:longer"), open_critic("rule:coin")])
     assert "believe the other judges first" in both.warnings[0]
+
+
+@pytest.fixture
+def made_run(tmp_path: Path, tiny_weights: Path) -> Path:
+    """A finished run by hand, of an untrained student that knows no end."""
+    from understudy.students import StudentSettings, open_student
+
+    settings = StudentSettings(weights=str(tiny_weights), precision="fp32", tuning="full")
+    folder = tmp_path / "run"
+    (folder / "arrows" / "learn-1").mkdir(parents=True)
+    torch.manual_seed(0)
+    open_student(settings).save(folder / "arrows" / "learn-1")
+    summary = {
+        "samples": [], "critic": {"name": "rule:longer"}, "checkpoints": {"feedback": {"path": "learn-1"}},
+        "recipe": {"student": settings.model_dump(mode="json"), "task": "humour"},
+    }  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps(summary))
+    return folder
+
+
+def test_students_that_answer_anew_keep_their_trainer_and_their_cut_off_texts(made_run: Path, tmp_path: Path) -> None:
+    literals = dict.fromkeys(("Our train was late again.", "The printer stopped working."), "Nobody came.")
+    other = file(tmp_path / "other.jsonl", literals, split="ood")
+    rows = list(read_rows(Path(other)))
+    outcome = compare([open_system(str(made_run), rows), open_system(other)], [open_critic("rule:longer")])
+    assert "only judge" in outcome.warnings[0]
+    assert [(q.split, q.truncated) for q in outcome.quality] == [("ood", 1.0), ("ood", 0.0)]
+    assert [(c.split, c.n) for c in outcome.contests] == [("ood", 2)]
+
+
+def test_the_shipped_students_trainer_is_the_critic_that_ships() -> None:
+    from understudy.write import shipped_critic, shipped_trainer
+
+    assert shipped_trainer() == shipped_critic().name
+
+
+def test_an_unknown_split_names_its_line(made_run: Path, tmp_path: Path) -> None:
+    rows = [{"literal": f"s {i}", "text": "x y", "split": split} for i, split in enumerate(("test", "samsum"))]
+    path = tmp_path / "a.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(DataError, match=r"a\.jsonl line 2 has split 'samsum'"):
+        open_system(str(path))
+    with pytest.raises(DataError, match="line 2 has split 'samsum'"):
+        open_system(str(made_run), list(read_rows(path)))
 
 
 def open_system_output(literal: str) -> object:

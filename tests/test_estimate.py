@@ -218,3 +218,20 @@ def test_a_handful_is_measured_under_the_recipes_prices_and_caps_and_kept_for_th
 def test_the_command_prints_three_prices(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--reading", "sampled"]) == 0
     assert capsys.readouterr().out.count("| all |") == 3
+
+
+def test_a_judge_is_priced_for_the_evaluation_and_the_critic_for_the_rounds_too() -> None:
+    model = {"kind": "local", "weights": "embedded"}
+    critic = {"kind": "mcp", "model": model}
+    recipe = Recipe.model_validate(
+        {
+            "name": "x",
+            "critic": critic,
+            "select": {"kind": "random"},
+            "evaluate": {"judges": [critic, {"kind": "reward"}]},
+        }
+    )
+    examples = [Example(text=f"It rained {i} times.", split=s) for i, s in enumerate(["train"] * 7 + ["test"] * 2)]
+    calls = [line.calls for one in plan(recipe, TASK, examples) for line in one.lines]
+    # two students against teacher and base, and with one another: 5 pairs an input, each in both orders
+    assert calls == [2 * (7 + 2 * 5), 2 * 2 * 5]

@@ -31,7 +31,8 @@ STAGES = ["teach", "imitate", "sample-1", "select-1", "judge-1", "rank-1", "refe
 
 def run(recipe_file: Path, folder: Path, *sets: str) -> Summary:
     recipe, base = load_recipe(str(recipe_file), sets)
-    with RunFolder.open(folder, recipe.model_dump(mode="json")) as opened:
+    tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
+    with RunFolder.open(folder, tree, identity=identity) as opened:
         return distil(recipe, opened, base)
 
 
@@ -73,6 +74,9 @@ def test_a_run_leaves_what_it_promises(straight: tuple[Path, Path, Summary]) -> 
     } <= rate.keys()
     assert all({"name", "seconds", "skipped", "took"} == stage.keys() for stage in stored["stages"])
     assert {"agreement", "low", "high", "n"} <= stored["critic"].keys()
+    authors = stored["samples"][0]["authors"]
+    assert authors["teacher"].startswith("teacher:")
+    assert authors["feedback"] == f"student:{stored['checkpoints']['feedback']['id']}"
     met = {(w.candidate, w.baseline) for w in summary.win_rates}
     assert {("imitation", "teacher"), ("feedback", "teacher"), ("imitation", "base"), ("feedback", "imitation")} <= met
     assert ("imitation-best-of-3", "imitation") in met
@@ -126,7 +130,8 @@ else:
 from understudy.distil import distil
 from understudy.examples import load_examples
 recipe, base = load_recipe(recipe_file)
-with RunFolder.open(__import__("pathlib").Path(folder), recipe.model_dump(mode="json")) as run:
+place, tree, identity = __import__("pathlib").Path(folder), recipe.model_dump(mode="json"), recipe.results_key()
+with RunFolder.open(place, tree, identity=identity) as run:
     distil(recipe, run, base)
 """
 
@@ -178,6 +183,39 @@ def test_killed_in_the_middle_of_training_it_resumes_to_the_same_weights(
     )
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-800:]
     assert result(run(recipe, tmp_path / "run"))["checkpoints"] == result(summary)["checkpoints"]
+
+
+def test_a_judge_is_added_to_a_finished_run_and_changes_nothing_that_was_there(
+    straight: tuple[Path, Path, Summary], tiny_weights: Path, tmp_path: Path
+) -> None:
+    recipe, folder, before = straight
+    shutil.copytree(folder, tmp_path / "run")
+    model = f"{{kind: local, weights: {tiny_weights}}}"
+    after = run(recipe, tmp_path / "run", f"evaluate.judges=[{{kind: mcp, model: {model}}}]")
+    assert [s["name"] for s in after.stages if not s["skipped"]] == ["judge-test-mcp"]
+    critic, judge = dict.fromkeys(w.judge for w in after.win_rates)
+    assert judge.startswith("mcp-")
+    for name in ("win_rates", "differences"):
+        old, new = getattr(before, name), getattr(after, name)
+        assert [x for x in new if x.judge == critic] == old
+        assert len([x for x in new if x.judge == judge]) == len(old) > 0
+    assert {c.judge for c in after.contests} == {d.judge for d in after.duels} == {critic, judge}
+    assert (after.scores, after.samples) == (before.scores, before.samples)
+    assert any("only judge" in warning for warning in before.warnings)
+    assert not any("only judge" in warning for warning in after.warnings)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f'<td class="t">{judge}</td>' in page
+    points = (tmp_path / "run" / "metrics.jsonl").read_text()
+    assert f"by-{judge}/against-teacher/win_tie_rate" in points
+
+
+def test_a_judge_that_shares_a_model_with_the_critic_is_no_outside_judge(straight: tuple[Path, Path, Summary]) -> None:
+    one, other = (f"{{kind: mcp, model: {{kind: local, weights: {name}}}}}" for name in ("a", "b"))
+    panel = f"{{kind: panel, critics: [{one}, {{kind: reward}}]}}"
+    for critic in (one, panel, f"{{kind: distilled, from: {one}}}"):
+        sets = (f"critic={critic}", f"evaluate.judges=[{one}, {panel}, {other}]", "select={kind: random}")
+        recipe, _ = load_recipe(str(straight[0]), sets)
+        assert recipe.outside_judges == recipe.evaluate.judges[2:]
 
 
 def test_rounds_zero_is_imitation_alone(straight: tuple[Path, Path, Summary], tmp_path: Path) -> None:

@@ -104,6 +104,24 @@ def test_results_labels_and_agreement(tmp_path: Path) -> None:
     assert labels[0].votes == {"humour": {"ann": "A", "bo": "A"}}
 
 
+def test_labels_name_who_wrote_the_texts_and_the_page_does_not(tmp_path: Path) -> None:
+    authors = {"imitation": "student:c0ffee", "teacher": "teacher:qwen3:8b"}
+    samples = [{**sample, "authors": authors} for sample in SAMPLES]
+    ratings = Ratings.open(tmp_path / "ratings", items_of_run(samples, ["imitation", "teacher"], checks=1))
+    for pair in ratings.items:
+        ratings.vote(judgment(pair, "ann"))
+    (result,) = ratings.results()
+    assert (result.candidate, result.baseline) == ("imitation", "teacher")
+    assert {(p.author_a, p.author_b) for p in ratings.labels()} == {("student:c0ffee", "teacher:qwen3:8b")}
+    export_ratings(ratings, tmp_path / "votes.csv")
+    assert "c0ffee" not in (tmp_path / "votes.csv").read_text()
+    with served(rating_app(ratings)) as address, httpx2.Client(base_url=address) as client:
+        client.post("/name", data={"name": "bo"}, follow_redirects=True)
+        page = client.get("/").text
+        assert hidden(page)["question"] == "humour"
+        assert not any(word in page for word in ("c0ffee", "qwen3", "teacher", "imitation"))
+
+
 @pytest.mark.parametrize("name", ["votes.csv", "votes.json"])
 def test_files_go_out_and_come_back(tmp_path: Path, name: str) -> None:
     ratings = open_ratings(tmp_path / "one")

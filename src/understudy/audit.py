@@ -124,9 +124,10 @@ def judged(
 
 
 def _own(pair: LabelledPair, critic: str) -> Literal["A", "B"] | None:
-    """Which text the critic's own model wrote: names match behind the last colon (teacher:M, mcp-sampled:M)."""
-    model = critic.rpartition(":")[2]
-    wrote = [":" in author and author.rpartition(":")[2] == model for author in (pair.author_a, pair.author_b)]
+    """Which text the critic's own model wrote: names match behind the first colon (teacher:M, mcp-sampled:M); M may
+    have colons of its own (qwen3:8b)."""
+    model = critic.partition(":")[2]
+    wrote = [bool(model) and author.partition(":")[2] == model for author in (pair.author_a, pair.author_b)]
     return None if wrote[0] == wrote[1] else "A" if wrote[0] else "B"
 
 
@@ -142,11 +143,9 @@ def table(passports: Sequence[Passport]) -> Table:
     for passport in passports:
         main = passport.audits[passport.main]
         columns = [_both(passport, q) for q in ("humour", "consistency", "overall")]
-        calibration = main.calibration
-        error = "–" if calibration.ece is None else f"{100 * calibration.ece:.0f}"
         result.add_row(
             passport.critic, *columns, hundred(main.position.changed), hundred(main.length.paper.mean),
-            hundred(main.length.conditional.mean), error, str(main.unparsed), passport.decision,
+            hundred(main.length.conditional.mean), hundred(main.calibration.ece), str(main.unparsed), passport.decision,
         )  # fmt: skip
     if passports:
         people = [passports[0].audits.get(q) for q in ("humour", "consistency", "overall")]
@@ -176,8 +175,8 @@ def lines(passport: Passport) -> Iterator[str]:
         f" of those where people took the shorter {hundred(main.length.conditional.mean)}"
     )
     yield f"  log-odds per extra word: critic {plain(main.critic_slope)}, people {plain(main.people_slope)}"
-    if main.calibration.ece is not None and main.calibration.floor is not None:
-        yield f"  calibration error {main.calibration.ece:.3f} (chance alone gives {main.calibration.floor:.3f})"
+    if main.calibration.floor is not None:
+        yield f"  calibration error {plain(main.calibration.ece)} (chance alone gives {main.calibration.floor:.2f})"
         for b in main.calibration.bins:
             yield f"    {b.low:.1f}-{b.high:.1f} sure: says {b.confidence:.2f}, right {plain(b.accuracy)}, n = {b.accuracy.n}"
     if main.self_preference.rate.n:

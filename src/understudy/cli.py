@@ -100,14 +100,15 @@ def _print_summary(summary: Any) -> None:
         print(f"\n[{label}] {sample.literal}")
         for name in ("imitation", "feedback", "teacher"):
             print(f"  {name:<10} {sample.answers.get(name, '–')}")
-    table = Table(title="\nWin-tie rate, 95 % interval (judge: the training critic)", title_justify="left")
-    for column in ("candidate", "baseline", "split", "WTR", "95 %", "win/tie/loss", "length"):
-        table.add_column(column, justify="left" if column in ("candidate", "baseline", "split") else "right")
+    table = Table(title="\nWin-tie rate, 95 % interval", title_justify="left")
+    for column in ("candidate", "baseline", "judge", "split", "WTR", "95 %", "win/tie/loss", "length"):
+        table.add_column(column, justify="left" if column in ("candidate", "baseline", "judge", "split") else "right")
     for w in summary.win_rates:
         rate, interval = f"{w.rate:.0%}", f"{w.low:.0%} – {w.high:.0%}"
         table.add_row(
-            w.candidate, w.baseline, w.split, rate, interval, f"{w.wins}/{w.ties}/{w.losses}", f"{w.length_ratio:.2f}"
-        )
+            w.candidate, w.baseline, w.judge, w.split, rate, interval, f"{w.wins}/{w.ties}/{w.losses}",
+            f"{w.length_ratio:.2f}",
+        )  # fmt: skip
     _out(table)
     table = Table(title="\nOutputs (grades are the critic's)", title_justify="left")
     for column in ("system", "split", "n", "copies", "broken", "plain", "funny", "words", "distinct-2"):
@@ -122,7 +123,7 @@ def _print_summary(summary: Any) -> None:
         if d.mean is not None:
             low, high = (f"{x:+.3f}" if x is not None else "?" for x in (d.low, d.high))
             print(
-                f"{d.candidate} - {d.baseline} against {d.opponent} ({d.split}): {d.mean:+.3f} ({low} to {high}), n = {d.n}"
+                f"{d.candidate} - {d.baseline} against {d.opponent} ({d.split}, {d.judge}): {d.mean:+.3f} ({low} to {high}), n = {d.n}"
             )
     for warning in summary.warnings:
         print(f"Note: {warning}")

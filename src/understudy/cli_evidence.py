@@ -78,6 +78,7 @@ def compare(
     judge: Annotated[list[str], typer.Option("--judge", help="A critic, as in audit; repeatable.")] = ["reward"],  # noqa: B006
     data: Annotated[Path | None, typer.Option(help="Literals that students answer anew.")] = None,
     tie: Annotated[float, typer.Option(min=0, max=0.49, help="Half-width of the tie band.")] = 0.05,
+    resamples: Annotated[int, typer.Option(min=100, help="Of every bootstrap and sign-flip test.")] = 10_000,
     guard: Annotated[bool, typer.Option(help="Copies and broken texts lose, whatever the judge says.")] = True,
     meaning: Annotated[str | None, typer.Option(help="A sentence encoder: folder or hub name.")] = None,
     output: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
@@ -97,7 +98,7 @@ def compare(
     found = distinct([open_system(reference, rows) for reference in systems])
     encoder = Meaning(meaning) if meaning else Meaning.installed()
     with opened(judge, calls, task) as judges:
-        outcome = run(found, judges, tie=tie, guard=guard, meaning=encoder)
+        outcome = run(found, judges, tie=tie, resamples=resamples, guard=guard, meaning=encoder)
     for table in tables(outcome):
         show(table)
     print("\n".join(definitions()))

@@ -24,6 +24,7 @@ from understudy.errors import DataError
 from understudy.evaluate import System, comparisons, quality
 from understudy.meaning import Meaning
 from understudy.records import Example, Quality, Record
+from understudy.statistics import RESAMPLES
 from understudy.systems import Outputs, aligned
 
 
@@ -40,7 +41,7 @@ class Outcome(Record):
 
 def compare(
     systems: Sequence[Outputs], judges: Sequence[Critic], *,
-    tie: float = 0.05, resamples: int = 2000, guard: bool = True, meaning: Meaning | None = None,
+    tie: float = 0.05, resamples: int = RESAMPLES, guard: bool = True, meaning: Meaning | None = None,
 ) -> Outcome:  # fmt: skip
     """Every system against the last one, by every judge, on every split; and the others with one another, paired.
 
@@ -88,7 +89,9 @@ def _judge_split(
         contests.append(found)
         scores[name] = scores_by_input(compared, judgments)
     for one, other in combinations(scores, 2):
-        duels.append(duel((one, other), baseline, judge.name, split, scores[one], scores[other], tie=tie))
+        duels.append(
+            duel((one, other), baseline, judge.name, split, scores[one], scores[other], tie=tie, resamples=resamples)
+        )
 
 
 def _kept(meaning: Meaning | None, examples: Sequence[Example], answers: Mapping[str, System]) -> dict[str, float]:
@@ -108,7 +111,8 @@ def _warnings(systems: Sequence[Outputs], judges: Sequence[Critic], contests: Se
     involved = [judge.name for judge in judges if judge.name in trainers]
     if involved and len(involved) == len(judges):
         found.append(
-            f"{involved[0]} trained {trainers[involved[0]]} and is the only judge here: an outside judge is needed for a claim."
+            f"{involved[0]} trained {trainers[involved[0]]} (or learnt from the same verdicts) and is the only judge here:"
+            " an outside judge is needed for a claim."
         )
     elif involved:
         found.append(f"{involved[0]} trained {trainers[involved[0]]}: believe the other judges first.")

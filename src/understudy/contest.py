@@ -4,12 +4,12 @@ share. The numbers come from :mod:`understudy.statistics`; here they are tied to
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from statistics import fmean
 from typing import Self, TypeVar
 
 from understudy.critic import Comparison
 from understudy.records import Judgment, Record
 from understudy.statistics import (
+    RESAMPLES,
     Estimate,
     LengthControlled,
     WinTieLoss,
@@ -18,6 +18,7 @@ from understudy.statistics import (
     mcnemar,
     paired_bootstrap,
     share,
+    sign,
     sign_flip_test,
     soft_scores,
     win_rate_readings,
@@ -127,7 +128,7 @@ def showings(compared: Sequence[Comparison], judgments: Sequence[Judgment]) -> l
 
 def contest(
     names: tuple[str, str], judge: str, split: str, compared: Sequence[Comparison], judgments: Sequence[Judgment],
-    *, tie: float = 0.05, resamples: int = 2000,
+    *, tie: float = 0.05, resamples: int = RESAMPLES,
 ) -> Contest:  # fmt: skip
     """``names[0]`` (text A of each comparison) against ``names[1]``. ``tie``: half-width of the tolerant band."""
     answers = showings(compared, judgments)
@@ -151,7 +152,7 @@ def contest(
         n=len(read),
         unparsed=len(scores) - len(read),
         readings=tuple(_reading(rule, counts) for rule, counts in by_rule),
-        score=Figure.of(share(read)),
+        score=Figure.of(share(read, resamples=resamples)),
         length_controlled=Figure.of(controlled.rate),
         length_effect=_effect(controlled),
         length_ratio=sum(a for a, _ in words) / max(1, sum(b for _, b in words)),
@@ -162,12 +163,12 @@ def contest(
 
 def duel(
     names: tuple[str, str], baseline: str, judge: str, split: str,
-    mine: Mapping[str, float | None], theirs: Mapping[str, float | None], *, tie: float = 0.05, resamples: int = 2000,
+    mine: Mapping[str, float | None], theirs: Mapping[str, float | None], *, tie: float = 0.05, resamples: int = RESAMPLES,
 ) -> Duel:  # fmt: skip
     """``names[0]`` minus ``names[1]``; their scores against ``baseline`` by input, those both have are used."""
     both = [(a, b) for key, a in mine.items() if a is not None and (b := theirs.get(key)) is not None]
     left, right = [x for x, _ in both], [y for _, y in both]
-    good = [(x >= 0.5 - tie, y >= 0.5 - tie) for x, y in both]
+    good = [(sign(x, tie) >= 0, sign(y, tie) >= 0) for x, y in both]
     return Duel(
         candidate=names[0],
         other=names[1],
@@ -189,8 +190,9 @@ def adjusted(found: Sequence[Tested]) -> list[Tested]:
 
 def scores_by_input(compared: Sequence[Comparison], judgments: Sequence[Judgment]) -> dict[str, float | None]:
     """Mean of both showings by example id; ``None`` unless both are readable."""
-    pairs = zip(compared, showings(compared, judgments), strict=True)
-    return {c.pair.example_id: None if a is None or b is None else fmean((a, b)) for c, (a, b) in pairs}
+    answers = showings(compared, judgments)
+    scores = soft_scores([a for a, _ in answers], [b for _, b in answers])
+    return {c.pair.example_id: score for c, score in zip(compared, scores, strict=True)}
 
 
 def showings_won(compared: Sequence[Comparison], judgments: Sequence[Judgment]) -> dict[str, float | None]:

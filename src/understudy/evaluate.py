@@ -4,22 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import Annotated
 
 from pydantic import Field
 
+from understudy.contest import Contest, Duel
 from understudy.critic import Comparison
+from understudy.critic.cloze import Cloze
+from understudy.critic.mcp import MCP
+from understudy.critic.panel import Panel
+from understudy.critic.reward import RewardSettings
 from understudy.diversity import self_bleu
-from understudy.records import Example, Grade, Judgment, Pair, Quality, Response, WinRate
+from understudy.records import Example, Grade, Pair, Quality, Response, WinRate
 from understudy.sample import DecodeSettings
 from understudy.settings import Settings
-from understudy.statistics import paired_bootstrap, wilson
+from understudy.statistics import RESAMPLES
 from understudy.text import distinct_n, is_copy, repetition, word_count
+
+AnyJudge = Annotated[RewardSettings | MCP | Cloze | Panel, Field(discriminator="kind")]
 
 
 class EvaluateSettings(Settings):
     """How students are compared. ``splits`` of the data; ``tie``: |s - 1/2| within it is a tie; ``best_of``: how many
     samples the best-of-N baselines draw (0 leaves them out); ``base``: also ask the untrained weights; ``students``: which
-    of the run's students are evaluated (unset: all, each round's too)."""
+    of the run's students are evaluated (unset: all, each round's too); ``judges``: who judges beside the training critic."""
 
     splits: tuple[str, ...] = ("test",)
     students: tuple[str, ...] | None = Field(None, min_length=1, exclude_if=lambda chosen: chosen is None)
@@ -27,13 +35,15 @@ class EvaluateSettings(Settings):
     tie: float = Field(0.05, ge=0, lt=0.5)
     best_of: int = Field(6, ge=0)
     base: bool = True
-    resamples: int = Field(10_000, ge=100)
+    resamples: int = Field(RESAMPLES, ge=100)
+    judges: tuple[AnyJudge, ...] = ()
 
 
 class Difference(Settings):
     """Paired difference of two students' mean scores against one opponent, over the same inputs.
 
-    ``mean`` is candidate minus baseline of s in [0, 1] with its paired-bootstrap 95 % interval.
+    ``mean`` is candidate minus baseline of s in [0, 1] with its paired-bootstrap 95 % interval. ``judge`` is empty in
+    summaries that are older than it.
     """
 
     candidate: str
@@ -44,12 +54,13 @@ class Difference(Settings):
     mean: float | None
     low: float | None
     high: float | None
+    judge: str = ""
 
 
 System = Mapping[str, Response]
 """A system's one answer by example id."""
 Scores = Mapping[str, float | None]
-"""s by example id (see :func:`item_scores`)."""
+"""s by example id (see :func:`~understudy.contest.scores_by_input`)."""
 
 
 def contests(systems: Mapping[str, System], opponents: Sequence[str], feedback: Sequence[str]) -> list[tuple[str, str]]:
@@ -75,72 +86,42 @@ def comparisons(
     ]
 
 
-def item_scores(compared: Sequence[Comparison], judgments: Iterable[Judgment]) -> dict[str, float | None]:
-    """s by example id: the probability that A is better, averaged over its showings; ``None`` if unreadable."""
-    by_pair: dict[str, list[float]] = {}
-    for judgment in judgments:
-        if judgment.verdict != "unparsed":
-            hard = {"A": 1.0, "B": 0.0, "tie": 0.5}[judgment.verdict]
-            by_pair.setdefault(judgment.pair_id, []).append(hard if judgment.p_a is None else judgment.p_a)
-    return {c.pair.example_id: fmean(by_pair[c.pair.id]) if c.pair.id in by_pair else None for c in compared}
-
-
-def win_rate(
-    names: tuple[str, str],
-    judge: str,
-    split: str,
-    compared: Sequence[Comparison],
-    scores: Scores,
-    tie: float,
-) -> WinRate:
-    """WTR of ``names[0]`` against ``names[1]``: the share of inputs with s at least 1/2 - ``tie``, Wilson interval.
+def win_rate(found: Contest) -> WinRate:
+    """The headline of a contest: its tolerant reading, with the length-controlled rate beside it.
 
     Ties count for both sides (Ravi et al. 2024 sec. 4), so A against B and B against A do not sum to 1.
     """
-    read = [s for s in scores.values() if s is not None]
-    wins = sum(s > 0.5 + tie for s in read)
-    losses = sum(s < 0.5 - tie for s in read)
-    ties = len(read) - wins - losses
-    low, high = wilson(wins + ties, len(read))
-    words_a, words_b = (
-        sum(word_count(text) for text in texts) for texts in zip(*((c.a, c.b) for c in compared), strict=True)
-    )
+    counts = found.reading("tolerant")
+    rate = counts.rate
     return WinRate(
-        candidate=names[0],
-        baseline=names[1],
-        judge=judge,
-        split=split,
-        wins=wins,
-        ties=ties,
-        losses=losses,
-        unparsed=len(scores) - len(read),
-        rate=(wins + ties) / len(read) if read else 0.0,
-        low=low,
-        high=high,
-        length_ratio=words_a / words_b if words_b else 0.0,
+        candidate=found.candidate,
+        baseline=found.baseline,
+        judge=found.judge,
+        split=found.split,
+        wins=int(counts.wins),
+        ties=int(counts.ties),
+        losses=int(counts.losses),
+        unparsed=found.unparsed,
+        rate=rate.value or 0.0,
+        low=rate.low or 0.0,
+        high=1.0 if rate.high is None else rate.high,
+        length_controlled=found.length_controlled.value,
+        length_ratio=found.length_ratio,
     )
 
 
-def difference(
-    names: tuple[str, str],
-    opponent: str,
-    split: str,
-    mine: Scores,
-    theirs: Scores,
-    resamples: int,
-) -> Difference:
-    """``names[0]`` minus ``names[1]``, both judged against ``opponent`` on the inputs both answered."""
-    both = [(a, b) for e, a in mine.items() if a is not None and (b := theirs.get(e)) is not None]
-    result = paired_bootstrap([a for a, _ in both], [b for _, b in both], resamples=resamples)
+def difference(found: Duel) -> Difference:
+    """The headline of a duel."""
     return Difference(
-        candidate=names[0],
-        baseline=names[1],
-        opponent=opponent,
-        split=split,
-        n=len(both),
-        mean=result.value,
-        low=result.low,
-        high=result.high,
+        candidate=found.candidate,
+        baseline=found.other,
+        opponent=found.baseline,
+        split=found.split,
+        n=found.n,
+        mean=found.difference.value,
+        low=found.difference.low,
+        high=found.difference.high,
+        judge=found.judge,
     )
 
 

@@ -10,21 +10,36 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from understudy.contest import Contest, Duel, adjusted, contest, duel, showings_won
+from understudy.contest import Contest, Duel, adjusted, contest, duel, scores_by_input, showings_won
+from understudy.critic import Comparison
 from understudy.errors import DataError
-from understudy.evaluate import Difference, System, comparisons, contests, difference, item_scores, quality, win_rate
+from understudy.evaluate import (
+    Difference,
+    EvaluateSettings,
+    System,
+    comparisons,
+    contests,
+    difference,
+    quality,
+    win_rate,
+)
 from understudy.meaning import PACKAGE, Kept, Meaning, packaged
-from understudy.records import Checkpoint, Example, Grade, Quality, Response, WinRate, ids_hash
+from understudy.records import Checkpoint, Example, Grade, Judgment, Quality, Response, WinRate, ids_hash
 from understudy.rounds import Probe, Reading, Watch
 from understudy.sample import sampled
 from understudy.stages import Stages, by_example
+from understudy.statistics import win_tie_loss
 from understudy.students import Student
+
+Names = tuple[str, str]
+"""Candidate and baseline."""
 
 
 class Sample(BaseModel):
     """One evaluation input with every system's answer and its grade, for the report's side-by-side view.
 
-    ``ids`` are the answers' response ids by system; ``cut`` names systems whose answer hit the token limit.
+    ``ids`` are the answers' response ids by system, ``authors`` who wrote them (as in ``Response``); ``cut`` names systems
+    whose answer hit the token limit.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -36,6 +51,7 @@ class Sample(BaseModel):
     split: str = "test"
     example_id: str = ""
     ids: dict[str, str] = {}
+    authors: dict[str, str] = {}
     cut: list[str] = []
 
 
@@ -93,29 +109,47 @@ def _evaluate_split(
     later = [name for name in systems if "imitation" in systems and name not in (*opponents, "imitation")]
     meetings = contests(systems, opponents, later)
     compared = {names: comparisons(*names, systems, examples) for names in meetings}
-    judgments = stages.judge(f"judge-{split}", list(chain.from_iterable(compared.values())))
-    scores = {names: item_scores(own, judgments) for names, own in compared.items()}
-    judge = stages.critic.name
+    pairs = list(chain.from_iterable(compared.values()))
+    judgments = stages.judge(f"judge-{split}", pairs)
+    scores = _judged(stages.critic.name, split, compared, judgments, later, how, result)
     result.scores |= {score_key(*names, split): own for names, own in scores.items()}
     if any(j.shown == "ba" for j in judgments):  # else the scores say it all
         result.won |= {score_key(*names, split): showings_won(own, judgments) for names, own in compared.items()}
-    for names in meetings:
-        if compared[names]:
-            found = contest(
-                names, judge, split, compared[names], judgments, tie=how.tie, resamples=min(how.resamples, 2000)
-            )
-            result.contests.append(found)
-            rate = win_rate(names, judge, split, compared[names], scores[names], how.tie)
-            result.win_rates.append(rate.model_copy(update={"length_controlled": found.length_controlled.value}))
-    for name in later:
-        for opponent in opponents:
-            mine, theirs = scores[name, opponent], scores["imitation", opponent]
-            result.differences.append(difference((name, "imitation"), opponent, split, mine, theirs, how.resamples))
-            result.duels.append(duel((name, "imitation"), opponent, judge, split, mine, theirs, tie=how.tie))
+    for judge in stages.judges:
+        judgments = stages.judge(f"judge-{split}-{judge.settings.kind}", pairs, judge)
+        _judged(judge.critic.name, split, compared, judgments, later, how, result)
     kept = _meaning(stages, split, by_id, list(answers.values()))
     result.quality += [quality(name, split, system, examples, grades, kept) for name, system in systems.items()]
     head = scores.get(("feedback", "imitation"), {})
     result.samples += [_sample(e, systems, grades, head.get(e.id)) for e in examples]
+
+
+def _judged(
+    judge: str,
+    split: str,
+    compared: Mapping[Names, Sequence[Comparison]],
+    judgments: Sequence[Judgment],
+    later: Sequence[str],
+    how: EvaluateSettings,
+    result: Evaluation,
+) -> dict[Names, dict[str, float | None]]:
+    """Add to ``result`` what ``judge`` said of each meeting, and of each ``later`` student beside the imitation student.
+
+    Returns the scores by meeting.
+    """
+    scores = {names: scores_by_input(own, judgments) for names, own in compared.items()}
+    for names, own in compared.items():
+        if own:
+            found = contest(names, judge, split, own, judgments, tie=how.tie, resamples=how.resamples)
+            result.contests.append(found)
+            result.win_rates.append(win_rate(found))
+    for name in later:
+        for opponent in [other for student, other in scores if student == name and ("imitation", other) in scores]:
+            names, mine, theirs = (name, "imitation"), scores[name, opponent], scores["imitation", opponent]
+            paired = duel(names, opponent, judge, split, mine, theirs, tie=how.tie, resamples=how.resamples)
+            result.duels.append(paired)
+            result.differences.append(difference(paired))
+    return scores
 
 
 def _meaning(
@@ -195,6 +229,7 @@ def _sample(example: Example, systems: Mapping[str, System], grades: Mapping[str
         split=example.split,
         example_id=example.id,
         ids={name: response.id for name, response in answers.items()},
+        authors={name: response.author for name, response in answers.items()},
         cut=[name for name, response in answers.items() if response.dropped == "truncated"],
     )
 
@@ -270,8 +305,8 @@ def _reading(
     watch, how = stages.recipe.watch or Watch(), stages.recipe.evaluate
     systems = {"before": start, "now": answers, "teacher": _first({e.id: taught[e.id] for e in valid})}
     compared = comparisons("now", "teacher", systems, valid)
-    scores = item_scores(compared, stages.judge(f"watch-judge-{name}", compared))
-    rate = win_rate(("now", "teacher"), "", "valid", compared, scores, how.tie).rate
+    scores = scores_by_input(compared, stages.judge(f"watch-judge-{name}", compared))
+    rate = win_tie_loss(list(scores.values()), how.tie).win_tie_rate or 0.0
     complaints = watch.complaints(*(quality(n, "valid", systems[n], valid, {}) for n in ("now", "before")))
     round, _, within = name.partition(".")
     stages.metrics.add("watch-epoch" if within else "watch", int(round), number, {"against-teacher/win_tie_rate": rate})

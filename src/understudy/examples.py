@@ -179,10 +179,19 @@ def _of(examples: Sequence[Example], split: str) -> list[Example]:
 
 
 def _split(row: Row, path: Path) -> Split:
-    split = row.fields.get("split")
-    if split is None or split == "":
+    split = split_of(row, str(path))
+    if split is None:
         place = int(content_hash(normalise(row.literal)), 16) % 100
         return "train" if place < 85 else "valid" if place < 90 else "test"
-    if split not in SPLITS:
-        raise DataError(f"{path} line {row.line} has split {split!r}.", f"Use one of {', '.join(SPLITS)}.")
     return split
+
+
+def split_of(row: Row, where: str) -> Split | None:
+    """The split that ``row`` of ``where`` names, if any. Raises :class:`DataError` for an unknown one."""
+    split = row.fields.get("split")
+    if split is None or split == "":
+        return None
+    if split not in SPLITS:
+        raise DataError(f"{where} line {row.line} has split {split!r}.", f"Use one of {', '.join(SPLITS)}.")
+    found: Split = split
+    return found

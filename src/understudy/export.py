@@ -81,14 +81,14 @@ def card(summary: dict[str, Any], name: str, task: Task) -> str:
         f"Judge: {summary['critic']['name']}, which agrees with {_percent(summary['critic']['agreement'])} of",
         f"{summary['critic']['n']} held-out verdicts. It also trained the student, so these are no proof of humour.",
         "",
-        "| candidate | baseline | split | win-tie rate | 95 % | win/tie/loss | length ratio |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| candidate | baseline | judge | split | win-tie rate | 95 % | win/tie/loss | length ratio |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for w in summary["win_rates"]:
         if w["candidate"] == name or w["candidate"].startswith(f"{name}-"):
             interval = f"{_percent(w['low'])} – {_percent(w['high'])}"
             counts = f"{w['wins']}/{w['ties']}/{w['losses']}"
-            head = f"| {w['candidate']} | {w['baseline']} | {w['split']} | {_percent(w['rate'])} |"
+            head = f"| {w['candidate']} | {w['baseline']} | {w['judge']} | {w['split']} | {_percent(w['rate'])} |"
             lines.append(f"{head} {interval} | {counts} | {w['length_ratio']:.2f} |")
     lines += [
         "",

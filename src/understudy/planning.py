@@ -17,12 +17,11 @@ from understudy.critic import Comparison
 from understudy.critic.cloze import Cloze
 from understudy.critic.distilled import Distilled
 from understudy.critic.mcp import MCP, Reader
-from understudy.critic.panel import Panel
 from understudy.estimate import Estimate, Line, Work, estimate, measured
 from understudy.llm import Capabilities, capabilities
 from understudy.llm.calls import Calls
 from understudy.pairs import AnySelector
-from understudy.recipe import Recipe
+from understudy.recipe import Recipe, members
 from understudy.records import Example, Pair, Response, content_hash
 from understudy.settings import Settings
 from understudy.store import RunFolder
@@ -49,7 +48,7 @@ class Found:
 
 def may_cost(recipe: Recipe) -> bool:
     """Whether any model of ``recipe`` may cost money (or people's time)."""
-    return bool(_teachers(recipe) or _critics(recipe))
+    return bool(_teachers(recipe) or _critics(recipe, ()))
 
 
 def plan(recipe: Recipe, task: Task, examples: Sequence[Example], found: Sequence[Found] = ()) -> Estimate:
@@ -118,7 +117,8 @@ def known(recipe: Recipe, calls: Calls) -> Iterator[Found]:
 
 def _models(recipe: Recipe) -> list[tuple[str, Any]]:
     teacher = [("teacher", recipe.teacher.model)] if isinstance(recipe.teacher, ModelTeacher) else []
-    critics = [("critic", member.model) for member in _members(recipe) if isinstance(member, MCP | Cloze)]
+    named = [("critic", recipe.critic), *(("judge", judge) for judge in recipe.evaluate.judges)]
+    critics = [(role, m.model) for role, one in named for m in members(one) if isinstance(m, MCP | Cloze)]
     return [*teacher, *critics]
 
 
@@ -131,9 +131,9 @@ def _planned(
         (teacher, Work(literals=len(examples), n=teacher.n, pairs=0, teacher=model_name(teacher.model)))
         for teacher in _teachers(recipe)
     ]
-    for critic in _critics(recipe):
+    for critic, pairs in _critics(recipe, examples):
         reader = Reader.model_validate({name: getattr(critic, name) for name in Reader.model_fields})
-        pairs, able = _pairs(recipe, examples), _able(critic.model, found)
+        able = _able(critic.model, found)
         asked.append((critic, Work(literals=0, pairs=pairs, reader=reader, critic=model_name(critic.model), able=able)))
     return [
         (settings, line)
@@ -152,14 +152,13 @@ def _teachers(recipe: Recipe) -> list[ModelTeacher]:
     return [teacher] if isinstance(teacher, ModelTeacher) and teacher.model.kind not in _FREE else []
 
 
-def _critics(recipe: Recipe) -> list[MCP]:
-    return [member for member in _members(recipe) if isinstance(member, MCP) and member.model.kind not in _FREE]
-
-
-def _members(recipe: Recipe) -> tuple[Settings, ...]:
-    """The critics that judge in the end: a panel's members, and those a distilled one buys from."""
-    critic: Settings = recipe.critic.source if isinstance(recipe.critic, Distilled) else recipe.critic
-    return critic.critics if isinstance(critic, Panel) else (critic,)
+def _critics(recipe: Recipe, examples: Sequence[Example]) -> list[tuple[MCP, int]]:
+    """The multiple-choice critics, the judges' too, each with how many pairs it is asked about."""
+    evaluated, critic = _evaluated(recipe, examples), recipe.critic
+    asked = critic.budget if isinstance(critic, Distilled) else _ranked(recipe, examples) + evaluated
+    found = [(member, asked) for member in members(critic)]
+    found += [(member, evaluated) for judge in recipe.evaluate.judges for member in members(judge)]
+    return [(one, pairs) for one, pairs in found if isinstance(one, MCP) and one.model.kind not in _FREE]
 
 
 def _able(model: Settings, found: Sequence[Found]) -> Capabilities:
@@ -194,24 +193,27 @@ def _compared(examples: Sequence[Example], taught: Mapping[str, Sequence[Respons
     ]
 
 
-def _pairs(recipe: Recipe, examples: Sequence[Example]) -> int:
-    """Pairs of all steps, rounds and readings of the watch, and of the evaluation; or those a distilled critic buys."""
+def _ranked(recipe: Recipe, examples: Sequence[Example]) -> int:
+    """Pairs of all steps, rounds and readings of the watch."""
     count = {split: sum(example.split == split for example in examples) for split in ("train", "valid")}
     sampled = min(count["train"], recipe.feedback or count["train"])
-    if isinstance(recipe.critic, Distilled):
-        return recipe.critic.budget
     asked = recipe.rounds * sampled * _each(recipe.select) if recipe.learn.source == "verdicts" else 0
     if recipe.supervision is not None:
         asked += sampled * _each(recipe.supervision.select)
     if recipe.watch is not None:
         readings = 1 + (math.ceil(recipe.learn.train.epochs) if recipe.watch.each == "epoch" else 0)
         asked += recipe.rounds * readings * count["valid"]
+    return asked
+
+
+def _evaluated(recipe: Recipe, examples: Sequence[Example]) -> int:
+    """Pairs of the evaluation."""
     chosen, made = recipe.evaluate.students, 1 + (recipe.supervision is not None) + (recipe.verdicts is not None)
     students = made + recipe.rounds if chosen is None else len(chosen)
     later = students - 1 if chosen is None or "imitation" in chosen else 0
     opponents = 1 + recipe.evaluate.base
     tested = sum(example.split in recipe.evaluate.splits for example in examples)
-    return asked + tested * (students * opponents + later)
+    return tested * (students * opponents + later)
 
 
 def _each(selector: AnySelector) -> int:

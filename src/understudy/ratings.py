@@ -30,7 +30,8 @@ Key = tuple[str, str, str]
 
 
 class Item(Record):
-    """A pair to rate. Authors are system names; a page must never show them. A check's text B is known to be worse."""
+    """A pair to rate. Authors are named as in ``Response`` where the run knows them, else by system; a page must never
+    show them. A check's text B is known to be worse."""
 
     pair: Pair
     literal: str
@@ -39,6 +40,12 @@ class Item(Record):
     author_a: str
     author_b: str
     split: str = ""
+
+    @property
+    def systems(self) -> tuple[str, str]:
+        """The two systems by their names in the run."""
+        a, colon, b = self.pair.selector.partition(":")
+        return (a, b) if colon else (self.author_a, self.author_b)
 
     @property
     def questions(self) -> tuple[str, ...]:
@@ -177,7 +184,7 @@ class Ratings:
         for (pair_id, judge, question), judgment in self.votes.items():
             item = self.items[pair_id]
             if item.pair.selector != CHECK:
-                groups.setdefault((item.author_a, item.author_b, question), []).append((pair_id, judge, judgment))
+                groups.setdefault((*item.systems, question), []).append((pair_id, judge, judgment))
         ordered = sorted(groups, key=lambda g: (g[:2], QUESTIONS.index(g[2]) if g[2] in QUESTIONS else 9, g[2]))
         return [_human_rate(group, groups[group]) for group in ordered]
 
@@ -227,7 +234,7 @@ def items_of_run(
 
 
 def _item(sample: Mapping[str, Any], a: str, b: str) -> Item:
-    ids = sample.get("ids") or {}
+    ids, authors = sample.get("ids") or {}, sample.get("authors") or {}
     texts = {name: sample["answers"][name] for name in (a, b)}
     example_id = sample.get("example_id") or content_hash("literal", sample["literal"])
     pair = Pair(
@@ -238,7 +245,7 @@ def _item(sample: Mapping[str, Any], a: str, b: str) -> Item:
     )
     return Item(
         pair=pair, literal=sample["literal"], a=texts[a], b=texts[b],
-        author_a=a, author_b=b, split=sample.get("split", ""),
+        author_a=authors.get(a, a), author_b=authors.get(b, b), split=sample.get("split", ""),
     )  # fmt: skip
 
 
@@ -246,7 +253,7 @@ def _check(item: Item) -> Item:
     """A check from a real item: text B is its A with the words in the wrong order."""
     garbled = " ".join(reversed(item.a.split()))
     pair = item.pair.model_copy(update={"b_id": content_hash(garbled), "selector": CHECK})
-    return Item(pair=pair, literal=item.literal, a=item.a, b=garbled, author_a=item.author_a, author_b=CHECK)
+    return Item(pair=pair, literal=item.literal, a=item.a, b=garbled, author_a=item.systems[0], author_b=CHECK)
 
 
 def _human_rate(group: tuple[str, str, str], votes: Sequence[tuple[str, str, Judgment]]) -> HumanRate:
@@ -269,7 +276,7 @@ def _human_rate(group: tuple[str, str, str], votes: Sequence[tuple[str, str, Jud
         cannot_tell=len(votes) - len(said),
         rate=Figure.of(share([float(v != "B") for v in verdicts], units)),
         score=Figure.of(share([credit[v] for v in verdicts], units)),
-        alpha=Figure.of(krippendorff_alpha(list(by_pair.values()), resamples=2000)),
+        alpha=Figure.of(krippendorff_alpha(list(by_pair.values()))),
     )
 
 

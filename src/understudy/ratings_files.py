@@ -104,7 +104,7 @@ def _csv(ratings: Ratings) -> str:
     table.writerow(COLUMNS)
     for key in ratings.order:
         j, item = ratings.votes[key], ratings.items[key[0]]
-        texts = (_cell(t) for t in (item.literal, item.a, item.b, item.author_a, item.author_b))
+        texts = (_cell(t) for t in (item.literal, item.a, item.b, *item.systems))
         table.writerow([j.pair_id, *texts, j.question, _cell(j.judge.removeprefix("human:")), j.shown, _said(j)])
     return text.getvalue()
 

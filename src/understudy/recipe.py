@@ -11,9 +11,9 @@ from pydantic import Field, field_validator, model_validator
 from understudy.critic.cloze import Cloze
 from understudy.critic.distilled import Distilled
 from understudy.critic.mcp import MCP
-from understudy.critic.panel import Panel
+from understudy.critic.panel import Member, Panel
 from understudy.critic.reward import RewardSettings
-from understudy.evaluate import EvaluateSettings
+from understudy.evaluate import AnyJudge, EvaluateSettings
 from understudy.examples import DataSettings
 from understudy.llm.corpus import RecordedTeacher
 from understudy.llm.spend import Budget, Price
@@ -155,14 +155,23 @@ class Recipe(Settings):
         return ("imitation", *steps, *rounds, *(["feedback"] if self.rounds or self.verdicts else []))
 
     def results_key(self) -> dict[str, Any]:
-        """What of the recipe a run folder belongs to: not its caps and prices, nor how its models are reached."""
+        """What of the recipe a run folder belongs to: not its caps and prices, nor how its models are reached, nor the
+        judges beside the critic, who change nothing that is there and may come later."""
         unset = () if self.scorer else ("scorer",)  # folders of before there was one stay theirs
-        return {k: v for k, v in identity_of(self).items() if k not in ("prices", "budget", *unset)}
+        found = {k: v for k, v in identity_of(self).items() if k not in ("prices", "budget", *unset)}
+        found["evaluate"] = {k: v for k, v in found["evaluate"].items() if k != "judges"}
+        return found
 
     @property
     def grader(self) -> RewardSettings | None:
         """What scores single responses; ``None`` where nothing here does."""
         return self.scorer or (self.critic if isinstance(self.critic, RewardSettings) else None)
+
+    @property
+    def outside_judges(self) -> tuple[AnyJudge, ...]:
+        """The judges of the evaluation that share no model with the critic: only they can back a claim."""
+        trained = [_reads(member) for member in members(self.critic)]
+        return tuple(j for j in self.evaluate.judges if all(_reads(m) not in trained for m in members(j)))
 
     @field_validator("candidates", mode="before")
     @classmethod
@@ -198,6 +207,16 @@ class Recipe(Settings):
         if self.rounds and self.learn.source == "verdicts" and self.select.needs_scores:
             return f"select {self.select.kind}", "select: {kind: diverse}"
         return None
+
+
+def members(critic: AnyCritic) -> tuple[Member, ...]:
+    """The critics that judge in the end: a panel's members, and those a distilled one buys from."""
+    source = critic.source if isinstance(critic, Distilled) else critic
+    return source.critics if isinstance(source, Panel) else (source,)
+
+
+def _reads(member: Member) -> dict[str, Any]:
+    return identity_of(member) if isinstance(member, RewardSettings) else identity_of(member.model)
 
 
 def load_recipe(reference: str, assignments: Sequence[str] = ()) -> tuple[Recipe, Path]:

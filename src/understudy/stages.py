@@ -23,6 +23,7 @@ from understudy.critic.guard import Guarded
 from understudy.critic.learn import CriticTraining, copy_critic
 from understudy.critic.reward import CARD_FILE, FromGrades, RewardArchitecture, RewardCritic, RewardSettings
 from understudy.errors import CriticError, TeacherError, TrainingError
+from understudy.evaluate import AnyJudge
 from understudy.llm import UNANSWERED
 from understudy.llm.calls import Calls
 from understudy.llm.callstore import FILE
@@ -31,7 +32,7 @@ from understudy.objectives import BRIO, MLE
 from understudy.pairs import AnySelector, acceptance, chained, copy_losers, rank, select
 from understudy.planning import known, model_name
 from understudy.progress import Step, bar, console
-from understudy.recipe import Learning, Recipe
+from understudy.recipe import AnyCritic, Learning, Recipe
 from understudy.records import (
     Checkpoint,
     Example,
@@ -61,6 +62,15 @@ _LOG = "log.jsonl"
 CHUNK = 64  # literals or pairs whose answers are written to an arrow at a time
 T = TypeVar("T")
 R = TypeVar("R")
+
+
+@dataclass(frozen=True)
+class Judge:
+    """A judge beside the critic, opened; ``key`` identifies its readings."""
+
+    critic: Critic
+    settings: AnyJudge
+    key: list[Any]
 
 
 @dataclass
@@ -120,8 +130,6 @@ class Stages:
     def critic(self) -> Critic:
         """The critic, loaded once. A distilled one exists only after :meth:`judge` has bought its verdicts."""
         settings = self.recipe.critic
-        if isinstance(settings, RewardSettings):
-            return settings.open(self.base)
         if isinstance(settings, Distilled):
             if not (self._copy / CARD_FILE).exists():
                 raise CriticError(
@@ -130,14 +138,24 @@ class Stages:
             return RewardCritic.load(
                 self._copy
             )  # all its judgments are stored: only its name and figures are asked for
-        return settings.open(self.calls, self.task)
+        return self._opened(settings)
+
+    def _opened(self, settings: AnyJudge) -> Critic:
+        return (
+            settings.open(self.base) if isinstance(settings, RewardSettings) else settings.open(self.calls, self.task)
+        )
 
     @cached_property
     def critic_key(self) -> list[Any]:
         """What identifies the critic's readings: its settings, its weights, its wording."""
-        return self._key_of(self.recipe.critic)
+        return self._readings_key(self.recipe.critic)
 
-    def _key_of(self, settings: Settings) -> list[Any]:
+    @cached_property
+    def judges(self) -> tuple[Judge, ...]:
+        """Who judges beside the critic, each opened once."""
+        return tuple(Judge(self._opened(one), one, self._readings_key(one)) for one in self.recipe.evaluate.judges)
+
+    def _readings_key(self, settings: AnyCritic) -> list[Any]:
         rewards = [part for part in within(settings) if isinstance(part, RewardSettings)]
         folders = [resolve(reward.path, "Critic", self.base) for reward in rewards]
         weights = [file_sha256(p) for folder in folders for p in sorted(folder.glob("critic.*"))]
@@ -272,7 +290,7 @@ class Stages:
                     yield grader.grade([examples[r.example_id].text for r in part], part)
                     step(len(part))
 
-        key = self._key_of(self.recipe.scorer) if self.recipe.scorer else self.critic_key
+        key = self._readings_key(self.recipe.scorer) if self.recipe.scorer else self.critic_key
         rows = self.run.rows(name, Grade, [key, ids_hash(responses), ids_hash(examples.values())], work)
         self._grades |= {grade.response_id: grade for grade in rows}
         return self._grades
@@ -299,26 +317,41 @@ class Stages:
         self.selected[name] = acceptance(attempts, found, length)
         return found
 
-    def judge(self, name: str, compared: Sequence[Comparison]) -> list[Judgment]:
-        """Pairs -> judgments."""
+    def judge(self, name: str, compared: Sequence[Comparison], by: Judge | None = None) -> list[Judgment]:
+        """Pairs -> judgments of the critic, or of ``by``."""
+        if by is not None:
+            return self._judged(name, compared, lambda: by.critic, by.settings, by.key)
         self._labelling = self._labelling or compared  # the first pairs of a run are those of its first round
 
-        def work(start: int) -> Iterator[list[Judgment]]:
+        def reader() -> Critic:
             self._distil_critic()
             graded = self.recipe.scorer is None and all(
                 c.pair.a_id in self._grades and c.pair.b_id in self._grades for c in compared
             )
-            reader: Critic = FromGrades(self.critic.name, self._grades) if graded else self.critic
-            critic: Critic = Guarded(reader) if self.recipe.copies_lose else reader
+            return FromGrades(self.critic.name, self._grades) if graded else self.critic
+
+        return self._judged(name, compared, reader, self.recipe.critic, self.critic_key)
+
+    def _judged(
+        self,
+        name: str,
+        compared: Sequence[Comparison],
+        reader: Callable[[], Critic],
+        settings: AnyCritic,
+        readings_key: Sequence[Any],
+    ) -> list[Judgment]:
+        def work(start: int) -> Iterator[list[Judgment]]:
+            opened = reader()
+            critic: Critic = Guarded(opened) if self.recipe.copies_lose else opened
             self._note_models()
-            bought = isinstance(self.critic, DistilledCritic)  # what is left to judge is read by its copy, here
-            at_once = CHUNK if bought else asked_at_once(self.recipe.critic)
+            # what a bought critic has left to judge is read by its copy, here
+            at_once = CHUNK if isinstance(opened, DistilledCritic) else asked_at_once(settings)
             with bar(name, len(compared), "pairs", done=CHUNK * start) as step:
                 yield from chunks(
                     compared, start, critic.judge, lambda c: c.pair.id, lambda j: j.pair_id, step, at_once
                 )
 
-        key = [self.critic_key, self.recipe.copies_lose, [[c.pair.id, c.literal, c.a, c.b] for c in compared]]
+        key = [readings_key, self.recipe.copies_lose, [[c.pair.id, c.literal, c.a, c.b] for c in compared]]
         found = self.run.rows(name, Judgment, key, work, some_answered)
         self._unanswered(name, found)
         return found
@@ -326,7 +359,7 @@ class Stages:
     def _unanswered(self, name: str, rows: Sequence[Response | Judgment]) -> None:
         """Put down how many ``rows`` of arrow ``name`` no model answered."""
         if count := sum(bool(why_unanswered(row)) for row in rows):
-            self.run.unanswered[name] = count
+            self.run.unanswered[name] = self.run.unanswered.get(name, 0) + count
 
     @property
     def _copy(self) -> Path:

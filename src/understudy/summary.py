@@ -17,6 +17,7 @@ from understudy.critic.reward import RewardCritic
 from understudy.evaluate import Difference
 from understudy.evaluation import Evaluation, Sample
 from understudy.llm.spend import Spent
+from understudy.recipe import Recipe
 from understudy.records import Checkpoint, Quality, Ranking, WinRate
 from understudy.stages import Stages
 from understudy.statistics import wilson
@@ -84,7 +85,7 @@ def summarise(
         checkpoints={name: {"id": c.id, **c.model_dump(mode="json")} for name, c in students.items()},
         training=run.facts,
         counts={**_counts(stages, rankings), **evaluation.data},
-        warnings=[*_warnings(evaluation), *stages.notes],
+        warnings=[*_warnings(evaluation, stages.recipe), *stages.notes],
         samples=evaluation.samples,
         contests=evaluation.contests,
         duels=evaluation.duels,
@@ -112,11 +113,17 @@ def _record(summary: Summary, metrics: Metrics) -> None:
 
     for w in summary.win_rates:
         against = {"win_tie_rate": w.rate, "length_controlled": w.length_controlled}
-        add(w.candidate, w.split, {f"against-{w.baseline}/{name}": value for name, value in against.items()})
+        by = _by(summary, w.judge)
+        add(w.candidate, w.split, {f"{by}against-{w.baseline}/{name}": value for name, value in against.items()})
     for d in summary.differences:
-        add(d.candidate, d.split, {f"minus-{d.baseline}/against-{d.opponent}": d.mean})
+        add(d.candidate, d.split, {f"{_by(summary, d.judge)}minus-{d.baseline}/against-{d.opponent}": d.mean})
     for q in summary.quality:
         add(q.system, q.split, q.model_dump(exclude={"system", "split"}))
+
+
+def _by(summary: Summary, judge: str) -> str:
+    """How the figures of a judge beside the critic are told from the critic's."""
+    return "" if judge == summary.critic["name"] else f"by-{judge}/"
 
 
 def _critic_figures(stages: Stages) -> dict[str, Any]:
@@ -144,9 +151,13 @@ def _counts(stages: Stages, rankings: Sequence[Sequence[Ranking]]) -> dict[str, 
     }
 
 
-def _warnings(evaluation: Evaluation) -> list[str]:
+def _warnings(evaluation: Evaluation, recipe: Recipe) -> list[str]:
     """What a reader must know before believing a number."""
-    found = ["The critic that trained the student is the only judge here: an outside judge is needed for a claim."]
+    found = []
+    if not recipe.outside_judges:
+        found.append(
+            "The critic that trained the student is the only judge here: an outside judge is needed for a claim."
+        )
     by_name = {(q.system, q.split): q for q in evaluation.quality}
     for (name, split), q in by_name.items():
         taught = by_name.get(("teacher", split))

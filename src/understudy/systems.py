@@ -6,12 +6,16 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.errors import DataError, RunError
-from understudy.examples import SPLITS, Row, read_rows
+from understudy.examples import Row, read_rows, split_of
 from understudy.records import Example, Response, Split
 from understudy.text import normalise
+
+if TYPE_CHECKING:
+    from understudy.students import Generated
+    from understudy.write import Writer
 
 _FIELDS = ("humorous", "text", "output", "paraphrase", "response")
 
@@ -22,13 +26,14 @@ class Output:
 
     literal: str
     text: str
-    split: str = ""
+    split: Split | Literal[""] = ""
     cut: bool = False
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """A system's answers by the literal's key. ``critic`` is the judge that trained it, where one did and is known."""
+    """A system's answers by the literal's key. ``critic``: the judge that trained it, or that learnt from the verdicts
+    it was trained on, where there is one and it is known."""
 
     name: str
     answers: Mapping[str, Output]
@@ -54,16 +59,16 @@ def open_system(reference: str, rows: Sequence[Row] | None = None) -> Outputs:
     if reference == "student":
         if rows is None:
             raise DataError("The student that ships has no recorded answers.", "Name literals with --data FILE.")
-        from understudy.write import Writer
+        from understudy.write import Writer, shipped_trainer
 
-        return _live("student", Writer.shipped(), rows)
+        return _live("student", Writer.shipped(), rows, shipped_trainer())
     if reference.endswith((".jsonl", ".ndjson", ".csv")):
         return _file(Path(reference))
     folder, student = _run(reference)
     if rows is not None and student not in ("teacher", "base"):
         from understudy.write import Writer
 
-        return _live(reference, Writer.of_run(folder, student), rows)
+        return _live(reference, Writer.of_run(folder, student), rows, _trainer(read_summary(folder), student))
     return _recorded(folder, student)
 
 
@@ -87,8 +92,8 @@ def aligned(systems: Sequence[Outputs]) -> tuple[list[Example], dict[str, dict[s
     examples: dict[str, Example] = {}
     for name in (n for n, count in counts.items() if count > 1 or len(systems) == 1):
         held = [system.answers[name] for system in systems if name in system.answers]
-        split: Any = next((o.split for o in held if o.split in SPLITS), "test")
-        examples[name] = Example(text=held[0].literal, split=_split(split), source="compare")
+        split = next((o.split for o in held if o.split), "test")
+        examples[name] = Example(text=held[0].literal, split=split, source="compare")
     responses = {
         system.name: {
             examples[name].id: Response(
@@ -119,10 +124,6 @@ def read_summary(folder: Path) -> dict[str, Any]:
     return found
 
 
-def _split(split: Split) -> Split:
-    return split
-
-
 def _run(reference: str) -> tuple[Path, str | None]:
     folder, colon, student = reference.rpartition(":")
     if colon and Path(folder).is_dir():
@@ -147,8 +148,13 @@ def _recorded(folder: Path, student: str | None) -> Outputs:
     if not answers:
         known = ", ".join(dict.fromkeys(name for s in summary["samples"] for name in s["answers"]))
         raise RunError(f"{folder} has no answers of {chosen!r}.", f"It has: {known or 'none'}.")
-    trained = chosen not in ("teacher", "base", "imitation")
-    return Outputs(f"{folder.resolve().name}:{chosen}", answers, summary["critic"].get("name") if trained else None)
+    return Outputs(f"{folder.resolve().name}:{chosen}", answers, _trainer(summary, chosen))
+
+
+def _trainer(summary: Mapping[str, Any], student: str | None) -> str | None:
+    """The critic that trained ``student`` (the last one unless named) of a run, ``None`` where none did."""
+    chosen = student or list(summary["checkpoints"])[-1]
+    return None if chosen in ("teacher", "base", "imitation") else summary["critic"].get("name")
 
 
 def _teacher() -> Outputs:
@@ -157,7 +163,7 @@ def _teacher() -> Outputs:
 
     settings = RecordedTeacher()
     rows = read_rows(resolve(settings.path, "Recorded teacher"))
-    return Outputs("teacher", _answers((row, row.fields[settings.field]) for row in rows))
+    return Outputs("teacher", _answers(settings.path, ((row, row.fields[settings.field]) for row in rows)))
 
 
 def _file(path: Path) -> Outputs:
@@ -166,21 +172,25 @@ def _file(path: Path) -> Outputs:
     if not names:
         raise DataError(f"{path} has no outputs.", f"Give each row a literal and one of {', '.join(_FIELDS)}.")
     name = "output" if names == ["text"] and "literal" not in rows[0].fields else names[0]
-    return Outputs(path.stem, _answers((row, row.fields.get(name)) for row in rows))
+    return Outputs(path.stem, _answers(str(path), ((row, row.fields.get(name)) for row in rows)))
 
 
-def _answers(rows: Iterable[tuple[Row, Any]]) -> dict[str, Output]:
+def _answers(where: str, rows: Iterable[tuple[Row, Any]]) -> dict[str, Output]:
     found: dict[str, Output] = {}
     for row, given in rows:
         text = given[0] if isinstance(given, list) and given else given
         if isinstance(text, str):  # rows with an error instead of an output are simply not answered
-            split, cut = str(row.fields.get("split") or ""), bool(row.fields.get("truncated"))
+            split, cut = split_of(row, where) or "", bool(row.fields.get("truncated"))
             found.setdefault(key(row.literal), Output(row.literal, text, split, cut))
     return found
 
 
-def _live(name: str, writer: Any, rows: Sequence[Row]) -> Outputs:
-    texts: list[str] = []
+def _live(name: str, writer: Writer, rows: Sequence[Row], critic: str | None) -> Outputs:
+    splits = [split_of(row, "--data") or "" for row in rows]  # before any writing, which takes its time
+    answers: list[Generated] = []
     for start in range(0, len(rows), 16):
-        texts += [own[0] for own in writer.write([row.literal for row in rows[start : start + 16]])]
-    return Outputs(name, _answers(zip(rows, texts, strict=True)), live=True)
+        answers += writer.answers([row.literal for row in rows[start : start + 16]])
+    found: dict[str, Output] = {}
+    for row, split, answer in zip(rows, splits, answers, strict=True):
+        found.setdefault(key(row.literal), Output(row.literal, answer.text, split, answer.truncated))
+    return Outputs(name, found, critic, live=True)

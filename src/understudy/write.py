@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
-from understudy.critic.reward import RewardCritic, RewardSettings
+from understudy.critic.reward import CARD_FILE, RewardCard, RewardCritic, RewardSettings
 from understudy.errors import DataError, RunError, UnderstudyError
 from understudy.examples import Row, read_rows
 from understudy.records import Response, Sampling
 from understudy.resources import resolve
 from understudy.store import arrows_of, disk_errors
-from understudy.students import Student, StudentSettings, open_student
+from understudy.students import Generated, Student, StudentSettings, open_student
 from understudy.task import Task
 from understudy.text import degenerate, is_copy, normalise
 
@@ -69,16 +69,21 @@ class Writer:
         """``n`` paraphrases of each literal: the 5-beam answer for one, nucleus samples for several; with ``best_of``
         that many samples are drawn and the critic's ``n`` best returned, best first."""
         drawn = max(n, best_of)
-        how = (
-            Sampling(beams=5, max_tokens=self.max_tokens, seed=self.seed)
-            if drawn == 1
-            else Sampling(temperature=0.7, top_p=0.95, max_tokens=self.max_tokens, seed=self.seed)
-        )
-        prompts = [self.task.prompt(normalise(literal)) for literal in literals]
-        found = self.student.generate(prompts, how, 1 if drawn == 1 else drawn + drawn // 2)
+        if drawn == 1:
+            return [[answer.text] for answer in self.answers(literals)]
+        how = Sampling(temperature=0.7, top_p=0.95, max_tokens=self.max_tokens, seed=self.seed)
+        found = self.student.generate(self._prompts(literals), how, drawn + drawn // 2)
         return [
             self._chosen(literal, [g.text for g in row], n, drawn) for literal, row in zip(literals, found, strict=True)
         ]
+
+    def answers(self, literals: Sequence[str]) -> list[Generated]:
+        """The 5-beam answer to each literal."""
+        how = Sampling(beams=5, max_tokens=self.max_tokens, seed=self.seed)
+        return [row[0] for row in self.student.generate(self._prompts(literals), how)]
+
+    def _prompts(self, literals: Sequence[str]) -> list[str]:
+        return [self.task.prompt(normalise(literal)) for literal in literals]
 
     def _chosen(self, literal: str, texts: Sequence[str], n: int, drawn: int) -> list[str]:
         """Distinct and sound texts first; what is left over only fills up."""
@@ -102,6 +107,12 @@ def read_summary(folder: Path) -> dict[str, Any]:
         reason = "is not finished" if (folder / "manifest.json").exists() else "is no run folder"
         remedy = "Name the folder of a finished run (understudy distil RECIPE --run DIR)."
         raise RunError(f"{folder} {reason}.", remedy) from None
+
+
+def shipped_trainer() -> str:
+    """How the critic signs that learnt from the verdicts which the shipped student was trained on."""
+    folder = resolve(RewardSettings().path, "Critic")
+    return RewardCard.model_validate_json((folder / CARD_FILE).read_text(encoding="utf-8")).signature(folder)
 
 
 def shipped_critic() -> RewardCritic:

@@ -95,6 +95,10 @@ class RewardCard(Settings):
     data_hash: str = ""
     figures: dict[str, float] = Field(default_factory=dict)
 
+    def signature(self, folder: Path) -> str:
+        """How judgments of the critic in ``folder`` are signed."""
+        return f"reward:{self.data_hash[:8] or folder.name}"
+
 
 class RewardSettings(Settings):
     """A distilled critic by its folder; ``bundled:critic`` ships. ``floor``: agreement it must have shown on held-out
@@ -213,7 +217,7 @@ class RewardCritic:
         with torch.no_grad():
             for name, parameter in mine.items():
                 parameter.copy_(stored[name])
-        return cls(model, card, f"reward:{card.data_hash[:8] or folder.name}")
+        return cls(model, card, card.signature(folder))
 
     def save(self, folder: Path) -> None:
         """Write adapters and head in bf16, and the card."""

@@ -53,7 +53,7 @@ def write_comparison(summaries: Sequence[tuple[str, Summary]], path: Path) -> No
     """Render several runs side by side to ``path``; names tell them apart."""
     dots = [
         Dot(
-            f"{name}: {w.candidate} vs {w.baseline} ({w.split})",
+            f"{name}: {w.candidate} vs {w.baseline} ({w.split}){view.by(s, w)}",
             w.rate,
             w.low,
             w.high,

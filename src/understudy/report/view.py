@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from understudy.evaluation import Sample
     from understudy.experiment_table import Result
     from understudy.llm.spend import Spent
+    from understudy.records import WinRate
     from understudy.summary import Summary
 
 HEAD = ("imitation", "feedback", "teacher")
@@ -82,7 +83,7 @@ def rate_plot(s: Summary) -> Markup:
     several = len({w.split for w in s.win_rates}) > 1
     dots = [
         Dot(
-            f"{w.candidate} vs {w.baseline}" + (f" ({w.split})" if several else ""),
+            f"{w.candidate} vs {w.baseline}" + (f" ({w.split})" if several else "") + by(s, w),
             w.rate,
             w.low,
             w.high,
@@ -91,6 +92,11 @@ def rate_plot(s: Summary) -> Markup:
         for w in s.win_rates
     ]
     return dot_plot(dots, "Win-tie rate with Wilson 95 % interval; the dashed line is one half.")
+
+
+def by(s: Summary, rate: WinRate) -> str:
+    """Whose ``rate`` it is, where a run has several judges."""
+    return f" by {rate.judge}" if len({w.judge for w in s.win_rates}) > 1 else ""
 
 
 def variants_plot(result: Result) -> Markup:
@@ -140,7 +146,9 @@ def over_rounds(s: Summary) -> list[Markup]:
     order = [n for n in s.checkpoints if n in {q.system for q in s.quality}]
     split = s.quality[0].split if s.quality else ""
     looks = {q.system: q for q in s.quality if q.split == split}
-    rates = {w.candidate: w for w in s.win_rates if w.split == split and w.baseline == "teacher"}
+    first = s.win_rates[0].judge if s.win_rates else ""  # the critic's; other judges stand in the table
+    wanted = (split, "teacher", first)
+    rates = {w.candidate: w for w in s.win_rates if (w.split, w.baseline, w.judge) == wanted}
     if len(order) < 2:
         return []
     charts = [

@@ -28,6 +28,7 @@ from understudy.statistics.bias import (
     self_preference,
 )
 from understudy.statistics.intervals import (
+    RESAMPLES,
     Estimate,
     Interval,
     bootstrap_mean,
@@ -40,9 +41,17 @@ from understudy.statistics.intervals import (
     wilson,
 )
 from understudy.statistics.logistic import LengthControlled, length_controlled_win_rate, length_slope
-from understudy.statistics.winrates import WinRateReadings, WinTieLoss, soft_scores, win_rate_readings, win_tie_loss
+from understudy.statistics.winrates import (
+    WinRateReadings,
+    WinTieLoss,
+    sign,
+    soft_scores,
+    win_rate_readings,
+    win_tie_loss,
+)
 
 __all__ = [
+    "RESAMPLES",
     "Audit",
     "BothShowings",
     "Calibration",
@@ -76,6 +85,7 @@ __all__ = [
     "proportion",
     "self_preference",
     "share",
+    "sign",
     "sign_flip_test",
     "soft_scores",
     "wilson",

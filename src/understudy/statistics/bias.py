@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from understudy.statistics.agreement import (
     BothShowings,
@@ -20,7 +21,17 @@ from understudy.statistics.agreement import (
     krippendorff_alpha,
     showings,
 )
-from understudy.statistics.intervals import Estimate, bootstrap_mean, proportion, share
+from understudy.statistics.intervals import (
+    RESAMPLES,
+    Estimate,
+    Floats,
+    bootstrap_mean,
+    cluster_index,
+    percentiles,
+    proportion,
+    resampled,
+    share,
+)
 from understudy.statistics.logistic import length_slope
 
 _CREDIT: dict[Choice, float] = {"A": 1.0, "tie": 0.5, "B": 0.0}
@@ -65,13 +76,13 @@ class ReliabilityBin:
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Expected calibration error over ``n`` human judgments, with its non-empty ``bins``.
+    """Expected calibration error over ``n`` human judgments (its interval resamples pairs), with its non-empty ``bins``.
 
     ``floor`` is the error that a perfectly calibrated critic with these confidences shows on average from chance alone:
-    an ``ece`` near it is no evidence of miscalibration. Both are ``None`` where n = 0.
+    an ``ece`` near it is no evidence of miscalibration. Both are unknown where n = 0.
     """
 
-    ece: float | None
+    ece: Estimate
     floor: float | None
     n: int
     bins: tuple[ReliabilityBin, ...]
@@ -165,8 +176,8 @@ def calibration(pairs: Sequence[JudgedPair], bins: int = 5, *, simulations: int 
     stated = [(i, pair, pair.probability) for i, pair in enumerate(pairs) if pair.probability is not None]
     judged = [(i, probability, vote) for i, pair, probability in stated for vote in pair.votes]
     if not judged:
-        return Calibration(None, None, 0, ())
-    units = np.array([i for i, _, _ in judged])
+        return Calibration(Estimate(None, None, None, 0, "bootstrap"), None, 0, ())
+    units = cluster_index(len(judged), [i for i, _, _ in judged])
     p = np.array([probability for _, probability, _ in judged])
     credit = np.array([_CREDIT[vote] for _, _, vote in judged])
     confidence = np.maximum(p, 1 - p)
@@ -186,7 +197,19 @@ def calibration(pairs: Sequence[JudgedPair], bins: int = 5, *, simulations: int 
         if np.any(place == b)
     )
     floor = np.abs((chance - confidence) @ member.T).sum(1).mean() / p.size
-    return Calibration(float(np.abs(member @ (right - confidence)).sum() / p.size), float(floor), p.size, found)
+    return Calibration(_ece(member * (right - confidence), units), float(floor), p.size, found)
+
+
+def _ece(gaps: Floats, units: NDArray[np.int64]) -> Estimate:
+    """Sum over bins (rows of ``gaps``) of the absolute total gap, over the judgments (columns); units are drawn whole."""
+    sums = np.stack([np.bincount(units, weights=row) for row in gaps], axis=1)
+    sizes = np.bincount(units)
+    value = float(np.abs(sums.sum(0)).sum() / sizes.sum())
+    if sizes.size == 1:
+        return Estimate(value, None, None, units.size, "bootstrap")
+    drawn = [np.abs(c @ sums).sum(1) / (c @ sizes) for c in resampled(sizes.size, RESAMPLES, 0)]
+    low, high = percentiles(np.concatenate(drawn), 0.95)
+    return Estimate(value, low, high, units.size, "bootstrap")
 
 
 def self_preference(pairs: Sequence[JudgedPair]) -> SelfPreference:

@@ -69,7 +69,12 @@ def proportion(successes: float, n: int, level: float = 0.95) -> Estimate:
 
 
 def share(
-    values: Sequence[float], clusters: Sequence[Hashable] | None = None, *, level: float = 0.95, seed: int = 0
+    values: Sequence[float],
+    clusters: Sequence[Hashable] | None = None,
+    *,
+    level: float = 0.95,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
 ) -> Estimate:
     """Mean of values in [0, 1] with the interval that suits them.
 
@@ -87,7 +92,7 @@ def share(
     if not binary and units > 1:
         sums, sizes = by_cluster(data, clusters)
         if np.ptp(sums / sizes) > 1e-12:
-            return bootstrap_mean(values, clusters=clusters, level=level, seed=seed)
+            return bootstrap_mean(values, clusters=clusters, level=level, resamples=resamples, seed=seed)
     mean = float(data.mean())
     low, high = wilson(min(mean * units, units), units, level)
     return Estimate(mean, low, high, data.size, "wilson")

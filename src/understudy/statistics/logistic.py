@@ -6,6 +6,7 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from understudy.statistics.intervals import RESAMPLES, Estimate, Floats, chunks, cluster_index, percentiles, resampled
@@ -68,11 +69,15 @@ def length_controlled_win_rate(
     low: float | None = None
     high: float | None = None
     if index.max() > 0:
+        # inputs of one length difference share a prediction, so that their total and sum say all: exact, and few columns
+        lengths, place = np.unique(d, return_inverse=True)
+        sizes, sums = (_by_unit(index, place, values) for values in (np.ones(y.size), y))
         drawn = []
         for counts in resampled(int(index.max()) + 1, resamples, seed):
-            weights = counts[:, index]
-            x = _scaled(d, _weighted_std(d, weights), squash=True)
-            drawn.append(expit(fit(x, y, weights, ridge, start=(theta, phi))[:, 0]))
+            weights = counts @ sizes
+            means = (counts @ sums) / np.maximum(weights, 1)
+            x = _scaled(lengths, _weighted_std(lengths, weights), squash=True)
+            drawn.append(expit(fit(x, means, weights, ridge, start=(theta, phi))[:, 0]))
         low, high = percentiles(np.concatenate(drawn), level)
     rate = Estimate(float(expit(theta)), low, high, y.size, "bootstrap")
     return LengthControlled(rate, float(y.mean()), theta, phi, float(std[0]), unparsed)
@@ -115,7 +120,7 @@ def length_slope(
 def fit(x: Floats, y: Floats, weights: Floats, ridge: float, start: tuple[float, ...] = (0.0, 0.0)) -> Floats:
     """Intercept and slope of logit y = a + b x for each row of ``weights``; result (rows, 2).
 
-    ``x`` is (rows or 1, n), ``y`` (n,) in [0, 1], ``weights`` (rows, n). Minimises weighted cross-entropy plus
+    ``x`` is (rows or 1, n), ``y`` (n,) or (rows, n) in [0, 1], ``weights`` (rows, n). Minimises weighted cross-entropy plus
     ridge / 2 * (a^2 + b^2) by Newton steps shortened to ln(1 + r) / r, r = |x| |step|, which makes them descend from
     any start (Sun and Tran-Dinh 2019, generalised self-concordance); close to the optimum they are full steps.
     """
@@ -124,7 +129,7 @@ def fit(x: Floats, y: Floats, weights: Floats, ridge: float, start: tuple[float,
     a = np.full(weights.shape[0], start[0], dtype=np.float64)
     b = np.full(weights.shape[0], start[1], dtype=np.float64)
     reach = float(np.sqrt(1 + np.max(x * x)))
-    floor = 1e-12 * y.size  # keeps the 2 x 2 system solvable where a resample has no spread and ridge is 0
+    floor = 1e-12 * y.shape[-1]  # keeps the 2 x 2 system solvable where a resample has no spread and ridge is 0
     for _ in range(_ITERATIONS):
         p = expit(a[:, None] + b[:, None] * x)
         residual, curvature = weights * (p - y), weights * p * (1 - p)
@@ -141,6 +146,13 @@ def fit(x: Floats, y: Floats, weights: Floats, ridge: float, start: tuple[float,
         if float(size.max()) < 1e-8:
             break
     return np.stack([a, b], axis=1)
+
+
+def _by_unit(index: NDArray[np.int64], place: NDArray[np.int64], values: Floats) -> Floats:
+    """Sums of ``values`` in a cell for each unit (row) and distinct length difference (column)."""
+    cells = np.zeros((int(index.max()) + 1, int(place.max()) + 1))
+    np.add.at(cells, (index, place), values)
+    return cells
 
 
 def _weighted_std(d: Floats, weights: Floats) -> Floats:

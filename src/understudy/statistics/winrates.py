@@ -117,7 +117,7 @@ def win_tie_loss(scores: Sequence[Probability], eps: float = 0.0) -> WinTieLoss:
     if not 0 <= eps < 0.5:
         raise ValueError(f"eps must lie in 0..0.5, got {eps}")
     _check(scores)
-    signs = [_sign(score, eps) for score in scores if score is not None]
+    signs = [sign(score, eps) for score in scores if score is not None]
     return WinTieLoss("mean", signs.count(1), signs.count(0), signs.count(-1), len(scores) - len(signs))
 
 
@@ -126,7 +126,7 @@ def win_rate_readings(
 ) -> WinRateReadings:
     """The four readings of one set of judgments, side by side. Arguments and errors as in :func:`soft_scores`."""
     scores = soft_scores(first, second)
-    signs = [(_sign(a), _sign(b)) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
+    signs = [(sign(a), sign(b)) for a, b in zip(first, second, strict=True) if a is not None and b is not None]
     unparsed = len(scores) - len(signs)
     showings = [sign for pair in signs for sign in pair]
     wins, losses = signs.count((1, 1)), signs.count((-1, -1))
@@ -142,7 +142,8 @@ def win_rate_readings(
     )
 
 
-def _sign(probability: float, eps: float = 0.0) -> int:
+def sign(probability: float, eps: float = 0.0) -> int:
+    """1 for a win, 0 for a tie, -1 for a loss: a tie lies within ``eps`` of 0.5, rounding forgiven."""
     excess = probability - 0.5
     return 0 if abs(excess) <= eps + _ROUNDING else (1 if excess > 0 else -1)
 
