@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -17,6 +19,7 @@ from understudy.labels import read_labels
 from understudy.ratings import QUESTIONS, Ratings, items_of_run
 from understudy.ratings_files import export_ratings, import_ratings
 from understudy.records import Judgment
+from understudy.web.gate import address
 from understudy.web.rate import rating_app
 
 SAMPLES = [
@@ -181,6 +184,57 @@ def test_a_wider_page_needs_its_token(tmp_path: Path) -> None:
         entered = client.get("/?token=sesame")
         assert (entered.status_code, entered.headers["location"]) == (303, "/")
         assert client.get("/").status_code == 200
+    ratings.close()
+
+
+def test_an_address_is_one_that_a_browser_can_open() -> None:
+    assert address("127.0.0.1", 8400) == "http://127.0.0.1:8400"
+    assert address("::1", 8400) == address("[::1]", 8400) == "http://[::1]:8400"
+    for wildcard in ("0.0.0.0", "::"):
+        name = urlsplit(address(wildcard, 8400)).hostname
+        assert name
+        assert name not in ("0.0.0.0", "::")
+
+
+def test_a_wider_page_is_announced_by_this_machines_own_address(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "summary.json").write_text(json.dumps({"samples": SAMPLES, "checkpoints": {"imitation": {}}}))
+    with socket.socket() as taken:  # so that the command ends after it said where to go
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = CliRunner().invoke(command, ["rate", str(run), "--host", "0.0.0.0", "--port", str(port)]).output
+    assert f"{address('0.0.0.0', port)}/?token=" in said
+
+
+def test_a_form_of_many_fields_is_refused(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path)
+    with served(rating_app(ratings)) as url:
+        wrong = httpx2.post(f"{url}/name", content=b"name=a" + b"&x=1" * 30)
+        assert (wrong.status_code, wrong.text) == (400, "More than 20 fields.")
+    ratings.close()
+
+
+@needs_browser
+def test_the_address_opens_from_another_site(tmp_path: Path) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from starlette.responses import HTMLResponse
+
+    ratings = open_ratings(tmp_path)
+    with served(rating_app(ratings, token="sesame")) as url:
+        mail = HTMLResponse(f'<a href="{url}/?token=sesame">rate</a> <a href="{url}/">go on</a>')
+        with served(mail) as other, browser(tmp_path / "p", width=390) as driver:
+            elsewhere = other.replace("127.0.0.1", "localhost")  # another site to the browser
+            driver.get(elsewhere)
+            driver.find_element(By.LINK_TEXT, "rate").click()
+            until(driver, "Begin")
+            driver.find_element(By.NAME, "name").send_keys("Ann", Keys.ENTER)
+            until(driver, "1 of 9")
+            driver.get(elsewhere)
+            driver.find_element(By.LINK_TEXT, "go on").click()
+            until(driver, "1 of 9")
     ratings.close()
 
 

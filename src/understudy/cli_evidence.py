@@ -160,13 +160,12 @@ def _show_ratings(folder: Path, target: Path | None, results: bool) -> None:
 
 
 def _serve_ratings(ratings: Any, host: str, port: int, seed: int) -> None:
-    from understudy.web.gate import new_token, run_server
+    from understudy.web.gate import address, new_token, run_server
     from understudy.web.rate import rating_app
 
     token = new_token(host)
-    print(
-        f"{len(ratings.items)} pairs to rate: http://{host}:{port}/" + (f"?token={token}" if token else ""), flush=True
-    )
+    entrance = f"{address(host, port)}/" + (f"?token={token}" if token else "")
+    print(f"{len(ratings.items)} pairs to rate: {entrance}", flush=True)
     print("Every answer is stored at once. Stop with Ctrl-C.", flush=True)
     run_server(rating_app(ratings, token, seed), host, port)
 
