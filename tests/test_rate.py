@@ -123,6 +123,35 @@ def test_files_go_out_and_come_back(tmp_path: Path, name: str) -> None:
     assert import_ratings(other, tmp_path / name) == 0
 
 
+def test_label_studio_takes_the_file_and_its_own_answers_come_back(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path / "one", checks=1)
+    for pair in ratings.items:
+        ratings.vote(judgment(pair, "ann", question="overall"))
+    export_ratings(ratings, tmp_path / "votes.json")
+    tasks = json.loads((tmp_path / "votes.json").read_text())
+    by_shown = {task["data"]["shown"]: task for task in tasks}
+    assert set(by_shown) == {"ab", "ba"}
+    for task in tasks:
+        item, data = ratings.items[task["data"]["pair"]], task["data"]
+        assert (data["a"], data["b"]) == ((item.a, item.b) if data["shown"] == "ab" else (item.b, item.a))
+        (annotation,) = task["annotations"]
+        assert "completed_by" not in annotation  # Label Studio refuses whoever is no user of it
+        (result,) = annotation["result"]
+        assert result["value"]["choices"] == ["a" if data["shown"] == "ab" else "b"]
+        assert result["meta"]["rater"] == "ann"
+        asked = [
+            {"from_name": question, "to_name": "literal", "type": "choices", "value": {"choices": ["a"]}}
+            for question in QUESTIONS
+        ]
+        task["annotations"] = [{"completed_by": 7, "result": asked}]
+    (tmp_path / "back.json").write_text(json.dumps(tasks))
+    fresh = open_ratings(tmp_path / "two", checks=1)
+    assert import_ratings(fresh, tmp_path / "back.json") == 10  # a check is asked one question only
+    for (pair, judge, _), found in fresh.votes.items():
+        shown = next(task["data"]["shown"] for task in tasks if task["data"]["pair"] == pair)
+        assert (judge, found.shown, found.verdict) == ("human:7", shown, "A" if shown == "ab" else "B")
+
+
 def test_votes_can_train_a_critic(tmp_path: Path) -> None:
     from understudy.critic.verdicts import VerdictRow
 
@@ -146,6 +175,10 @@ def test_wrong_files_are_one_line(tmp_path: Path) -> None:
     table = tmp_path / "bad.csv"
     table.write_text("pair,rater,question,verdict\nnope,ann,humour,a\n")
     with pytest.raises(DataError, match="not one of this run's"):
+        import_ratings(ratings, table)
+    pair = next(iter(ratings.items))
+    table.write_text(f"pair,rater,question,verdict\n{pair},ann,taste,a\n")
+    with pytest.raises(DataError, match="an answer to 'taste'"):
         import_ratings(ratings, table)
     with pytest.raises(DataError, match="Label Studio"):
         export_ratings(ratings, tmp_path / "x.txt")
