@@ -210,7 +210,7 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", help="Where to write the page.")] = None,
 ) -> None:
     """Write the page of a run anew (with people's votes so far) or of an experiment, or one that compares several runs."""
-    from understudy.report import load_summary, report_experiment, report_run, write_comparison
+    from understudy.report import load_summary, read_evidence, report_experiment, report_run, write_comparison
 
     if len(runs) == 1:
         one = report_experiment if (runs[0] / "result.json").exists() else report_run
@@ -219,7 +219,8 @@ def report(
     names = [run.resolve().name for run in runs]
     shown = names if len(set(names)) == len(names) else [str(run) for run in runs]
     target = output or Path("comparison.html")
-    write_comparison(list(zip(shown, map(load_summary, runs), strict=True)), target)
+    found = [(name, load_summary(run), read_evidence(run)) for name, run in zip(shown, runs, strict=True)]
+    write_comparison([(name, s) for name, s, _ in found], target, [(name, own) for name, _, own in found])
     print(target)
 
 
