@@ -257,24 +257,31 @@ def serve(
 
 
 def _grader(reference: str | None, run: Path | None) -> Any:
-    """The critic that ``reference`` names, or the run's own where that grades single texts and is at hand."""
+    """The critic that ``reference`` names, or the run's own where none is named."""
     from understudy.critic import Grader
-    from understudy.critic.opening import open_critic, own_critic
-    from understudy.systems import read_summary
+    from understudy.critic.opening import open_critic
 
-    if reference == "none" or (reference is None and run is None):
+    if reference == "none":
         return None
-    if reference is None and run is not None:
-        own = own_critic(run, read_summary(run)["recipe"])
-        try:
-            return open_critic(own) if own else None
-        except UnderstudyError as error:  # it may have stayed on the machine where the run was made
-            print(f"No score on the page, for the run's own critic cannot be read: {error}")
-            return None
+    if reference is None:
+        return None if run is None else _own_grader(run)
     found = open_critic(reference)
     if not isinstance(found, Grader):
         raise CriticError(f"{reference} compares pairs but cannot grade one text.", "Use reward or reward:FOLDER.")
     return found
+
+
+def _own_grader(run: Path) -> Any:
+    """The run's own critic where that grades single texts and is at hand: it may have stayed on another machine."""
+    from understudy.critic.opening import open_critic, own_critic
+    from understudy.systems import read_summary
+
+    own = own_critic(run, read_summary(run)["recipe"])
+    try:
+        return open_critic(own) if own else None
+    except UnderstudyError as error:
+        print(f"No score on the page, for the run's own critic cannot be read: {error}")
+        return None
 
 
 def _taught(run: Path | None) -> Any:

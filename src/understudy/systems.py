@@ -137,7 +137,7 @@ def taught(folder: Path) -> Callable[[str], Sequence[str]]:
 
     def find(literal: str) -> Sequence[str]:
         ids = [Example(text=normalise(literal), split=split, source=name).id for split in SPLITS for name in sources]
-        return next((by_id[i] for i in ids if i in by_id), None) or evaluated.get(key(literal), ())
+        return next((by_id[i] for i in ids if i in by_id), evaluated.get(key(literal), []))
 
     return find
 
