@@ -8,7 +8,7 @@ from typing import Any
 from understudy.contest import adjusted, contest, duel, scores_by_input
 from understudy.critic.rules import RuleCritic
 from understudy.evaluate import comparisons, contests, difference, quality, win_rate
-from understudy.evaluation import Sample
+from understudy.evaluation import Sample, score_key
 from understudy.records import Example, Grade, Response
 from understudy.summary import Summary
 
@@ -96,6 +96,21 @@ def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0)
         warnings=[f"The critic that trained the student is the only judge here.{text}"],
         samples=samples,
         contests=adjusted(found),
+        duels=adjusted(
+            [
+                duel(
+                    (student, "imitation"),
+                    "teacher",
+                    judge.name,
+                    "test",
+                    scores[student, "teacher"],
+                    scores["imitation", "teacher"],
+                    resamples=100,
+                )
+                for student in ("round-1", "feedback")
+            ]
+        ),
+        scores={score_key(*names, "test"): own for names, own in scores.items()},
     )
 
 

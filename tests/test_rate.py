@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx2
 import pytest
@@ -17,6 +19,7 @@ from understudy.labels import read_labels
 from understudy.ratings import QUESTIONS, Ratings, items_of_run
 from understudy.ratings_files import export_ratings, import_ratings
 from understudy.records import Judgment
+from understudy.web.gate import address
 from understudy.web.rate import rating_app
 
 SAMPLES = [
@@ -138,6 +141,35 @@ def test_files_go_out_and_come_back(tmp_path: Path, name: str) -> None:
     assert import_ratings(other, tmp_path / name) == 0
 
 
+def test_label_studio_takes_the_file_and_its_own_answers_come_back(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path / "one", checks=1)
+    for pair in ratings.items:
+        ratings.vote(judgment(pair, "ann", question="overall"))
+    export_ratings(ratings, tmp_path / "votes.json")
+    tasks = json.loads((tmp_path / "votes.json").read_text())
+    by_shown = {task["data"]["shown"]: task for task in tasks}
+    assert set(by_shown) == {"ab", "ba"}
+    for task in tasks:
+        item, data = ratings.items[task["data"]["pair"]], task["data"]
+        assert (data["a"], data["b"]) == ((item.a, item.b) if data["shown"] == "ab" else (item.b, item.a))
+        (annotation,) = task["annotations"]
+        assert "completed_by" not in annotation  # Label Studio refuses whoever is no user of it
+        (result,) = annotation["result"]
+        assert result["value"]["choices"] == ["a" if data["shown"] == "ab" else "b"]
+        assert result["meta"]["rater"] == "ann"
+        asked = [
+            {"from_name": question, "to_name": "literal", "type": "choices", "value": {"choices": ["a"]}}
+            for question in QUESTIONS
+        ]
+        task["annotations"] = [{"completed_by": 7, "result": asked}]
+    (tmp_path / "back.json").write_text(json.dumps(tasks))
+    fresh = open_ratings(tmp_path / "two", checks=1)
+    assert import_ratings(fresh, tmp_path / "back.json") == 10  # a check is asked one question only
+    for (pair, judge, _), found in fresh.votes.items():
+        shown = next(task["data"]["shown"] for task in tasks if task["data"]["pair"] == pair)
+        assert (judge, found.shown, found.verdict) == ("human:7", shown, "A" if shown == "ab" else "B")
+
+
 def test_votes_can_train_a_critic(tmp_path: Path) -> None:
     from understudy.critic.verdicts import VerdictRow
 
@@ -161,6 +193,10 @@ def test_wrong_files_are_one_line(tmp_path: Path) -> None:
     table = tmp_path / "bad.csv"
     table.write_text("pair,rater,question,verdict\nnope,ann,humour,a\n")
     with pytest.raises(DataError, match="not one of this run's"):
+        import_ratings(ratings, table)
+    pair = next(iter(ratings.items))
+    table.write_text(f"pair,rater,question,verdict\n{pair},ann,taste,a\n")
+    with pytest.raises(DataError, match="an answer to 'taste'"):
         import_ratings(ratings, table)
     with pytest.raises(DataError, match="Label Studio"):
         export_ratings(ratings, tmp_path / "x.txt")
@@ -199,6 +235,57 @@ def test_a_wider_page_needs_its_token(tmp_path: Path) -> None:
         entered = client.get("/?token=sesame")
         assert (entered.status_code, entered.headers["location"]) == (303, "/")
         assert client.get("/").status_code == 200
+    ratings.close()
+
+
+def test_an_address_is_one_that_a_browser_can_open() -> None:
+    assert address("127.0.0.1", 8400) == "http://127.0.0.1:8400"
+    assert address("::1", 8400) == address("[::1]", 8400) == "http://[::1]:8400"
+    for wildcard in ("0.0.0.0", "::"):
+        name = urlsplit(address(wildcard, 8400)).hostname
+        assert name
+        assert name not in ("0.0.0.0", "::")
+
+
+def test_a_wider_page_is_announced_by_this_machines_own_address(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "summary.json").write_text(json.dumps({"samples": SAMPLES, "checkpoints": {"imitation": {}}}))
+    with socket.socket() as taken:  # so that the command ends after it said where to go
+        taken.bind(("0.0.0.0", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        said = CliRunner().invoke(command, ["rate", str(run), "--host", "0.0.0.0", "--port", str(port)]).output
+    assert f"{address('0.0.0.0', port)}/?token=" in said
+
+
+def test_a_form_of_many_fields_is_refused(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path)
+    with served(rating_app(ratings)) as url:
+        wrong = httpx2.post(f"{url}/name", content=b"name=a" + b"&x=1" * 30)
+        assert (wrong.status_code, wrong.text) == (400, "More than 20 fields.")
+    ratings.close()
+
+
+@needs_browser
+def test_the_address_opens_from_another_site(tmp_path: Path) -> None:
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from starlette.responses import HTMLResponse
+
+    ratings = open_ratings(tmp_path)
+    with served(rating_app(ratings, token="sesame")) as url:
+        mail = HTMLResponse(f'<a href="{url}/?token=sesame">rate</a> <a href="{url}/">go on</a>')
+        with served(mail) as other, browser(tmp_path / "p", width=390) as driver:
+            elsewhere = other.replace("127.0.0.1", "localhost")  # another site to the browser
+            driver.get(elsewhere)
+            driver.find_element(By.LINK_TEXT, "rate").click()
+            until(driver, "Begin")
+            driver.find_element(By.NAME, "name").send_keys("Ann", Keys.ENTER)
+            until(driver, "1 of 9")
+            driver.get(elsewhere)
+            driver.find_element(By.LINK_TEXT, "go on").click()
+            until(driver, "1 of 9")
     ratings.close()
 
 

@@ -12,12 +12,14 @@ from typer.testing import CliRunner
 
 from tests.browsing import browser, needs_browser
 from tests.summaries import made_summary
+from understudy.audit import Passport
 from understudy.cli import app as command
 from understudy.errors import RunError
 from understudy.ratings import Ratings, items_of_run
 from understudy.records import Judgment
-from understudy.report import view, write_report
+from understudy.report import across, report_run, view, write_report
 from understudy.report.figures import Dot, bars, dot_plot
+from understudy.statistics import JudgedPair, audit
 
 BEACON = "http://127.0.0.1:9/hit"
 PAYLOADS = (
@@ -83,6 +85,96 @@ def test_many_long_outputs_stay_under_two_megabytes(tmp_path: Path) -> None:
     assert "more are in summary.json" in text
 
 
+@pytest.mark.parametrize("text", ["😂" * 40, "皆が笑った" * 20, "\"'&<" * 40], ids=["emoji", "japanese", "escaped"])
+def test_what_counts_is_bytes_as_they_are_written(tmp_path: Path, text: str) -> None:
+    summary = made_summary(n=4, text=text)
+    write_report(summary.model_copy(update={"samples": summary.samples * 400}), tmp_path / "r.html")
+    assert (tmp_path / "r.html").stat().st_size < 2_000_000
+
+
+def test_a_long_training_is_drawn_by_some_of_its_steps(tmp_path: Path) -> None:
+    losses = [3.0 + (i % 7) / 100 for i in range(45_000)]
+    losses[12_345], losses[23_456] = 9.0, 0.5
+    summary = made_summary(n=1).model_copy(update={"training": {"imitate": {"losses": losses}}})
+    (drawn,) = view.training(summary)
+    points = re.findall(r"[\d.]+,([\d.]+)", drawn.split('points="')[1].split('"')[0])
+    assert 290 < len(points) <= 302
+    assert {"40.0", "118.0"} <= set(points), "the highest and the lowest loss"
+    assert "first step 3, step 45000 3.03" in drawn
+
+
+def test_a_critic_that_only_compares_has_examples_too(tmp_path: Path) -> None:
+    made = made_summary(30)
+    blind = [x.model_copy(update={"funny": {}, "feedback_over_imitation": None}) for x in made.samples]
+    chances = {x.example_id: i / 30 for i, x in enumerate(blind)}
+    summary = made.model_copy(update={"samples": blind, "scores": {"feedback>teacher@test": chances}})
+    best, worst, disputed, random = view.groups(summary)
+    assert best.title == "Best: the critic finds feedback surest to beat the teacher"
+    assert best.samples[0] == blind[29]
+    assert worst.samples[0] == blind[0]
+    assert disputed.title == "Most disputed: feedback and the teacher close to even"
+    assert disputed.samples[0] == blind[15]
+    assert len(random.samples) == 8
+    write_report(summary, tmp_path / "r.html")
+    assert "the teacher is beaten with probability 0.97 by feedback." in (tmp_path / "r.html").read_text()
+
+
+def test_tests_and_readings_are_whole(tmp_path: Path) -> None:
+    text = page(tmp_path)
+    made = made_summary()
+    assert "McNemar" in text
+    assert f'<td class="n">{made.duels[1].p_holm:.3f}</td>' in text
+    reading = made.contests[0].reading("verdict")
+    assert f"{reading.wins:g} / {reading.ties:g} / {reading.losses:g}" in text
+
+
+def test_a_passport_shows_all_that_was_measured(tmp_path: Path) -> None:
+    chances = [0.55, 0.65, 0.75, 0.85, 0.95, 0.3, 0.1, 0.6]
+    judged = [
+        JudgedPair("A" if p > 0.5 else "B", "A", ("A", "A", "B") if i % 3 else ("A", "B", "B"), 5 + i % 3, 6, p, p, "A")
+        for i, p in enumerate(chances)
+    ]
+    passport = Passport("mcp:m", 8, {"humour": audit(judged)}, "humour", 0.6)
+    (tmp_path / "audit.json").write_text(json.dumps([passport.to_json()]))
+    (tmp_path / "summary.json").write_text(made_summary(2).model_dump_json())
+    text = report_run(tmp_path).read_text()
+    for words in (
+        "Passport of mcp:m",
+        "how often the critic is right",
+        "calibration error that chance alone gives",
+        "LB where people took the shorter",
+        "log-odds per extra word, people",
+        "its own texts preferred beyond",
+        "where people&#39;s margin is 33%",
+        "people&#39;s alpha",
+        "0 of 8",
+        "the floor of 60",
+    ):
+        assert words in text, words
+    (tmp_path / "audit.json").write_text('[{"critic": "x"}]')
+    with pytest.raises(RunError, match="no audit of this version"):
+        report_run(tmp_path)
+
+
+def test_runs_are_paired_only_where_they_can_be() -> None:
+    one, two = made_summary(12, name="one", seed=1), made_summary(12, name="two", seed=2)
+    found = across.duels([("one", one), ("two", two)])
+    pair = next(d for d in found if d.candidate == "one: feedback" and d.baseline == "teacher")
+    alike = [
+        a.example_id
+        for a, b in zip(one.samples, two.samples, strict=True)
+        if a.answers["teacher"] == b.answers["teacher"]
+    ]
+    mine, theirs = ([s.scores["feedback>teacher@test"][i] or 0.0 for i in alike] for s in (one, two))
+    assert (pair.other, pair.n) == ("two: feedback", len(alike))
+    assert pair.difference.value == pytest.approx((sum(mine) - sum(theirs)) / len(alike))
+    assert pair.p_holm is not None
+    other = two.model_copy(update={"critic": {**two.critic, "name": "another"}})
+    assert across.duels([("one", one), ("two", other)]) == []
+    shown = across.examples([("one", one), ("two", two)])
+    assert [head for head, _ in shown[0][1]] == ["one: feedback", "two: feedback"]
+
+
 def test_an_empty_summary_still_makes_a_page(tmp_path: Path) -> None:
     bare = made_summary(n=1).model_copy(
         update={
@@ -91,6 +183,8 @@ def test_an_empty_summary_still_makes_a_page(tmp_path: Path) -> None:
             "quality": [],
             "samples": [],
             "contests": [],
+            "duels": [],
+            "scores": {},
             "counts": {"rankings": [], "dropped": {}},
             "checkpoints": {},
             "training": {},
@@ -128,10 +222,11 @@ def test_the_command_joins_votes_and_audit_and_compares(tmp_path: Path) -> None:
         folders.append(str(folder))
     ratings = Ratings.open(
         tmp_path / "one" / "ratings",
-        items_of_run([s.model_dump() for s in made_summary(6).samples], ["feedback", "teacher"]),
+        items_of_run([s.model_dump() for s in made_summary(6).samples], ["feedback", "teacher"], checks=1),
     )
-    for pair in ratings.items:
-        ratings.vote(Judgment(pair_id=pair, judge="human:ann", verdict="A", question="humour"))
+    for pair, item in ratings.items.items():
+        for question in item.questions:
+            ratings.vote(Judgment(pair_id=pair, judge="human:ann", verdict="A", question=question))
     ratings.close()
     runner = CliRunner()
     audited = [
@@ -149,11 +244,18 @@ def test_the_command_joins_votes_and_audit_and_compares(tmp_path: Path) -> None:
     text = (tmp_path / "one" / "report.html").read_text()
     assert "Krippendorff" in text
     assert "Against people" in text
+    assert re.search(r"<th>student</th>.*humour</th>.*consistency</th>.*overall</th>", text)
+    assert "6 / 0 / 0 on 6 pairs" in text
+    assert "Attention checks passed: ann 1 of 1." in text
     result = runner.invoke(command, ["report", *folders, "--output", str(tmp_path / "both.html")])
     assert result.exit_code == 0, result.output
     both = (tmp_path / "both.html").read_text()
     assert "2 runs side by side" in both
     assert "one: feedback vs teacher" in both
+    assert "6 / 0 / 0 on 6 pairs" in both
+    assert "Passport of rule:longer (one)" in both
+    assert "Paired on the inputs they share" in both
+    assert "Inputs that all of them answered (6)" in both
     (tmp_path / "one" / "summary.json").write_text(json.dumps({"samples": []}))
     assert isinstance(runner.invoke(command, ["report", folders[0]]).exception, RunError)
 
@@ -179,6 +281,22 @@ def test_hostile_text_runs_nothing_and_asks_nobody(tmp_path: Path) -> None:
         # Chromium opens with a page of its own, which asks for things too
         asked = [e["request"]["url"] for e in sent if e["documentURL"].endswith("report.html")]
         assert {url.rsplit("/", 1)[-1] for url in asked} == {"report.html"}
+
+
+@needs_browser
+def test_on_paper_tables_fit_and_long_lists_stay_out(tmp_path: Path) -> None:
+    page(tmp_path)
+    with browser(tmp_path / "profile", width=718) as driver:
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+        driver.get(f"file://{tmp_path}/report.html")
+        widths = driver.execute_script("return [...document.querySelectorAll('table')].map(t => t.scrollWidth)")
+        assert max(widths) <= 718
+        shown = driver.execute_script(
+            "return [...document.querySelectorAll('details')].map(d => [d.firstElementChild.textContent, d.offsetHeight])"
+        )
+        heights = {title.split(" (")[0].split(":")[0]: height for title, height in shown}
+        assert heights["Best"] > 100
+        assert heights["All inputs"] == heights["All settings"] == 0
 
 
 @needs_browser

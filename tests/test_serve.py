@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -15,9 +16,12 @@ import pytest
 
 from tests.browsing import browser, needs_browser, served, until
 from tests.tiny import causal_student
-from understudy.records import Grade, Response, Sampling
+from understudy.critic.opening import critic_settings, own_critic
+from understudy.records import Example, Grade, Response, Sampling
+from understudy.store import RunFolder
 from understudy.students import Generated, StudentSettings
 from understudy.students.causal import CausalStudent
+from understudy.systems import taught
 from understudy.task import Task
 from understudy.web.chat import cut, settled
 from understudy.web.serve import Served, serving_app
@@ -248,6 +252,69 @@ def test_other_wrong_requests() -> None:
         assert httpx2.get(f"{address}/v1/nothing").json()["error"]["message"] == "Not Found"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"response_format": "text"},
+        {"response_format": ["text"]},
+        {"stream": True, "stream_options": "x"},
+        {"n": [[[[[[[[[1]]]]]]]]]},
+        {"messages": [{"role": "user", "content": "half \ud800 a character"}]},
+        b"[" * 60_000,
+        b'{"model":' + b"[" * 900 + b"]" * 900 + b"}",
+    ],
+    ids=["format", "formats", "options", "nested number", "surrogate", "deep", "deep model"],
+)
+def test_malformed_requests_are_an_error_of_the_client(body: Any) -> None:
+    message = {"model": MODEL, "messages": [{"role": "user", "content": "The bus was late."}]}
+    content = body if isinstance(body, bytes) else json.dumps({**message, **body}).encode()
+    with served(app(Echo())) as address:
+        answer = httpx2.post(f"{address}/v1/chat/completions", content=content)
+    assert answer.status_code in (400, 404)
+    assert answer.json()["error"]["type"] == "invalid_request_error"
+    assert len(answer.text) < 400
+
+
+def test_a_form_of_many_fields_is_an_error_of_the_client() -> None:
+    with served(app(Echo())) as address:
+        answer = httpx2.post(address, content=b"literal=abc" + b"&x=1" * 30)
+    assert answer.status_code == 400
+    assert answer.json()["error"]["message"] == "More than 20 fields."
+
+
+def test_the_teacher_of_a_run_is_known_for_training_literals_too(tmp_path: Path) -> None:
+    bus, train = (Example(text=text, source="mine.jsonl") for text in ("The bus was late.", "The train was late."))
+    tested = Example(text="The tram was late.", split="test", source="mine.jsonl")
+    said = [
+        Response(example_id=bus.id, text="A rumour with wheels.", author="teacher:m"),
+        Response(example_id=bus.id, text="The bus keeps island time.", author="teacher:m"),
+        Response(example_id=bus.id, text="Sorry, no.", author="teacher:m", dropped="refusal"),
+        Response(example_id=tested.id, text="A tram in no hurry.", author="teacher:m"),
+    ]
+    with RunFolder.open(tmp_path / "run", {"name": "x"}) as run:
+        run.rows("teach", Response, [], lambda start: iter([said]))
+    summary = {
+        "recipe": {"data": {"path": "somewhere/mine.jsonl"}},
+        "samples": [{"literal": "Seen only in evaluation.", "answers": {"teacher": "Indeed."}}],
+    }
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+    find = taught(tmp_path / "run")
+    assert find(" The bus  was late.") == [said[0].text, said[1].text]
+    assert find(tested.text) == [said[3].text]
+    assert find("seen only in evaluation.") == ["Indeed."]
+    assert not find(train.text)
+
+
+def test_the_critic_of_a_run_grades_its_page(tmp_path: Path) -> None:
+    assert own_critic(tmp_path, {"critic": {"kind": "reward", "path": "bundled:critic"}}) == "reward:bundled:critic"
+    assert own_critic(tmp_path, {"critic": {"kind": "mcp"}}) is None
+    (tmp_path / "critic").mkdir()
+    (tmp_path / "critic" / "critic.json").write_text("{}")
+    own = own_critic(tmp_path, {"critic": {"kind": "distilled"}})
+    assert own == str(tmp_path / "critic")
+    assert critic_settings(own)[0].critic.kind == "reward"
+
+
 def test_messages_stop_and_length() -> None:
     with served(app(Echo())) as address:
         c = client(address)
@@ -281,11 +348,12 @@ def test_a_broken_student_is_a_server_error_and_the_next_request_is_served() -> 
         with pytest.raises(openai.InternalServerError) as wrong:
             say(client(address), "Please break now.")
         assert "secret" not in str(wrong.value)
+        assert wrong.value.type == "server_error"
         assert say(client(address)).choices
 
 
 def test_the_page_without_script() -> None:
-    teacher = {"the bus was late.": ["A <b>rumour</b> with wheels."]}
+    teacher = {"The bus was late.": ["A <b>rumour</b> with wheels."]}.get
     with served(app(Echo(), critic=Funny(), teacher=teacher)) as address, httpx2.Client(base_url=address) as c:
         assert "<script" not in c.get("/").text
         shown = c.post("/", data={"literal": "The bus was late."}).text

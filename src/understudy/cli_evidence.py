@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from understudy.errors import CriticError, RecipeError
+from understudy.errors import CriticError, RecipeError, UnderstudyError
 
 Critics = Annotated[
     list[str],
@@ -161,13 +161,12 @@ def _show_ratings(folder: Path, target: Path | None, results: bool) -> None:
 
 
 def _serve_ratings(ratings: Any, host: str, port: int, seed: int) -> None:
-    from understudy.web.gate import new_token, run_server
+    from understudy.web.gate import address, new_token, run_server
     from understudy.web.rate import rating_app
 
     token = new_token(host)
-    print(
-        f"{len(ratings.items)} pairs to rate: http://{host}:{port}/" + (f"?token={token}" if token else ""), flush=True
-    )
+    entrance = f"{address(host, port)}/" + (f"?token={token}" if token else "")
+    print(f"{len(ratings.items)} pairs to rate: {entrance}", flush=True)
     print("Every answer is stored at once. Stop with Ctrl-C.", flush=True)
     run_server(rating_app(ratings, token, seed), host, port)
 
@@ -212,7 +211,7 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", help="Where to write the page.")] = None,
 ) -> None:
     """Write the page of a run anew (with people's votes so far) or of an experiment, or one that compares several runs."""
-    from understudy.report import load_summary, report_experiment, report_run, write_comparison
+    from understudy.report import load_summary, read_evidence, report_experiment, report_run, write_comparison
 
     if len(runs) == 1:
         one = report_experiment if (runs[0] / "result.json").exists() else report_run
@@ -221,7 +220,8 @@ def report(
     names = [run.resolve().name for run in runs]
     shown = names if len(set(names)) == len(names) else [str(run) for run in runs]
     target = output or Path("comparison.html")
-    write_comparison(list(zip(shown, map(load_summary, runs), strict=True)), target)
+    found = [(name, load_summary(run), read_evidence(run)) for name, run in zip(shown, runs, strict=True)]
+    write_comparison([(name, s) for name, s, _ in found], target, [(name, own) for name, _, own in found])
     print(target)
 
 
@@ -231,7 +231,8 @@ def serve(
     ] = None,
     student: Annotated[str | None, typer.Option(help="Which student of the run (default: the last).")] = None,
     critic: Annotated[
-        str | None, typer.Option(help="A critic that grades on the page: reward or reward:FOLDER.")
+        str | None,
+        typer.Option(help="Who grades on the page: reward, reward:FOLDER or none (default: the run's own, if it can)."),
     ] = None,
     host: Annotated[
         str, typer.Option(help="Address to listen on; a token is asked for beyond this machine.")
@@ -241,39 +242,55 @@ def serve(
     waiting: Annotated[int, typer.Option(min=1, help="Most requests in the queue; more are told to wait.")] = 64,
 ) -> None:
     """Serve a student to OpenAI clients (chat completions, models) and on a small page."""
-    from understudy.web.gate import new_token, run_server
+    from understudy.web.gate import address, new_token, run_server
     from understudy.web.serve import Served, serving_app
     from understudy.write import Writer
 
-    grader = _grader(critic)
+    grader = _grader(critic, run)
     writer = Writer.shipped() if run is None else Writer.of_run(run, student)
     name = "student" if run is None else f"{run.resolve().name}:{student or 'student'}"
     token = new_token(host)
     served = Served(writer.student, writer.task, name, grader, _taught(run), rows, waiting)
-    print(f"{name}: page http://{host}:{port}/" + (f"?token={token}" if token else ""))
-    print(f"API base http://{host}:{port}/v1, key {token or 'any'}. Stop with Ctrl-C.", flush=True)
+    here = address(host, port)
+    print(f"{name}: page {here}/" + (f"?token={token}" if token else ""))
+    print(f"API base {here}/v1, key {token or 'any'}. Stop with Ctrl-C.", flush=True)
     run_server(serving_app(served, token), host, port)
 
 
-def _grader(reference: str | None) -> Any:
+def _grader(reference: str | None, run: Path | None) -> Any:
+    """The critic that ``reference`` names, or the run's own where none is named."""
     from understudy.critic import Grader
     from understudy.critic.opening import open_critic
 
-    found = open_critic(reference) if reference else None
-    if found is not None and not isinstance(found, Grader):
+    if reference == "none":
+        return None
+    if reference is None:
+        return None if run is None else _own_grader(run)
+    found = open_critic(reference)
+    if not isinstance(found, Grader):
         raise CriticError(f"{reference} compares pairs but cannot grade one text.", "Use reward or reward:FOLDER.")
     return found
 
 
-def _taught(run: Path | None) -> dict[str, list[str]]:
-    """The teacher's recorded answers: the run's evaluation inputs, or the corpus that ships."""
-    from understudy.llm.corpus import RecordedTeacher
-    from understudy.systems import key, read_summary
+def _own_grader(run: Path) -> Any:
+    """The run's own critic where that grades single texts and is at hand: it may have stayed on another machine."""
+    from understudy.critic.opening import open_critic, own_critic
+    from understudy.systems import read_summary
 
-    if run is None:
-        return RecordedTeacher().open().answers
-    samples = read_summary(run)["samples"]
-    return {key(s["literal"]): [s["answers"]["teacher"]] for s in samples if "teacher" in s["answers"]}
+    own = own_critic(run, read_summary(run)["recipe"])
+    try:
+        return open_critic(own) if own else None
+    except UnderstudyError as error:
+        print(f"No score on the page, for the run's own critic cannot be read: {error}")
+        return None
+
+
+def _taught(run: Path | None) -> Any:
+    """What finds the teacher's recorded answers: the run's, or those of the corpus that ships."""
+    from understudy.llm.corpus import RecordedTeacher
+    from understudy.systems import taught
+
+    return RecordedTeacher().open().paraphrases if run is None else taught(run)
 
 
 def show(table: Table) -> None:

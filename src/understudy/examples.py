@@ -15,7 +15,7 @@ from pydantic import Field
 from understudy.errors import DataError
 from understudy.examples_hub import HUB, cleaned, hub_splits
 from understudy.records import Example, Split, content_hash
-from understudy.resources import resolve
+from understudy.resources import BUNDLED, resolve
 from understudy.settings import Settings, read_text
 from understudy.text import normalise, word_count
 
@@ -134,16 +134,21 @@ def load_examples(settings: DataSettings, base: Path | None = None) -> list[Exam
     return [example for split in SPLITS for example in _of(found, split)[: limits[split]]]
 
 
+def source_name(reference: str) -> str:
+    """What examples from ``reference`` (a file or a hub data set) name as their source."""
+    return reference if reference.startswith(HUB) else Path(reference.removeprefix(BUNDLED)).name
+
+
 def _source(reference: str, settings: DataSettings, base: Path | None, seen: dict[str, str]) -> list[Example]:
     """All examples of one file or hub data set; ``seen`` says where each text (casefolded) was first met."""
     if reference.startswith(HUB):
         pairs = cleaned(hub_splits(reference), settings.column)
         rows: Iterator[Row] = (Row(i, text, {"split": split}) for i, (text, split) in enumerate(pairs, 1))
-        place, name = Path(reference.removeprefix(HUB)), reference
+        place = Path(reference.removeprefix(HUB))
     else:
         place = resolve(reference, "Data", base)
-        rows, name = read_rows(place, settings.column), place.name
-    found: list[Example] = []
+        rows = read_rows(place, settings.column)
+    name, found = source_name(reference), list[Example]()
     for row in rows:
         text = normalise(row.literal)
         if not any(character.isalpha() for character in text):

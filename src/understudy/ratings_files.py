@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from understudy.errors import DataError
-from understudy.ratings import CANNOT_TELL, Ratings
+from understudy.ratings import CANNOT_TELL, QUESTIONS, Ratings
 from understudy.records import Judgment, Verdict, content_hash
 from understudy.settings import read_text
 from understudy.store import write_atomic
 
 COLUMNS = ("pair", "literal", "a", "b", "author_a", "author_b", "question", "rater", "shown", "verdict")
+_TURNED: dict[Verdict, Verdict] = {"A": "B", "B": "A"}
 _VERDICTS: dict[str, Verdict] = {
     "a": "A", "b": "B", "tie": "tie", "left": "A", "right": "B", CANNOT_TELL: "unparsed", "unparsed": "unparsed",
 }  # fmt: skip
@@ -44,13 +45,20 @@ def export_ratings(ratings: Ratings, path: Path) -> int:
 def import_ratings(ratings: Ratings, path: Path) -> int:
     """Add the votes of a file that :func:`export_ratings` or Label Studio wrote; those already there are left alone.
 
-    Raises :class:`DataError` for a pair that is not among the run's, or an answer that cannot be read.
+    What a tool asked of an attention check beyond its one question is left out. Raises :class:`DataError` for a pair that
+    is not among the run's, a question that nobody asks, or an answer that cannot be read.
     """
     rows = _read_csv(path) if path.suffix == ".csv" else _read_tasks(path)
     added = 0
-    for pair_id, rater, question, shown, verdict in list(rows):
+    for pair_id, rater, question, shown, turned, verdict in list(rows):
         if pair_id not in ratings.items:
             raise DataError(f"{path}: pair {pair_id!r} is not one of this run's.", "Import into the run it came from.")
+        if question not in QUESTIONS:
+            raise DataError(
+                f"{path}: pair {pair_id} has an answer to {question!r}.", f"The questions are {', '.join(QUESTIONS)}."
+            )
+        if question not in ratings.items[pair_id].questions:
+            continue
         found = _VERDICTS.get(verdict.strip().lower())
         if found is None or shown not in ("ab", "ba") or not rater.strip():
             raise DataError(
@@ -63,7 +71,7 @@ def import_ratings(ratings: Ratings, path: Path) -> int:
             pair_id=pair_id,
             judge=judge,
             shown="ab" if shown == "ab" else "ba",
-            verdict=found,
+            verdict=_TURNED.get(found, found) if turned else found,
             question=question,
             reason=reason,
         )
@@ -94,8 +102,9 @@ def verdict_rows(ratings: Ratings) -> list[dict[str, Any]]:
     return rows
 
 
-def _said(judgment: Judgment) -> str:
-    return CANNOT_TELL if judgment.verdict == "unparsed" else judgment.verdict.lower()
+def _said(judgment: Judgment, turned: bool = False) -> str:
+    verdict = _TURNED.get(judgment.verdict, judgment.verdict) if turned else judgment.verdict
+    return CANNOT_TELL if verdict == "unparsed" else verdict.lower()
 
 
 def _csv(ratings: Ratings) -> str:
@@ -115,23 +124,30 @@ def _cell(text: str) -> str:
 
 
 def _tasks(ratings: Ratings) -> list[dict[str, Any]]:
+    """One task a pair. Half of them show the second text as ``a``, and ``shown`` says which; the raters are no users of
+    Label Studio, which would refuse their names as authors, so they are named in ``meta``."""
     tasks = []
     for number, item in enumerate(ratings.items.values(), 1):
-        data = {"pair": item.pair.id, "literal": item.literal, "a": item.a, "b": item.b}
+        turned = int(content_hash("label studio", item.pair.id), 16) % 2 == 1
+        first, second = (item.b, item.a) if turned else (item.a, item.b)
+        shown = "ba" if turned else "ab"
+        data = {"pair": item.pair.id, "literal": item.literal, "a": first, "b": second, "shown": shown}
         by_rater: dict[str, list[dict[str, Any]]] = {}
         for (pair_id, judge, question), j in ratings.votes.items():
             if pair_id == item.pair.id:
+                rater = judge.removeprefix("human:")
                 answer = {
                     "from_name": question, "to_name": "literal", "type": "choices",
-                    "value": {"choices": [_said(j)]}, "meta": {"shown": j.shown},
+                    "value": {"choices": [_said(j, turned)]}, "meta": {"rater": rater, "shown": j.shown},
                 }  # fmt: skip
-                by_rater.setdefault(judge.removeprefix("human:"), []).append(answer)
-        annotations = [{"completed_by": {"email": rater}, "result": result} for rater, result in by_rater.items()]
+                by_rater.setdefault(rater, []).append(answer)
+        annotations = [{"result": result} for result in by_rater.values()]
         tasks.append({"id": number, "data": data, "annotations": annotations})
     return tasks
 
 
-Row = tuple[str, str, str, str, str]
+Row = tuple[str, str, str, str, bool, str]
+"""Pair, rater, question, which text this rater saw first, whether ``a`` in the file is the pair's B, answer."""
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
@@ -139,19 +155,20 @@ def _read_csv(path: Path) -> Iterator[Row]:
         if missing := [name for name in ("pair", "rater", "question", "verdict") if not fields.get(name)]:
             raise DataError(f"{path} lacks {', '.join(missing)}.", f"Columns are {', '.join(COLUMNS)}.")
         rater = fields["rater"][1:] if fields["rater"][:2] in ("'=", "'+", "'-", "'@") else fields["rater"]
-        yield fields["pair"], rater, fields["question"], fields.get("shown") or "ab", fields["verdict"]
+        yield fields["pair"], rater, fields["question"], fields.get("shown") or "ab", False, fields["verdict"]
 
 
 def _read_tasks(path: Path) -> Iterator[Row]:
     try:
         tasks = json.loads(read_text(path, "Ratings"))
         for task in tasks:
+            here = str(task["data"].get("shown") or "ab")
             for annotation in task.get("annotations", ()):
                 for result in annotation["result"]:
-                    value = result["value"]
+                    value, meta = result["value"], result.get("meta") or {}
                     verdict = value["choices"][0] if "choices" in value else value["selected"]
-                    shown = (result.get("meta") or {}).get("shown", "ab")
-                    yield task["data"]["pair"], _who(annotation), str(result["from_name"]), str(shown), str(verdict)
+                    rater, shown = meta.get("rater") or _who(annotation), str(meta.get("shown") or here)
+                    yield task["data"]["pair"], str(rater), str(result["from_name"]), shown, here == "ba", str(verdict)
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(
             f"{path} is no Label Studio export: {error!r}.", "Export tasks with annotations as JSON."

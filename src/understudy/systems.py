@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from understudy.errors import DataError, RunError
-from understudy.examples import Row, read_rows, split_of
+from understudy.examples import SPLITS, Row, read_rows, source_name, split_of
 from understudy.records import Example, Response, Split
+from understudy.store import arrows_of
 from understudy.text import normalise
 
 if TYPE_CHECKING:
@@ -122,6 +123,29 @@ def read_summary(folder: Path) -> dict[str, Any]:
     if not isinstance(found, dict) or "samples" not in found:
         raise RunError(f"{folder / 'summary.json'} is no summary of a run.", "Run it again to make a new one.")
     return found
+
+
+def taught(folder: Path) -> Callable[[str], Sequence[str]]:
+    """What the teacher of the run in ``folder`` said to a literal of whichever split; nothing to any other sentence.
+
+    The texts stand under example ids, which follow from literal, split and source, so that no data file is needed.
+    """
+    summary = read_summary(folder)
+    by_id: dict[str, list[str]] = {}
+    for path in sorted(arrows_of(folder).glob("teach-*/rows.jsonl")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            if row.get("text") and not row.get("dropped"):
+                by_id.setdefault(row["example_id"], []).append(row["text"])
+    data = (summary.get("recipe") or {}).get("data") or {}
+    sources = [source_name(data[name]) for name in ("path", "ood_path") if data.get(name)]
+    evaluated = {key(s["literal"]): [s["answers"]["teacher"]] for s in summary["samples"] if "teacher" in s["answers"]}
+
+    def find(literal: str) -> Sequence[str]:
+        ids = [Example(text=normalise(literal), split=split, source=name).id for split in SPLITS for name in sources]
+        return next((by_id[i] for i in ids if i in by_id), evaluated.get(key(literal), []))
+
+    return find
 
 
 def _run(reference: str) -> tuple[Path, str | None]:

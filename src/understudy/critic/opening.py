@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -89,6 +89,17 @@ def _in_file(path: Path) -> tuple[Chosen, Path]:
                 f"The critic of recipe {path} is distilled: it is trained in a run.", "Name the run's folder instead."
             )
     return validate(Chosen, {"critic": tree, **beside}, f"Critic {path}"), path.parent
+
+
+def own_critic(folder: Path, recipe: Mapping[str, Any]) -> str | None:
+    """How to name the critic of the run in ``folder`` where it grades single texts; ``None`` where it only compares.
+
+    That is the copy which the run trained, or the trained one of its ``recipe``.
+    """
+    if (folder / "critic" / CARD_FILE).exists():
+        return str(folder / "critic")
+    critic = recipe.get("critic") or {}
+    return f"reward:{critic['path']}" if critic.get("kind") == "reward" else None
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from understudy.report import view
+from understudy.report import across, evidence, figures, view
+from understudy.report.evidence import Evidence, read_evidence
 from understudy.report.figures import Dot, dot_plot
 from understudy.store import write_atomic
 
 if TYPE_CHECKING:
     from understudy.experiment_table import Result
-    from understudy.ratings import HumanRate
     from understudy.summary import Summary
 
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
@@ -37,20 +36,20 @@ def environment() -> Environment:
     )
     env.filters["percent"] = percent
     env.filters["number"] = number
-    env.globals.update(style=STYLE, policy=POLICY, view=view)
+    env.globals.update(style=STYLE, policy=POLICY, view=view, evidence=evidence, figures=figures)
     return env
 
 
-def write_report(
-    summary: Summary, path: Path, people: Sequence[HumanRate] = (), passports: Sequence[dict[str, Any]] = ()
-) -> None:
+def write_report(summary: Summary, path: Path, beside: Evidence | None = None) -> None:
     """Render ``summary`` to ``path``, with people's votes and critics' passports where there are any."""
     page = environment().get_template("page.html.j2")
-    _write(path, page.render(s=summary, seconds=_total(summary), people=people, passports=passports))
+    _write(path, page.render(s=summary, seconds=_total(summary), **_beside([("", beside or Evidence())])))
 
 
-def write_comparison(summaries: Sequence[tuple[str, Summary]], path: Path) -> None:
-    """Render several runs side by side to ``path``; names tell them apart."""
+def write_comparison(
+    summaries: Sequence[tuple[str, Summary]], path: Path, beside: Sequence[tuple[str, Evidence]] = ()
+) -> None:
+    """Render several runs side by side to ``path``, with what is ``beside`` them; names tell them apart."""
     dots = [
         Dot(
             f"{name}: {w.candidate} vs {w.baseline} ({w.split}){view.by(s, w)}",
@@ -66,7 +65,8 @@ def write_comparison(summaries: Sequence[tuple[str, Summary]], path: Path) -> No
     plot = dot_plot(dots, "Win-tie rate of every student with Wilson 95 % interval; the dashed line is one half.")
     settings = view.diff([view.flat(s.recipe) for _, s in summaries], skip=("name",))
     page = environment().get_template("runs.html.j2")
-    _write(path, page.render(runs=summaries, plot=plot, settings=settings))
+    shown = {"duels": across.duels(summaries), "examples": across.examples(summaries), **_beside(beside)}
+    _write(path, page.render(runs=summaries, plot=plot, settings=settings, **shown))
 
 
 def write_experiment(result: Result, path: Path) -> None:
@@ -96,14 +96,7 @@ def report_experiment(folder: Path, path: Path | None = None) -> Path:
 def report_run(folder: Path, path: Path | None = None) -> Path:
     """Render a finished run's page anew from what its folder holds, ratings and ``audit.json`` included."""
     target = path or folder / "report.html"
-    people: list[HumanRate] = []
-    if (folder / "ratings" / "items.jsonl").exists():
-        from understudy.ratings import Ratings
-
-        people = Ratings.read(folder / "ratings").results()
-    audit = folder / "audit.json"
-    passports = json.loads(audit.read_text(encoding="utf-8")) if audit.exists() else []
-    write_report(load_summary(folder), target, people, passports)
+    write_report(load_summary(folder), target, read_evidence(folder))
     return target
 
 
@@ -132,6 +125,15 @@ def percent(value: float | None, digits: int = 0) -> str:
 def number(value: Any, digits: int = 2) -> str:
     """A float with so many digits; an unknown value is a dash."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _beside(found: Sequence[tuple[str, Evidence]]) -> dict[str, Any]:
+    """Everything of each run's evidence behind the run's name."""
+    return {
+        "people": [(name, rate) for name, own in found for rate in own.people],
+        "checks": [(name, judge.removeprefix("human:"), *n) for name, own in found for judge, n in own.checks.items()],
+        "passports": [(name, passport) for name, own in found for passport in own.passports],
+    }
 
 
 def _write(path: Path, page: str) -> None:

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from markupsafe import Markup
+
+if TYPE_CHECKING:
+    from understudy.statistics import ReliabilityBin
 
 _PLOT, _NOTE, _ROW, _LETTER = 250, 95, 26, 7
 
@@ -52,10 +56,11 @@ def around_zero(values: Sequence[float]) -> Axis:
 
 @dataclass(frozen=True)
 class Point:
-    """One value of a line chart: ``label`` under the axis."""
+    """One value of a line chart: ``label`` under the axis. ``place``: where it stands, if points are not evenly spaced."""
 
     label: str
     value: float
+    place: int | None = None
 
 
 def dot_plot(dots: Sequence[Dot], caption: str, axis: Axis = Axis()) -> Markup:
@@ -88,12 +93,13 @@ def line_chart(title: str, points: Sequence[Point], *, percent: bool) -> Markup:
     values = [p.value for p in points]
     low, high = min(values), max(values)
     spread = (high - low) or 1.0
+    places = [i if p.place is None else p.place for i, p in enumerate(points)]
     shown = [
         (
-            left + (right - left) * (i / max(1, len(values) - 1)),
+            left + (right - left) * (place / max(1, places[-1])),
             bottom - (bottom - top) * (v - low) / spread if high > low else 80,
         )
-        for i, v in enumerate(values)
+        for place, v in zip(places, values, strict=True)
     ]
 
     def said(value: float) -> str:
@@ -124,6 +130,37 @@ def bars(rows: Sequence[tuple[str, float, str]], caption: str) -> Markup:
         parts.append(Markup('<rect class="bar" x="250" y="{}" width="{:.1f}" height="15" rx="2"/>').format(y + 1, size))
         parts.append(Markup('<text class="soft" x="{:.1f}" y="{}">{}</text>').format(258 + size, y + 13, note))
     return _figure(700, 22 * len(rows) + 8, parts, caption)
+
+
+def reliability(bins: Sequence[ReliabilityBin], question: str) -> Markup:
+    """How often the critic is right where it is so sure, with the line on which it would be calibrated."""
+    left, right, top, bottom = 44, 264, 10, 170
+
+    def at(confidence: float, share: float) -> tuple[float, float]:
+        return left + (right - left) * (2 * confidence - 1), bottom - (bottom - top) * share
+
+    parts = [_line("even", *at(0.5, 0.5), *at(1, 1))]
+    for share in (0, 0.5, 1):
+        parts += [
+            _line("grid", *at(0.5, share), *at(1, share)),
+            _text(38, at(0, share)[1] + 5, f"{share:.0%}", "end", "soft"),
+        ]
+    parts += [_text(at(sure, 0)[0], bottom + 18, f"{sure:.0%}", "middle", "soft") for sure in (0.5, 0.75, 1)]
+    for found in bins:
+        right_share = found.accuracy
+        if right_share.value is None:
+            continue
+        if right_share.low is not None and right_share.high is not None:
+            parts.append(
+                _line("range", *at(found.confidence, right_share.low), *at(found.confidence, right_share.high))
+            )
+        x, y = at(found.confidence, right_share.value)
+        parts.append(Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="4"/>').format(x, y))
+    caption = (
+        f"Asked for {question}: how often the critic is right (up) where it is so sure (to the right), with 95 % "
+        "intervals; on the dashed line it would be calibrated."
+    )
+    return _figure(290, 196, parts, caption)
 
 
 def short(text: str, most: int) -> str:

@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from understudy.report.figures import Dot, Point, around_zero, bars, dot_plot, line_chart
 
 if TYPE_CHECKING:
+    from understudy.contest import Duel
+    from understudy.evaluate import Difference
     from understudy.evaluation import Sample
     from understudy.experiment_table import Result
     from understudy.llm.spend import Spent
@@ -21,7 +23,8 @@ if TYPE_CHECKING:
 HEAD = ("imitation", "feedback", "teacher")
 EACH = 8  # examples a group
 FEW = 20  # inputs: on fewer a bootstrap interval promises more than it can keep
-BUDGET = 1_200_000  # characters of the list of all inputs: the page stays under 2 MB
+BUDGET = 1_200_000  # bytes of all examples: the page stays under 2 MB
+CURVE = 300  # points of a loss curve
 
 
 @dataclass(frozen=True)
@@ -141,6 +144,13 @@ def differences_plot(result: Result) -> Markup:
     return dot_plot(dots, caption, around_zero(reach))
 
 
+def tested(s: Summary) -> list[tuple[Difference, Duel | None]]:
+    """Every paired difference with its tests, where the summary holds them."""
+    duels = {(d.candidate, d.other, d.baseline, d.judge, d.split): d for d in s.duels}
+    judge = s.critic.name
+    return [(d, duels.get((d.candidate, d.baseline, d.opponent, d.judge or judge, d.split))) for d in s.differences]
+
+
 def over_rounds(s: Summary) -> list[Markup]:
     """Length, copies and win rate from imitation through every round, on the first split."""
     order = [n for n in s.checkpoints if n in {q.system for q in s.quality}]
@@ -165,14 +175,21 @@ def over_rounds(s: Summary) -> list[Markup]:
 
 
 def training(s: Summary) -> list[Markup]:
-    """Loss of every training, step by step."""
+    """Loss of every training; of a long one some steps, the lowest and the highest among them."""
     charts = []
     for name, facts in s.training.items():
         losses = [v for v in facts.get("losses", ()) if isinstance(v, int | float)]
         if len(losses) > 1:
-            points = [Point("first step" if i == 0 else f"step {i + 1}", float(v)) for i, v in enumerate(losses)]
+            points = [Point("first step" if i == 0 else f"step {i + 1}", float(losses[i]), i) for i in _spread(losses)]
             charts.append(line_chart(f"Loss of {name}", points, percent=False))
     return charts
+
+
+def _spread(values: Sequence[float]) -> list[int]:
+    """Places of about ``CURVE`` of ``values``, evenly spaced, with the first, the last and both extremes."""
+    last = len(values) - 1
+    even = {round(step * last / (CURVE - 1)) for step in range(CURVE)}
+    return sorted(even | {values.index(min(values)), values.index(max(values))})
 
 
 def time_by_stage(s: Summary) -> Markup:
@@ -212,20 +229,39 @@ def tokens(spent: Spent, name: str) -> str:
     return f"{value:,}" + (f" (calls not counted: {spent.uncounted})" if spent.uncounted else "")
 
 
+def headline(s: Summary) -> str:
+    """The student that the page is about."""
+    return "feedback" if any("feedback" in x.answers for x in s.samples) else next(iter(s.checkpoints), "imitation")
+
+
+def against_teacher(s: Summary, sample: Sample) -> dict[str, float]:
+    """How likely each system's answer beats the teacher's, by the critic, where it could be read."""
+    found = {name: s.scores.get(f"{name}>teacher@{sample.split}", {}) for name, _ in ordered(sample)}
+    return {name: p for name, own in found.items() if (p := own.get(sample.example_id)) is not None}
+
+
 def groups(s: Summary) -> list[Group]:
-    """Best, worst, most disputed and random examples; the judge's own view decides, random is by a fixed seed."""
-    head = "feedback" if any("feedback" in x.answers for x in s.samples) else next(iter(s.checkpoints), "imitation")
-    graded = sorted((x for x in s.samples if head in x.funny), key=lambda x: -x.funny[head])
+    """Best, worst, most disputed and random examples; the judge's own view decides, random is by a fixed seed.
+
+    A critic that grades no single text ranks them by how likely the student's beats the teacher's.
+    """
+    head = headline(s)
+    chances = [(p, x) for x in s.samples if (p := against_teacher(s, x).get(head)) is not None]
+    grades = [(x.funny[head], x) for x in s.samples if head in x.funny]
+    ranked = [x for _, x in sorted(grades or chances, key=lambda found: -found[0])]
+    most, least = ("funniest", "least funny") if grades else ("surest to beat the teacher", "surest to lose to it")
     disputed = [
         x
         for x in s.samples
         if x.feedback_over_imitation is not None and x.answers.get("feedback") != x.answers.get("imitation")
     ]
     disputed.sort(key=lambda x: abs((x.feedback_over_imitation or 0.5) - 0.5))
+    even = "feedback and imitation" if disputed else f"{head} and the teacher"
+    disputed = disputed or [x for _, x in sorted(chances, key=lambda found: abs(found[0] - 0.5))]
     found = [
-        Group(f"Best: the critic finds {head} funniest", graded[:EACH]),
-        Group(f"Worst: the critic finds {head} least funny", graded[::-1][:EACH]),
-        Group("Most disputed: feedback and imitation close to even", disputed[:EACH]),
+        Group(f"Best: the critic finds {head} {most}", ranked[:EACH]),
+        Group(f"Worst: the critic finds {head} {least}", ranked[::-1][:EACH]),
+        Group(f"Most disputed: {even} close to even", disputed[:EACH]),
         Group("Random", random.Random(0).sample(s.samples, min(EACH, len(s.samples)))),
     ]
     return [group for group in found if group.samples]
@@ -233,13 +269,19 @@ def groups(s: Summary) -> list[Group]:
 
 def all_inputs(s: Summary) -> tuple[list[Sample], int]:
     """As many inputs as the page has room for, and how many are left out."""
-    room, kept = BUDGET, []
+    room, kept = BUDGET - sum(_bytes(sample) for group in groups(s) for sample in group.samples), []
     for sample in s.samples:
-        room -= 400 + 2 * len(sample.literal) + sum(150 + 2 * len(t) for t in sample.answers.values())
+        room -= _bytes(sample)
         if room < 0:
             break
         kept.append(sample)
     return kept, len(s.samples) - len(kept)
+
+
+def _bytes(sample: Sample) -> int:
+    """What a sample's card takes on the page, generously."""
+    texts = [sample.literal, *(part for answer in sample.answers.items() for part in answer)]
+    return 400 + 150 * len(sample.answers) + sum(len(str(escape(text)).encode()) for text in texts)
 
 
 def ordered(sample: Sample) -> list[tuple[str, str]]:

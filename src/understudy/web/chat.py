@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import reprlib
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,14 +48,14 @@ def read_request(body: bytes, model: str) -> ChatRequest:
     """
     try:
         fields = json.loads(body)
-    except ValueError:
-        raise BadRequestError("The body is not JSON.") from None
+    except (ValueError, RecursionError):
+        raise BadRequestError("The body is not JSON, or nested too deeply.") from None
     if not isinstance(fields, dict):
         raise BadRequestError("The body must be a JSON object.")
     asked = fields.get("model")
     if asked != model:
         raise BadRequestError(
-            f"The model {asked!r} does not exist; this server has {model!r}.", "model", 404, "model_not_found"
+            f"The model {_shown(asked)} does not exist; this server has {model!r}.", "model", 404, "model_not_found"
         )
     for name in _UNSUPPORTED:
         if fields.get(name):
@@ -62,7 +63,7 @@ def read_request(body: bytes, model: str) -> ChatRequest:
     for name in ("presence_penalty", "frequency_penalty"):
         if fields.get(name):
             raise BadRequestError(f"{name} is not supported; leave it out or set 0.", name)
-    if (fields.get("response_format") or {}).get("type", "text") != "text":
+    if _object(fields, "response_format").get("type", "text") != "text":
         raise BadRequestError("Only the response format text is supported.", "response_format")
     n = _whole(fields, "n", 1, 1, MOST_TEXTS)
     longest = "max_completion_tokens" if fields.get("max_completion_tokens") is not None else "max_tokens"
@@ -75,7 +76,7 @@ def read_request(body: bytes, model: str) -> ChatRequest:
         seed=seed,
         stops=_stops(fields.get("stop")),
         stream=fields.get("stream") is True,
-        usage=(fields.get("stream_options") or {}).get("include_usage") is True,
+        usage=_object(fields, "stream_options").get("include_usage") is True,
     )
 
 
@@ -165,6 +166,8 @@ def _sentence(messages: Any) -> str:
         content = " ".join(str(part.get("text", "")) for part in content)
     if not isinstance(content, str) or not any(character.isalpha() for character in content):
         raise BadRequestError("The last user message holds no sentence.", "messages")
+    if any("\ud800" <= character <= "\udfff" for character in content):
+        raise BadRequestError("The last user message holds half a character (a lone surrogate).", "messages")
     return content
 
 
@@ -187,12 +190,21 @@ def _stops(given: Any) -> tuple[str, ...]:
     return tuple(stops)
 
 
+def _object(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = fields.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise BadRequestError(f"{name} must be an object, got {_shown(value)}.", name)
+    return value
+
+
 def _whole(fields: Mapping[str, Any], name: str, default: int, low: int, high: int) -> int:
     value = fields.get(name)
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise BadRequestError(f"{name} must be a whole number from {low} to {high}, got {value!r}.", name)
+        raise BadRequestError(f"{name} must be a whole number from {low} to {high}, got {_shown(value)}.", name)
     return value
 
 
@@ -201,8 +213,13 @@ def _number(fields: Mapping[str, Any], name: str, default: float | None, low: fl
     if value is None:
         return default
     if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-        raise BadRequestError(f"{name} must be a number from {low:g} to {high:g}, got {value!r}.", name)
+        raise BadRequestError(f"{name} must be a number from {low:g} to {high:g}, got {_shown(value)}.", name)
     return float(value)
+
+
+def _shown(value: Any) -> str:
+    """``value`` for a message: short, and however deeply nested."""
+    return reprlib.repr(value)
 
 
 def _finish(generated: Generated) -> str:

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import ipaddress
 import secrets
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ HERE = Path(__file__).parent
 STYLE = (HERE / "style.css").read_text(encoding="utf-8")
 KEYS = (HERE / "keys.js").read_text(encoding="utf-8")
 LIMIT = 64 * 1024
+FIELDS = 20  # of a form
 
 
 def _hash(text: str) -> str:
@@ -61,6 +63,26 @@ def is_loopback(host: str) -> bool:
 def new_token(host: str) -> str | None:
     """A token for everyone who may enter, needed as soon as others can reach the page."""
     return None if is_loopback(host) else secrets.token_urlsafe(16)
+
+
+def address(host: str, port: int) -> str:
+    """What to type into a browser for a server that listens on ``host``: this machine's own address for all of them."""
+    bare = host.strip("[]")
+    if bare in ("0.0.0.0", "::"):
+        bare = _outward(bare)
+    return f"http://[{bare}]:{port}" if ":" in bare else f"http://{bare}:{port}"
+
+
+def _outward(wildcard: str) -> str:
+    """The address that this machine has in its network, or its name; nothing is sent to find out."""
+    family, beyond = (socket.AF_INET6, "2001:db8::1") if ":" in wildcard else (socket.AF_INET, "192.0.2.1")
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((beyond, 9))
+            found = str(probe.getsockname()[0])
+    except OSError:
+        return socket.gethostname()
+    return socket.gethostname() if ipaddress.ip_address(found).is_unspecified else found
 
 
 class Gate:
@@ -114,11 +136,15 @@ class Gate:
         return None
 
     def _entrance(self, request: Request) -> Response | None:
-        """The token moves from the address to a cookie, where no history or referrer can show it."""
+        """The token moves from the address to a cookie, where no history or referrer can show it.
+
+        The cookie is lax: a strict one would not come along when the address is followed from a mail or a chat. What
+        changes something is refused from elsewhere all the same.
+        """
         if self.token is None or "token" not in request.query_params or request.method != "GET":
             return None
         answer = RedirectResponse(request.url.path, 303)
-        answer.set_cookie(self._cookie(request), self.token, httponly=True, samesite="strict")
+        answer.set_cookie(self._cookie(request), self.token, httponly=True, samesite="lax")
         return answer
 
     def _known(self, request: Request) -> bool:
@@ -132,10 +158,12 @@ class Gate:
 
 
 async def form(request: Request) -> dict[str, str]:
-    """The fields of a plain form, each once; bytes that are no UTF-8 become question marks."""
-    fields = parse_qs(
-        (await request.body()).decode("utf-8", errors="replace"), keep_blank_values=True, max_num_fields=20
-    )
+    """The fields of a plain form, each once; bytes that are no UTF-8 become question marks. 400 for too many."""
+    text = (await request.body()).decode("utf-8", errors="replace")
+    try:
+        fields = parse_qs(text, keep_blank_values=True, max_num_fields=FIELDS)
+    except ValueError:
+        raise HTTPException(400, f"More than {FIELDS} fields.") from None
     return {name: values[0] for name, values in fields.items()}
 
 
@@ -143,4 +171,4 @@ def run_server(app: Any, host: str, port: int) -> None:
     """Serve until interrupted."""
     import uvicorn
 
-    uvicorn.run(app, host=host, port=port, log_level="warning", access_log=False, server_header=False)
+    uvicorn.run(app, host=host.strip("[]"), port=port, log_level="warning", access_log=False, server_header=False)

@@ -123,7 +123,7 @@ def rating_app(ratings: Ratings, token: str | None = None, seed: int = 0) -> Any
         if not _NAME.fullmatch(given):
             return page.page(None, "Use 1 to 40 letters, digits, spaces or . ' @ - for your name.")
         response = _home()
-        response.set_cookie(_cookie(request), quote(given), max_age=30 * 86400, httponly=True, samesite="strict")
+        response.set_cookie(_cookie(request), quote(given), max_age=30 * 86400, httponly=True, samesite="lax")
         return response
 
     async def answer(request: Request) -> Response:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
@@ -19,7 +19,6 @@ from understudy.errors import UnderstudyError
 from understudy.records import Grade, Sampling
 from understudy.records import Response as Attempt
 from understudy.students import Generated, Student
-from understudy.systems import key
 from understudy.task import Task
 from understudy.text import normalise
 from understudy.web.batcher import Ask, Batcher, BusyError
@@ -41,7 +40,7 @@ TRIES = 3  # samples beside the beam's answer on the page
 
 @dataclass
 class Served:
-    """What is served. ``model`` is its name to clients; ``teacher``: recorded paraphrases by the literal's key.
+    """What is served. ``model`` is its name to clients; ``teacher`` knows what was recorded for a literal, if anything.
 
     ``patience``: seconds after which a request that has no answer is given up.
     """
@@ -50,7 +49,7 @@ class Served:
     task: Task
     model: str
     critic: Grader | None = None
-    teacher: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    teacher: Callable[[str], Sequence[str] | None] = lambda literal: None
     rows: int = 16
     waiting: int = 64
     patience: float = 120.0
@@ -172,8 +171,7 @@ class Endpoint:
         found = [("Its best", beam[0].text)]
         others = dict.fromkeys(g.text for g in drawn if g.text != beam[0].text)
         found += [(f"Another try, {i}", text) for i, text in enumerate(others, 1)]
-        taught = self.served.teacher.get(key(literal), ())
-        found += [("The teacher", text) for text in taught]
+        found += [("The teacher", text) for text in self.served.teacher(literal) or ()]
         grades = await self._grades(literal, [text for _, text in found])
         return [
             Shown(title, text, grade.funny if grade else None, grade.score if grade else 0.0)
@@ -216,6 +214,7 @@ def serving_app(served: Served, token: str | None = None) -> Any:
     ]
     handlers: Any = {
         BadRequestError: _refused, UnderstudyError: _unusable, BusyError: _busy, HTTPException: _http, ClientDisconnect: _gone,
+        Exception: _broken,
     }  # fmt: skip
     return Gate(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), token)
 
@@ -242,6 +241,11 @@ async def _busy(request: Request, wrong: BusyError) -> Response:
 
 async def _http(request: Request, wrong: HTTPException) -> Response:
     return JSONResponse(error(str(wrong.detail)), wrong.status_code, wrong.headers)
+
+
+async def _broken(request: Request, wrong: Exception) -> Response:
+    """What nobody foresaw: the console of the server shows it, the client is told nothing of the inside."""
+    return JSONResponse(error("The server failed on this request.", "server_error"), 500)
 
 
 async def _gone(request: Request, wrong: ClientDisconnect) -> Response:
