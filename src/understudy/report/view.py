@@ -147,7 +147,7 @@ def differences_plot(result: Result) -> Markup:
 def tested(s: Summary) -> list[tuple[Difference, Duel | None]]:
     """Every paired difference with its tests, where the summary holds them."""
     duels = {(d.candidate, d.other, d.baseline, d.judge, d.split): d for d in s.duels}
-    judge = s.critic.name
+    judge = s.critic.get("name", "")
     return [(d, duels.get((d.candidate, d.baseline, d.opponent, d.judge or judge, d.split))) for d in s.differences]
 
 
