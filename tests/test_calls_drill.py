@@ -270,7 +270,7 @@ def test_4_half_a_file_is_refused_and_salvaged(tmp_path: Path) -> None:
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         kept = int(said.split()[0])
         assert 100 < kept < 400
-        ask(tmp_path, chat(server), requests(400))
+        ask(tmp_path, chat(server, retry=PATIENT), requests(400))
         assert len(server.bodies) == 400 - kept
 
 

@@ -45,10 +45,11 @@ def test_every_door_is_what_the_page_says(
 
 
 def test_the_other_snippets_are_valid() -> None:
-    first, scored, money = (s for s in SNIPPETS if "kind" not in s)
+    first, by_files, scored, money = (s for s in SNIPPETS if "kind" not in s)
     assert Recipe.model_validate({"name": "r", **scored}).grader == RewardSettings()
     assert ModelTeacher.model_validate(first["teacher"])
     assert MCP.model_validate(first["critic"])
+    assert MCP.model_validate(by_files["critic"])
     assert Price.model_validate(money["prices"]["some-model"])
     assert Budget.model_validate(money["budget"])
 

@@ -221,7 +221,7 @@ def test_the_command_prints_three_prices(capsys: pytest.CaptureFixture[str]) -> 
 
 
 def test_a_judge_is_priced_for_the_evaluation_and_the_critic_for_the_rounds_too() -> None:
-    model = {"kind": "local", "weights": "embedded"}
+    model = {"kind": "chat", "model": "m", "base_url": "http://x/v1"}
     critic = {"kind": "mcp", "model": model}
     recipe = Recipe.model_validate(
         {
@@ -232,6 +232,6 @@ def test_a_judge_is_priced_for_the_evaluation_and_the_critic_for_the_rounds_too(
         }
     )
     examples = [Example(text=f"It rained {i} times.", split=s) for i, s in enumerate(["train"] * 7 + ["test"] * 2)]
-    calls = [line.calls for one in plan(recipe, TASK, examples) for line in one.lines]
+    calls = [line.calls for line in plan(recipe, TASK, examples).lines]
     # two students against teacher and base, and with one another: 5 pairs an input, each in both orders
     assert calls == [2 * (7 + 2 * 5), 2 * 2 * 5]

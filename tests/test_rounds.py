@@ -56,7 +56,7 @@ def test_the_guard_names_what_degenerated(changed: dict[str, float], complaint: 
 def test_a_summary_warns_of_empty_answers() -> None:
     def told(**changed: Any) -> list[str]:
         looks = [quality().model_copy(update=changed)]
-        return [line for line in _warnings(Evaluation([], [], looks, [])) if "nothing at all" in line]
+        return [line for line in _warnings(Evaluation([], [], looks, []), Recipe(name="x")) if "nothing at all" in line]
 
     assert told(system="feedback", empty=0.2) == ["feedback answers nothing at all on 20% of valid."]
     assert told(system="feedback", empty=0.02) == told(system="teacher", empty=0.2) == []

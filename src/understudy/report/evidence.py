@@ -99,10 +99,7 @@ def _measured(audit: Audit) -> list[tuple[str, Figure, bool]]:
         ("people took the shorter, the critic did not", audit.length.not_shorter.mean),
         ("LB where people took the shorter", audit.length.conditional.mean),
         ("its own texts preferred", audit.self_preference.rate),
-    ]
-    bare = [
         ("calibration error (ECE)", audit.calibration.ece),
-        ("calibration error that chance alone gives", audit.calibration.floor),
     ]
     numbers = [
         ("people's alpha", audit.alpha),
@@ -112,7 +109,11 @@ def _measured(audit: Audit) -> list[tuple[str, Figure, bool]]:
     ]
     lines = [
         *((name, Figure.of(found), False) for name, found in shares),
-        *((name, Figure(value=value, low=None, high=None), False) for name, value in bare),
+        (
+            "calibration error that chance alone gives",
+            Figure(value=audit.calibration.floor, low=None, high=None),
+            False,
+        ),
         *((name, Figure.of(found), True) for name, found in numbers),
     ]
     return [line for line in lines if line[1].value is not None]
