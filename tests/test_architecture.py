@@ -36,6 +36,7 @@ FLOORS = {
         "web",
         "export",
         "estimate",
+        "asking",
     ),
     ROOF: (
         "recipe",

@@ -18,6 +18,7 @@ import pytest
 from tests.faulty_server import FaultyServer
 from tests.test_calls_drill import FAST, ask, requests
 from tests.test_critics import comparison
+from understudy.asking import chunks
 from understudy.critic.mcp import MCP
 from understudy.errors import BudgetError, TeacherError
 from understudy.llm import Capabilities, Completion, Failure
@@ -29,7 +30,7 @@ from understudy.llm.spend import Budget, Price
 from understudy.pairs import Diverse
 from understudy.recipe import Recipe
 from understudy.records import Example
-from understudy.stages import Stages, chunks
+from understudy.stages import Stages
 from understudy.store import RunFolder
 from understudy.teacher import ModelTeacher
 

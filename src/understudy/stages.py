@@ -7,15 +7,15 @@ finished run is read back without loading any.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 
+from understudy.asking import CHUNK, asked_at_once, chunks, some_answered, why_unanswered
 from understudy.critic import Comparison, Critic, Grader
 from understudy.critic.cloze import Cloze
 from understudy.critic.distilled import Distilled, DistilledCritic, distil_critic
@@ -24,14 +24,13 @@ from understudy.critic.learn import CriticTraining, copy_critic
 from understudy.critic.reward import CARD_FILE, FromGrades, RewardArchitecture, RewardCritic, RewardSettings
 from understudy.errors import CriticError, TeacherError, TrainingError
 from understudy.evaluate import AnyJudge
-from understudy.llm import UNANSWERED
 from understudy.llm.calls import Calls
 from understudy.llm.callstore import FILE
 from understudy.llm.spend import Spent
 from understudy.objectives import BRIO, MLE
 from understudy.pairs import AnySelector, acceptance, chained, copy_losers, rank, select
 from understudy.planning import known, model_name
-from understudy.progress import Step, bar, console
+from understudy.progress import bar, console
 from understudy.recipe import AnyCritic, Learning, Recipe
 from understudy.records import (
     Checkpoint,
@@ -49,7 +48,7 @@ from understudy.records import (
 from understudy.resources import resolve
 from understudy.rounds import Probe, ranked_rows
 from understudy.sample import AnyCandidates, DecodeSettings, sampled
-from understudy.settings import Settings, identity_of, within
+from understudy.settings import identity_of, within
 from understudy.store import Chunks, RunFolder, file_sha256, write_atomic
 from understudy.students import Prompted, Student, open_student
 from understudy.students.shared import WEIGHTS_FILE
@@ -59,9 +58,6 @@ from understudy.tracking import Metrics
 from understudy.train import Reference, TrainSettings, measured, score_rows, total_steps, train
 
 _LOG = "log.jsonl"
-CHUNK = 64  # literals or pairs whose answers are written to an arrow at a time
-T = TypeVar("T")
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -560,58 +556,6 @@ class Stages:
             data_hash=data_hash,
             weights_hash=file_sha256(folder / WEIGHTS_FILE)[:16],
         )
-
-
-def chunks(
-    items: Sequence[T],
-    start: int,
-    ask: Callable[[Sequence[T]], list[R]],
-    asked_id: Callable[[T], str],
-    row_id: Callable[[R], str],
-    step: Step,
-    at_once: int,
-) -> Iterator[list[R]]:
-    """What ``ask`` makes of ``items``, ``CHUNK`` of them at a time, from chunk number ``start`` on.
-
-    ``at_once`` of them (full chunks) are asked together and their rows then given out chunk by chunk, so that an arrow
-    that was begun with another number goes on where it stopped.
-    """
-    group = max(1, at_once // CHUNK) * CHUNK
-    for first in range(start * CHUNK, len(items), group):
-        asked = items[first : first + group]
-        rows: dict[str, list[R]] = {}
-        for row in ask(asked):
-            rows.setdefault(row_id(row), []).append(row)
-        for i in range(0, len(asked), CHUNK):
-            part = asked[i : i + CHUNK]
-            yield [row for item in part for row in rows.pop(asked_id(item), ())]
-            step(len(part))
-
-
-def why_unanswered(row: Response | Judgment) -> str:
-    """Why no model answered for ``row``; empty where one did."""
-    reason = row.dropped if isinstance(row, Response) else row.reason if row.verdict == "unparsed" else ""
-    return reason if reason.startswith(UNANSWERED) else ""
-
-
-def some_answered(rows: Sequence[Response | Judgment]) -> None:
-    """Raises :class:`TeacherError` where no model answered for any of ``rows``: nothing could go on from there."""
-    if rows and all(map(why_unanswered, rows)):
-        raise TeacherError(
-            f"None of {len(rows)} questions was answered; the first one {why_unanswered(rows[0])}.",
-            "Mend that and run the same command again: all of them are asked again.",
-        )
-
-
-def asked_at_once(settings: Settings) -> int:
-    """How many literals or pairs to put to the models in ``settings`` together: enough to keep what may be under way
-    under way for a while, or all of them where a model answers nothing before it was asked everything. No more than
-    that, because progress is told when they are answered."""
-    parts = list(within(settings))
-    if any(part.whole for part in parts):
-        return sys.maxsize
-    under_way = (4 * getattr(part, "concurrency", 0) for part in parts)
-    return max(CHUNK, *under_way, *(getattr(part, "batch", 0) for part in parts))
 
 
 def by_example(responses: Sequence[Response]) -> dict[str, list[Response]]:
