@@ -49,7 +49,8 @@ def chat(server: FaultyServer, **fields: object) -> Chat:
 
 
 CLIENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background would have it ignored
 from pathlib import Path
 from tests.test_calls_drill import ask, requests, Chat, FAST
 settings = Chat(model="m", base_url=sys.argv[2], retry=FAST, concurrency=32)
