@@ -115,7 +115,7 @@ class Stages:
 
     def _note_models(self) -> None:
         """Write into the manifest what the models can do, as far as that is stated or was found out."""
-        if (self.run.path / FILE).exists():
+        if (self.run.calls / FILE).exists():
             able = {
                 f"{f.role} {model_name(f.model)}": f.able.model_dump(mode="json")
                 for f in known(self.recipe, self.calls)
