@@ -118,14 +118,19 @@ def _scores(
     read: Callable[[Summary, str, str], float | None],
 ) -> Scores:
     """What ``read`` finds in each seed's summary, under the contest's key, of each example."""
-    key, scores = score_key(experiment.variants[name].student, experiment.opponent, experiment.split), Scores()
-    for seed in experiment.seeds:
-        summary = found[name, seed]
-        if not isinstance(summary, str):
-            for example in summary.scores.get(key, {}):
-                if (value := read(summary, key, example)) is not None:
-                    scores.setdefault(example, {})[seed] = value
-    return scores
+    key = score_key(experiment.variants[name].student, experiment.opponent, experiment.split)
+    made = {seed: s for seed in experiment.seeds if not isinstance(s := found[name, seed], str)}
+    return _by_example({seed: {e: read(s, key, e) for e in s.scores.get(key, {})} for seed, s in made.items()})
+
+
+def _by_example(by_seed: Mapping[int, Mapping[str, float | None]]) -> Scores:
+    """The known values, turned from seed and example to example and seed."""
+    found = Scores()
+    for seed, values in by_seed.items():
+        for example, value in values.items():
+            if value is not None:
+                found.setdefault(example, {})[seed] = value
+    return found
 
 
 def _score(summary: Summary, key: str, example: str) -> float | None:
@@ -185,12 +190,7 @@ def _rates(shares: Scores) -> dict[str, Any]:
 
 
 def _judged(experiment: Experiment, name: str, judge: str, said: Verdicts) -> Judged:
-    shares = Scores()
-    for seed in experiment.seeds:
-        for example, share in said.get((name, seed), {}).items():
-            if share is not None:
-                shares.setdefault(example, {})[seed] = share
-    rates = _rates(shares)
+    rates = _rates(_by_example({seed: said.get((name, seed), {}) for seed in experiment.seeds}))
     own = {field: rates[field] for field in ("n", "rate", "low", "high") if field in rates}
     return Judged(**own, paper=experiment.judges[judge].paper.get(name))
 

@@ -13,8 +13,9 @@ from understudy.errors import RunError
 from understudy.store import disk_errors
 from understudy.students import Student
 from understudy.students.shared import WEIGHTS_FILE
+from understudy.systems import read_summary
 from understudy.task import Task
-from understudy.write import Writer, read_summary
+from understudy.write import Writer
 
 Form = Literal["adapter", "hf"]
 

@@ -20,9 +20,10 @@ from understudy.critic.mcp import MCP, Reader
 from understudy.estimate import Estimate, Line, Work, estimate, measured
 from understudy.llm import Capabilities, capabilities
 from understudy.llm.calls import Calls
+from understudy.llm.probe import note_name
 from understudy.pairs import AnySelector
 from understudy.recipe import Recipe, members
-from understudy.records import Example, Pair, Response, content_hash
+from understudy.records import Example, Pair, Response
 from understudy.settings import Settings
 from understudy.store import RunFolder
 from understudy.task import Task
@@ -108,9 +109,7 @@ def probed(recipe: Recipe, calls: Calls) -> Iterator[Found]:
 def known(recipe: Recipe, calls: Calls) -> Iterator[Found]:
     """As :func:`probed`, of those models of which it is stated, or was found out by an earlier call. Asks nothing."""
     for role, model in _models(recipe):
-        able = getattr(model, "capabilities", None) or calls.store.note(
-            f"capabilities {content_hash(model.identity())}"
-        )
+        able = getattr(model, "capabilities", None) or calls.store.note(note_name(model.identity()))
         if able is not None:
             yield Found(role, model, Capabilities.model_validate(able))
 
@@ -128,23 +127,30 @@ def _planned(
     """Who is asked, with what."""
     literals = [example.text for example in examples]
     asked: list[tuple[ModelTeacher | MCP, Work]] = [
-        (teacher, Work(literals=len(examples), n=teacher.n, pairs=0, teacher=model_name(teacher.model)))
+        (
+            teacher,
+            Work(
+                literals=len(examples), n=teacher.n, pairs=0, teacher=model_name(teacher.model),
+                concurrency=_under_way(teacher.model),
+            ),
+        )
         for teacher in _teachers(recipe)
-    ]
+    ]  # fmt: skip
     for critic, pairs in _critics(recipe, examples):
         reader = Reader.model_validate({name: getattr(critic, name) for name in Reader.model_fields})
-        able = _able(critic.model, found)
-        asked.append((critic, Work(literals=0, pairs=pairs, reader=reader, critic=model_name(critic.model), able=able)))
+        work = Work(
+            literals=0, pairs=pairs, reader=reader, critic=model_name(critic.model), able=_able(critic.model, found),
+            concurrency=_under_way(critic.model),
+        )  # fmt: skip
+        asked.append((critic, work))
     return [
-        (settings, line)
-        for settings, work in asked
-        for line in estimate(
-            task,
-            work.model_copy(update={"concurrency": getattr(settings.model, "concurrency", None)}),
-            recipe.prices,
-            literals,
-        ).lines
+        (settings, line) for settings, work in asked for line in estimate(task, work, recipe.prices, literals).lines
     ]
+
+
+def _under_way(model: Settings) -> int | None:
+    """How many calls to ``model`` may be under way at once, where there is such a number."""
+    return getattr(model, "concurrency", None)
 
 
 def _teachers(recipe: Recipe) -> list[ModelTeacher]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from understudy.errors import DataError, RunError
 from understudy.examples import SPLITS, Row, read_rows, source_name, split_of
 from understudy.records import Example, Response, Split
-from understudy.store import arrows_of
+from understudy.store import arrows_of, stored_rows
 from understudy.text import normalise
 
 if TYPE_CHECKING:
@@ -132,11 +132,9 @@ def taught(folder: Path) -> Callable[[str], Sequence[str]]:
     """
     summary = read_summary(folder)
     by_id: dict[str, list[str]] = {}
-    for path in sorted(arrows_of(folder).glob("teach-*/rows.jsonl")):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            row = json.loads(line)
-            if row.get("text") and not row.get("dropped"):
-                by_id.setdefault(row["example_id"], []).append(row["text"])
+    for row in stored_rows(arrows_of(folder), "teach", Response):
+        if row.text and not row.dropped:
+            by_id.setdefault(row.example_id, []).append(row.text)
     data = (summary.get("recipe") or {}).get("data") or {}
     sources = [source_name(data[name]) for name in ("path", "ood_path") if data.get(name)]
     evaluated = {key(s["literal"]): [s["answers"]["teacher"]] for s in summary["samples"] if "teacher" in s["answers"]}

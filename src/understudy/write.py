@@ -18,6 +18,7 @@ from understudy.records import Response, Sampling
 from understudy.resources import resolve
 from understudy.store import arrows_of, disk_errors
 from understudy.students import Generated, Student, StudentSettings, open_student
+from understudy.systems import read_summary
 from understudy.task import Task
 from understudy.text import degenerate, is_copy, normalise
 
@@ -97,16 +98,6 @@ class Writer:
             sound = [r for r in responses if r.text in good] or responses
             candidates = [r.text for r in sorted(sound, key=lambda r: -scores[r.id])]
         return candidates[:n]
-
-
-def read_summary(folder: Path) -> dict[str, Any]:
-    """``summary.json`` of a run. Raises :class:`RunError` where there is none."""
-    try:
-        return dict(json.loads((folder / "summary.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError):
-        reason = "is not finished" if (folder / "manifest.json").exists() else "is no run folder"
-        remedy = "Name the folder of a finished run (understudy distil RECIPE --run DIR)."
-        raise RunError(f"{folder} {reason}.", remedy) from None
 
 
 def shipped_trainer() -> str:

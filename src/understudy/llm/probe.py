@@ -21,13 +21,18 @@ _PASSING = {408, 409, 425, 429, 503, 529}  # says nothing about what the server 
 _MOVED = 0.25  # nats; a cached prompt may shift log-probabilities a little, a temperature of 1.5 shifts them a lot
 
 
+def note_name(identity: dict[str, Any]) -> str:
+    """Under which note of the store the capabilities of the server named by ``identity`` stand."""
+    return f"capabilities {content_hash(identity)}"
+
+
 def probe(store: CallStore, identity: dict[str, Any], ask: Asking) -> Capabilities:
     """What the server named by ``identity`` can do: from the store's notes, or by asking it now.
 
     Raises :class:`TeacherError` when even a plain question is not answered, or when the server is too busy to answer
     the others: then nothing is known, and nothing is kept.
     """
-    name = f"capabilities {content_hash(identity)}"
+    name = note_name(identity)
     known = store.note(name)
     if known is not None:
         return Capabilities.model_validate(known)
