@@ -58,7 +58,7 @@ def served(app: Any, port: int = 0) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 120
     while not server.started and time.monotonic() < deadline:
         time.sleep(0.02)
     try:
@@ -74,4 +74,4 @@ def until(driver: Any, words: str) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
     shown = "return document.body ? document.body.innerText : ''"
-    WebDriverWait(driver, 15, 0.05).until(lambda d: words in d.execute_script(shown), f"never saw {words!r}")
+    WebDriverWait(driver, 120, 0.05).until(lambda d: words in d.execute_script(shown), f"never saw {words!r}")

@@ -7,10 +7,13 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
+settings.register_profile("no_clock", deadline=None)  # a busy machine must not fail a law
+settings.load_profile("no_clock")
 install_import_hook(["understudy.batches", "understudy.objectives", "understudy.students.packing"], "beartype.beartype")
 
 LITERALS = (

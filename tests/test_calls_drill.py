@@ -27,9 +27,9 @@ from understudy.llm.salvage import salvage
 from understudy.llm.spend import Budget, Price
 from understudy.records import Sampling
 
-FAST = Retry(timeout=0.4, wait=0.01, longest_wait=0.05, deadline=60, rest=0.05)
-PATIENT = FAST.model_copy(update={"timeout": 60.0, "deadline": 600.0})  # on a busy machine too
-UNHURRIED = PATIENT.model_copy(update={"breaker": 1000, "wait": 60.0, "longest_wait": 60.0})  # repeats come too late
+# Repeats come at once, but no attempt is ended by the clock: a busy machine must not make more of them.
+FAST = Retry(timeout=60, wait=0.01, longest_wait=0.05, deadline=600, rest=0.05)
+UNHURRIED = FAST.model_copy(update={"breaker": 1000, "wait": 60.0, "longest_wait": 60.0})  # repeats come too late
 
 
 def requests(n: int, **sampling: object) -> list[Request]:
@@ -77,13 +77,13 @@ def test_1_three_kills_lose_nothing_and_pay_nothing_twice(tmp_path: Path) -> Non
             stored = _stored_count(tmp_path)
             assert stored >= len(server.bodies) - 32 * (kill + 1)
         resumed = client(tmp_path, server.url, 1000)
-        assert resumed.wait(30) == 0, resumed.communicate()
+        assert resumed.wait(300) == 0, resumed.communicate()
         assert _stored_count(tmp_path) == 1000
         times = server.times()
         assert len(times) == 1000
         assert sum(times.values()) - 1000 <= 3 * 32
         sent = len(server.bodies)
-        assert client(tmp_path, server.url, 1000).wait(30) == 0
+        assert client(tmp_path, server.url, 1000).wait(300) == 0
         assert len(server.bodies) == sent
 
 
@@ -95,7 +95,8 @@ def _stored_count(folder: Path) -> int:
 def test_2_a_fifth_of_faults_and_all_is_answered(tmp_path: Path) -> None:
     kinds = ["429", "500", "hang", "torn", "html", "empty"]
     with FaultyServer(fault=lambda n, body: kinds[(n // 5) % 6] if n % 5 == 0 else None) as server:
-        answers = ask(tmp_path, chat(server, concurrency=64), requests(1000))
+        impatient = FAST.model_copy(update={"timeout": 1.0})  # shorter than the server hangs
+        answers = ask(tmp_path, chat(server, concurrency=64, retry=impatient), requests(1000))
         assert [a.text for a in answers if isinstance(a, Completion)] == [f"answer to q{i}" for i in range(1000)]
         assert set(server.faults) == {*kinds, "none"}
         assert max(server.times().values()) <= 8
@@ -126,7 +127,7 @@ def test_a_dead_server_is_left_alone_and_named(tmp_path: Path) -> None:
 
 
 def test_a_server_that_is_always_overloaded_stops_the_run_in_its_own_words(tmp_path: Path) -> None:
-    retry = PATIENT.model_copy(update={"breaker": 4, "trials": 2})
+    retry = FAST.model_copy(update={"breaker": 4, "trials": 2})
     for kind in ("503", "429", "529"):
         with FaultyServer(fault=lambda n, body, kind=kind: kind) as server:
             with pytest.raises(TeacherError, match=f"does not answer: status {kind}: fault {kind}"):
@@ -136,7 +137,7 @@ def test_a_server_that_is_always_overloaded_stops_the_run_in_its_own_words(tmp_p
                 assert store.failures() == []
                 assert store.ledger.attempts == len(server.bodies)
             server.fault = lambda n, body: None
-            answers = ask(tmp_path / kind, chat(server, retry=PATIENT), requests(20))
+            answers = ask(tmp_path / kind, chat(server), requests(20))
             assert all(isinstance(answer, Completion) for answer in answers)
 
 
@@ -155,7 +156,7 @@ def test_a_burst_of_429_only_slows_a_server_down() -> None:
 
 
 def test_a_server_that_refuses_every_call_is_not_sent_them_all(tmp_path: Path) -> None:
-    settings = {"retry": PATIENT, "concurrency": 4}
+    settings = {"concurrency": 4}
     for kind in ("400", "422"):
         with FaultyServer(fault=lambda n, body, kind=kind: kind) as server:
             with pytest.raises(TeacherError, match=f"refused the first 16 calls .*: status {kind}: fault {kind}.*omit"):
@@ -170,7 +171,7 @@ def test_calls_that_are_refused_for_good_do_not_stop_the_run_twice(tmp_path: Pat
     bad = {f"q{i}" for i in range(20)}
     refuse = lambda n, body: "400" if body["messages"][-1]["content"] in bad else None  # noqa: E731
     with FaultyServer(fault=refuse) as server:
-        settings = chat(server, retry=PATIENT, concurrency=1)
+        settings = chat(server, concurrency=1)
         with pytest.raises(TeacherError, match="refused the first 16 calls"):
             ask(tmp_path, settings, requests(20))
         for n in (20, 60, 20):  # the rest of them, then all, then nothing but them
@@ -192,8 +193,8 @@ def test_a_pool_spreads_its_load_and_survives_a_dead_replica(tmp_path: Path) -> 
 @pytest.mark.parametrize("kind", ["404", "405", "403", "301", "401", "quota"])
 def test_a_replica_that_is_none_is_left_out_and_costs_no_row(kind: str, tmp_path: Path) -> None:
     with FaultyServer() as one, FaultyServer(fault=lambda n, body: kind) as two:
-        ask(tmp_path, chat(one, retry=PATIENT), requests(1))
-        pool = chat(one, base_url=(one.url, two.url), retry=PATIENT)
+        ask(tmp_path, chat(one), requests(1))
+        pool = chat(one, base_url=(one.url, two.url))
         with Calls.open(tmp_path) as calls:
             door = pool.open(calls)
             with pytest.warns(UserWarning, match=rf"{two.url} is left out of the pool: status \d+.*\. \w+") as told:
@@ -229,7 +230,7 @@ def test_3_a_full_disk_is_one_line_and_the_store_resumes(tmp_path: Path) -> None
 
     with FaultyServer() as server:
         process = client(tmp_path, server.url, 1000, preexec_fn=small_files)
-        _, error = process.communicate(timeout=30)
+        _, error = process.communicate(timeout=300)
         assert process.returncode != 0
         assert "DiskError: could not write" in error.strip().splitlines()[-1]
         assert 0 < _stored_count(tmp_path) < 1000
@@ -271,7 +272,7 @@ def test_4_half_a_file_is_refused_and_salvaged(tmp_path: Path) -> None:
         said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         kept = int(said.split()[0])
         assert 100 < kept < 400
-        ask(tmp_path, chat(server, retry=PATIENT), requests(400))
+        ask(tmp_path, chat(server), requests(400))
         assert len(server.bodies) == 400 - kept
 
 
@@ -349,10 +350,10 @@ def test_5_a_second_process_leaves_at_once_and_a_stale_lock_does_not_block(tmp_p
         first = client(tmp_path, server.url, 200)
         while not server.bodies:
             time.sleep(0.01)
-        sent, began = len(server.bodies), time.monotonic()
+        sent = len(server.bodies)
         with pytest.raises(RunError, match=f"in use by process {first.pid}"):
             ask(tmp_path, chat(server), [Request((Message("user", "extra"),), Sampling())])
-        assert time.monotonic() - began < 1
+        assert first.poll() is None  # nobody waited for it to end
         assert "extra" not in server.times()
         assert len(server.bodies) - sent <= 32
         os.kill(first.pid, signal.SIGKILL)
@@ -428,7 +429,7 @@ def test_7_the_money_cap_holds_where_no_server_says_how_many_tokens(tmp_path: Pa
     prices = {"m": Price(input=1000.0, output=3000.0)}  # at most 0.202 a call
     reply = {"choices": [{"message": {"content": "x"}, "finish_reason": "stop"}]}
     with FaultyServer(lambda body: reply) as server:
-        settings = chat(server, concurrency=1, retry=PATIENT)
+        settings = chat(server, concurrency=1)
         for _ in range(2):
             with pytest.raises(BudgetError, match=r"budget\.money is reached"):
                 ask(tmp_path, settings, requests(300), budget=Budget(money=1.0), prices=prices)
@@ -495,7 +496,7 @@ def test_ctrl_c_keeps_every_finished_answer(tmp_path: Path) -> None:
         while len(server.bodies) < 100:
             time.sleep(0.005)
         process.send_signal(signal.SIGINT)
-        _, error = process.communicate(timeout=10)
+        _, error = process.communicate(timeout=300)
         assert "KeyboardInterrupt" in error
         assert _stored_count(tmp_path) >= len(server.bodies) - 32
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.faulty_server import FaultyServer
-from tests.test_calls_drill import FAST, PATIENT, ask, chat, requests
+from tests.test_calls_drill import FAST, ask, chat, requests
 from tests.test_critics import comparison
 from understudy.critic.mcp import MCP
 from understudy.critic.panel import Panel
@@ -101,7 +101,7 @@ def test_the_probe_finds_out_once_what_a_server_can_do(kind: Kind, found: Capabi
 def test_a_server_that_is_busy_while_it_is_probed_is_asked_again_later(status: str, tmp_path: Path) -> None:
     kind = Kind()
     with FaultyServer(kind.answer, lambda n, body: status if body.get("logprobs") else None) as server:
-        retry = PATIENT.model_copy(update={"attempts": 2})
+        retry = FAST.model_copy(update={"attempts": 2})
         with (
             Calls.open(tmp_path) as calls,
             pytest.raises(TeacherError, match=f"while it was probed: status {status}: fault {status}.*again later"),
@@ -321,7 +321,7 @@ def test_an_arrow_without_a_single_answer_is_not_kept_and_asked_again(tmp_path: 
     examples = [Example(text=f"It rained {i} times.") for i in range(3)]
     compared = [comparison("so wet", "dry as a joke")]
     with FaultyServer(lambda body: "1. A wet joke.", lambda n, body: "400") as server:
-        model = chat(server, capabilities=Capabilities(), retry=PATIENT)
+        model = chat(server, capabilities=Capabilities())
         critic = MCP(model=model, reading="sampled", samples=3)
         recipe = Recipe(name="x", teacher=ModelTeacher(model=model), select=Diverse(), critic=critic)
         with RunFolder.open(tmp_path, {"name": "x"}) as run:

@@ -43,7 +43,7 @@ SECOND = [1 - p for p in (0.30, 0.60, 0.80, 0.50, 0.70)]
 probability = st.floats(0, 1, allow_nan=False)
 maybe = st.one_of(st.none(), probability)
 Maybe = float | None
-quick = settings(max_examples=40, deadline=None)
+quick = settings(max_examples=40)
 
 
 # --- win, tie, loss ---------------------------------------------------------------------------------------------------
