@@ -1,4 +1,7 @@
-"""What our client costs: a server that answers after 50 ms, asked by us (every answer stored) and by ``openai`` (none).
+"""What our client costs: a server that answers after 50 ms, asked by us (every answer stored) and by others (none).
+
+Beside ``openai``: ``httpx2`` alone, which both are built on, and sockets without any HTTP library: what this machine
+leaves of the ideal before a client has done anything.
 
 ``python -m benchmarks.calls`` writes ``benchmarks/results/calls.md``. Server and client are processes of their own.
 """
@@ -27,7 +30,7 @@ from understudy.llm.chat import Chat
 from understudy.records import Sampling
 
 LATENCY = 0.05
-LOADS = {8: 600, 64: 4000, 256: 6000}  # requests under way: calls in all
+LOADS = {8: 1000, 64: 8000, 256: 8000}  # requests under way: calls in all
 RESULTS = Path(__file__).parent / "results" / "calls.md"
 REPLY = json.dumps(
     {
@@ -100,6 +103,46 @@ def _theirs(url: str, concurrency: int, calls: int) -> None:
     _timed(lambda: asyncio.run(main()))
 
 
+def _library(url: str, concurrency: int, calls: int) -> None:
+    async def main() -> None:
+        limits = httpx2.Limits(max_connections=concurrency, max_keepalive_connections=concurrency)
+        left = iter(range(calls))
+        async with httpx2.AsyncClient(limits=limits, trust_env=False, timeout=60) as client:
+
+            async def worker() -> None:
+                for i in left:
+                    reply = await client.post(f"{url}/chat/completions", json=_body(i))
+                    assert reply.json()["choices"]
+
+            await asyncio.gather(*(worker() for _ in range(concurrency)))
+
+    _timed(lambda: asyncio.run(main()))
+
+
+def _sockets(url: str, concurrency: int, calls: int) -> None:
+    host, port = url.removeprefix("http://").removesuffix("/v1").split(":")
+
+    async def main() -> None:
+        left = iter(range(calls))
+
+        async def worker() -> None:
+            reader, writer = await asyncio.open_connection(host, int(port))
+            for i in left:
+                body = json.dumps(_body(i)).encode()
+                writer.write(b"POST /v1 HTTP/1.1\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+                await reader.readexactly(len(ANSWER))
+            writer.close()
+
+        await asyncio.gather(*(worker() for _ in range(concurrency)))
+
+    _timed(lambda: asyncio.run(main()))
+
+
+def _body(i: int) -> dict[str, Any]:
+    turns = [{"role": "user", "content": f"question {i} " + "x" * 300}]
+    return {"model": "m", "messages": turns, "temperature": 0.8, "max_tokens": 64}
+
+
 def _timed(work: Callable[[], object]) -> None:
     cpu, began = time.process_time(), time.perf_counter()
     work()
@@ -132,6 +175,14 @@ def _resume(folder: Path) -> tuple[float, float]:
     return time.perf_counter() - began, (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - peak) / 1024
 
 
+CLIENTS = {
+    "understudy, stored": _ours,
+    "openai, not stored": _theirs,
+    "httpx2 alone": _library,
+    "sockets alone": _sockets,
+}
+
+
 def main() -> None:
     """Run everything, print and write the table."""
     port = multiprocessing.Value("i", 0)
@@ -143,7 +194,7 @@ def main() -> None:
     rows = []
     for concurrency, calls in LOADS.items():
         ideal = concurrency / LATENCY
-        for name, client in (("understudy, stored", _ours), ("openai, not stored", _theirs)):
+        for name, client in CLIENTS.items():
             wall, cpu = _run(client, url, concurrency, calls)
             share = f"{calls / wall:,.0f} | {calls / wall / ideal:.0%}"
             rows.append(f"| {concurrency} | {name} | {calls:,} | {share} | {cpu / calls * 1000:.2f} |")
@@ -155,8 +206,9 @@ def main() -> None:
     text = f"""# Client overhead
 
 `python -m benchmarks.calls` on {machine}, {versions}.
-The server answers after {LATENCY * 1000:.0f} ms; the ideal is requests under way / latency. Ours starts at four
-requests under way and grows, and every answer is stored.
+The server (a process of its own, on the same cores) answers after {LATENCY * 1000:.0f} ms; the ideal is requests under
+way / latency. Ours starts at four requests under way and grows, and every answer is stored. The last two rows do
+nothing but ask: they show what the machine and the HTTP library leave of the ideal.
 
 | under way | client | calls | calls/s | of ideal | CPU ms a call |
 |--:|---|--:|--:|--:|--:|

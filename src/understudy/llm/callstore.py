@@ -21,7 +21,7 @@ from typing import Any
 
 from understudy.errors import DamagedError, DiskError, RunError
 from understudy.llm.spend import Ledger, Spent
-from understudy.llm.tail import Tail
+from understudy.llm.tail import Row, Tail
 from understudy.store import disk_errors
 
 FILE = "calls.sqlite"
@@ -95,6 +95,7 @@ class CallStore:
         self.stage: Callable[[], str] = str  # what goes on now, for the account of its calls
         self.damaged: list[str] = []
         self._db = connection
+        self._rows: dict[str, Row] = {}  # of answers handed over and not yet committed
 
     @classmethod
     @contextmanager
@@ -141,7 +142,7 @@ class CallStore:
 
     def put(self, answers: Sequence[Stored], failures: Sequence[Failed] = ()) -> None:
         """Store ``answers`` and ``failures`` in one transaction: they are on disk when this returns."""
-        rows = [(a.key, value := self._staged(a).value(), _hash(a.key, value)) for a in answers]
+        rows = [self._rows.pop(a.key) if a.key in self._rows else self._row(a) for a in answers]
         now = time.time()
         with _storage_errors(self.path):
             self._db.execute("BEGIN IMMEDIATE")
@@ -159,10 +160,12 @@ class CallStore:
 
     def hand_over(self, answer: Stored) -> None:
         """Give ``answer`` to the system without waiting for the disk: a killed process does not lose it any more."""
-        self.tail.append((answer.key, value := self._staged(answer).value(), _hash(answer.key, value)))
+        row = self._rows[answer.key] = self._row(answer)
+        self.tail.append(row)
 
-    def _staged(self, answer: Stored) -> Stored:
-        return answer if answer.stage else replace(answer, stage=self.stage())
+    def _row(self, answer: Stored) -> Row:
+        value = (answer if answer.stage else replace(answer, stage=self.stage())).value()
+        return answer.key, value, _hash(answer.key, value)
 
     def failures(self) -> list[Failed]:
         """Every request given up on so far, oldest first."""
