@@ -41,6 +41,7 @@ FLOORS = {
     ROOF: (
         "recipe",
         "planning",
+        "opening",
         "stages",
         "evaluation",
         "summary",

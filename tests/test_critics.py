@@ -357,8 +357,8 @@ def test_a_cloze_of_the_question_overall_is_what_it_always_was(tmp_path: Path) -
         recipe = Recipe(name="x", critic=critic, select=Diverse())
         with RunFolder.open(tmp_path / critic.question, {}) as run:
             stages = Stages(recipe, run, tmp_path)
-            stages.__dict__["task"] = task
-            return stages.critic_key
+            stages.models.__dict__["task"] = task
+            return stages.models.critic_key
 
     plain = TASK.model_copy(update={"cloze": TASK.template()})
     assert key(usual, TASK) == key(usual, plain) == [identity_of(usual), TASK.critic.hash, TASK.template()]

@@ -223,7 +223,7 @@ def test_runs_that_share_arrows_ask_each_question_once(tmp_path: Path) -> None:
         with RunFolder.open(tmp_path / name, {}, shared=tmp_path / "arrows") as run:
             stages = Stages(Recipe(name=name, teacher=teacher), run, tmp_path)
             assert all(len(texts) == 3 for texts in stages.teach(own).values())
-            return [(one.stage, one.calls) for one in stages.spent()]
+            return [(one.stage, one.calls) for one in stages.models.spent()]
 
     with FaultyServer(lambda body: "1. A wet joke.\n2. A dry pun.\n3. Some weather.") as server:
         assert spent("third-1", examples[:3], server.url) == [("teach", 3)]
@@ -231,6 +231,22 @@ def test_runs_that_share_arrows_ask_each_question_once(tmp_path: Path) -> None:
         assert spent("third-1", examples[:3], server.url) == [("teach", 3)]
     assert len(server.bodies) == 8
     assert (tmp_path / "calls.sqlite").exists()
+
+
+def test_what_one_run_found_out_of_a_model_the_others_note_too(tmp_path: Path) -> None:
+    with FaultyServer(lambda body: "1. A wet joke.") as server:
+        model = {"kind": "chat", "model": "m", "base_url": server.url}
+        recipe = Recipe(name="x", teacher=validate(ModelTeacher, {"model": model}, "teacher"))
+        for name in ("first", "second"):
+            with RunFolder.open(tmp_path / name, {}, shared=tmp_path / "arrows") as run:
+                stages = Stages(recipe, run, tmp_path)
+                stages.models.note()
+                assert ("models" in run.manifest()) == (name == "second")
+                found = recipe.teacher.model.open(stages.models.calls).capabilities  # type: ignore[union-attr]
+                sent = len(server.bodies)
+                stages.models.note()
+                assert run.manifest()["models"] == {"teacher m": found.model_dump(mode="json")}
+        assert len(server.bodies) == sent
 
 
 # --- critics ---------------------------------------------------------------------------------------------------------

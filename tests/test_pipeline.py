@@ -259,7 +259,7 @@ def test_the_student_without_a_checkpoint_is_untrained_even_after_training(
     recipe, base = load_recipe(str(straight[0]), ["imitation.train.epochs=1"])
 
     def weights(stages: Stages) -> dict[str, torch.Tensor]:
-        return {name: p.detach().clone() for name, p in stages.student(None).trainable().items()}
+        return {name: p.detach().clone() for name, p in stages.models.student(None).trainable().items()}
 
     with RunFolder.open(tmp_path / "run", recipe.model_dump(mode="json")) as opened:
         stages = Stages(recipe, opened, base)
@@ -284,7 +284,7 @@ def test_a_distilled_critic_is_kept_and_a_finished_run_is_read_back_without_maki
         critic = RewardCritic.load(tiny_critic)  # as trained: named by the data it learnt from
         return RewardCritic(critic.model, critic.card.model_copy(update={"data_hash": "0123456789"}), "reward:01234567")
 
-    monkeypatch.setattr("understudy.stages.copy_critic", copy)
+    monkeypatch.setattr("understudy.opening.copy_critic", copy)
     source = f"{{kind: cloze, model: {{kind: local, weights: {tiny_weights}}}}}"
     recipe, base = load_recipe(
         str(straight[0]), [f"critic={{kind: distilled, from: {source}, budget: 10, floor: 0}}", "evaluate.base=false"]

@@ -333,7 +333,7 @@ def test_a_scorers_grades_choose_pairs_and_its_critic_judges_them(
             text = {r.id: r.text for r in own}
             compared = [Comparison(p, example.text, text[p.a_id], text[p.b_id]) for p in pairs]
             assert stages.selected == {"select-1": {"pairs": 3, "within": 3, "literals": 1, "paired": 1}}
-            plain = content_hash("grade-1", stages.critic_key, ids_hash(own), ids_hash([example]))
+            plain = content_hash("grade-1", stages.models.critic_key, ids_hash(own), ids_hash([example]))
             (arrow,) = opened.arrows.glob("grade-1-*")
             return arrow.name.replace(plain, "plain"), [j.judge for j in stages.judge("judge-1", compared)]
 

@@ -104,18 +104,18 @@ def _evaluate_split(
     how, by_id = stages.recipe.evaluate, {e.id: e for e in examples}
     systems = _systems(stages, split, examples, taught, students)
     answers = {r.id: r for system in systems.values() for r in system.values()}
-    grades = stages.grade(f"grade-{split}", by_id, list(answers.values())) if stages.grades_alone else {}
+    grades = stages.grade(f"grade-{split}", by_id, list(answers.values())) if stages.recipe.grader else {}
     opponents = [name for name in ("teacher", "base") if name in systems]
     later = [name for name in systems if "imitation" in systems and name not in (*opponents, "imitation")]
     meetings = contests(systems, opponents, later)
     compared = {names: comparisons(*names, systems, examples) for names in meetings}
     pairs = list(chain.from_iterable(compared.values()))
     judgments = stages.judge(f"judge-{split}", pairs)
-    scores = _judged(stages.critic.name, split, compared, judgments, later, how, result)
+    scores = _judged(stages.models.critic.name, split, compared, judgments, later, how, result)
     result.scores |= {score_key(*names, split): own for names, own in scores.items()}
     if any(j.shown == "ba" for j in judgments):  # else the scores say it all
         result.won |= {score_key(*names, split): showings_won(own, judgments) for names, own in compared.items()}
-    for judge in stages.judges:
+    for judge in stages.models.judges:
         judgments = stages.judge(f"judge-{split}-{judge.settings.kind}", pairs, judge)
         _judged(judge.critic.name, split, compared, judgments, later, how, result)
     kept = _meaning(stages, split, by_id, list(answers.values()))
@@ -185,7 +185,7 @@ def _systems(
     systems: dict[str, System] = {}
     for name, checkpoint in students.items():
         systems[name] = _first(stages.sample(f"decode-{name}-{split}", checkpoint, examples, how.decode))
-    if how.best_of and stages.grades_alone:
+    if how.best_of and stages.recipe.grader:
         for name in [n for n in ("imitation", "feedback") if n in students]:
             drawn = stages.sample(
                 f"best-of-{name}-{split}",
@@ -199,7 +199,7 @@ def _systems(
             )
     if how.base:
         systems["base"] = _first(stages.zero_shot(f"decode-base-{split}", examples, how.decode))
-        stages.forget_base()
+        stages.models.forget_untrained()
     systems["teacher"] = _first({e.id: taught[e.id] for e in examples if e.id in taught})
     return systems
 
@@ -283,7 +283,7 @@ def probe(
         return _reading(stages, name, step, start, answers, valid, taught)
 
     taught_ids = ids_hash(r for e in valid for r in taught[e.id][:1])
-    return Probe(read, watch, [stages.critic_key, how.decode, how.tie, before.id, ids_hash(valid), taught_ids])
+    return Probe(read, watch, [stages.models.critic_key, how.decode, how.tie, before.id, ids_hash(valid), taught_ids])
 
 
 def _watched(examples: Sequence[Example], taught: Mapping[str, Sequence[Response]]) -> list[Example]:

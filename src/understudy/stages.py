@@ -9,27 +9,20 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from understudy.asking import CHUNK, asked_at_once, chunks, some_answered, why_unanswered
-from understudy.critic import Comparison, Critic, Grader
-from understudy.critic.cloze import Cloze
-from understudy.critic.distilled import Distilled, DistilledCritic, distil_critic
+from understudy.critic import Comparison, Critic
+from understudy.critic.distilled import DistilledCritic
 from understudy.critic.guard import Guarded
-from understudy.critic.learn import CriticTraining, copy_critic
-from understudy.critic.reward import CARD_FILE, FromGrades, RewardArchitecture, RewardCritic, RewardSettings
-from understudy.errors import CriticError, TeacherError, TrainingError
-from understudy.evaluate import AnyJudge
-from understudy.llm.calls import Calls
-from understudy.llm.callstore import FILE
-from understudy.llm.spend import Spent
+from understudy.critic.reward import FromGrades
+from understudy.errors import TeacherError, TrainingError
 from understudy.objectives import BRIO, MLE
+from understudy.opening import Judge, Models
 from understudy.pairs import AnySelector, acceptance, chained, copy_losers, rank, select
-from understudy.planning import known, model_name
 from understudy.progress import bar, console
 from understudy.recipe import AnyCritic, Learning, Recipe
 from understudy.records import (
@@ -48,9 +41,9 @@ from understudy.records import (
 from understudy.resources import resolve
 from understudy.rounds import Probe, ranked_rows
 from understudy.sample import AnyCandidates, DecodeSettings, sampled
-from understudy.settings import identity_of, within
+from understudy.settings import identity_of
 from understudy.store import Chunks, RunFolder, file_sha256, write_atomic
-from understudy.students import Prompted, Student, open_student
+from understudy.students import Prompted
 from understudy.students.shared import WEIGHTS_FILE
 from understudy.task import Task
 from understudy.teacher import ModelTeacher, Yield
@@ -58,15 +51,6 @@ from understudy.tracking import Metrics
 from understudy.train import Reference, TrainSettings, measured, score_rows, total_steps, train
 
 _LOG = "log.jsonl"
-
-
-@dataclass(frozen=True)
-class Judge:
-    """A judge beside the critic, opened; ``key`` identifies its readings."""
-
-    critic: Critic
-    settings: AnyJudge
-    key: list[Any]
 
 
 @dataclass
@@ -81,8 +65,6 @@ class Stages:
     probe: Probe | None = None
     taught: Yield | None = None
     selected: dict[str, dict[str, int]] = field(default_factory=dict)
-    _students: dict[str, Student] = field(default_factory=dict)
-    _loaded: str = ""
     _labelling: Sequence[Comparison] = ()
     _grades: dict[str, Grade] = field(default_factory=dict)
     _targets: Sequence[Prompted] = ()
@@ -90,90 +72,15 @@ class Stages:
     def __post_init__(self) -> None:
         """Opens the stream of figures first: a tracker that cannot start must not cost a training."""
         recipe = self.recipe
+        self.models = Models(recipe, self.run, self.base)
         self.run.record("base", str(self.base.resolve()))
         opened = Metrics.open(self.run.path, recipe.name, recipe.track, recipe.model_dump(mode="json"))
         self.metrics = self.run.resources.enter_context(opened)
 
-    @cached_property
+    @property
     def task(self) -> Task:
         """The task file."""
-        return Task.load(self.recipe.task, self.base)
-
-    @cached_property
-    def calls(self) -> Calls:
-        """The one door to every call that may cost money; opened when first needed, closed with the run."""
-        recipe = self.recipe
-        opened = Calls.open(self.run.calls, prices=recipe.prices, budget=recipe.budget, base=self.base)
-        calls = self.run.resources.enter_context(opened)
-        calls.store.stage = lambda: self.run.account + self.run.current
-        return calls
-
-    def spent(self) -> list[Spent]:
-        """What the run's own calls came to by stage and model, those of earlier invocations included."""
-        found, own = self.calls.store.spent() if (self.run.calls / FILE).exists() else [], self.run.account
-        return [s.model_copy(update={"stage": s.stage.removeprefix(own)}) for s in found if s.stage.startswith(own)]
-
-    def _note_models(self) -> None:
-        """Write into the manifest what the models can do, as far as that is stated or was found out."""
-        if (self.run.calls / FILE).exists():
-            able = {
-                f"{f.role} {model_name(f.model)}": f.able.model_dump(mode="json")
-                for f in known(self.recipe, self.calls)
-            }
-            self.run.record("models", able)
-
-    @cached_property
-    def critic(self) -> Critic:
-        """The critic, loaded once. A distilled one exists only after :meth:`judge` has bought its verdicts."""
-        settings = self.recipe.critic
-        if isinstance(settings, Distilled):
-            if not (self._copy / CARD_FILE).exists():
-                raise CriticError(
-                    "A distilled critic judges only after a round of feedback.", "Set rounds to at least 1."
-                )
-            return RewardCritic.load(
-                self._copy
-            )  # all its judgments are stored: only its name and figures are asked for
-        return self._opened(settings)
-
-    def _opened(self, settings: AnyJudge) -> Critic:
-        return (
-            settings.open(self.base) if isinstance(settings, RewardSettings) else settings.open(self.calls, self.task)
-        )
-
-    @cached_property
-    def critic_key(self) -> list[Any]:
-        """What identifies the critic's readings: its settings, its weights, its wording."""
-        return self._readings_key(self.recipe.critic)
-
-    @cached_property
-    def judges(self) -> tuple[Judge, ...]:
-        """Who judges beside the critic, each opened once."""
-        return tuple(Judge(self._opened(one), one, self._readings_key(one)) for one in self.recipe.evaluate.judges)
-
-    def _readings_key(self, settings: AnyCritic) -> list[Any]:
-        rewards = [part for part in within(settings) if isinstance(part, RewardSettings)]
-        folders = [resolve(reward.path, "Critic", self.base) for reward in rewards]
-        weights = [file_sha256(p) for folder in folders for p in sorted(folder.glob("critic.*"))]
-        if isinstance(settings, RewardSettings):
-            return [settings.hash, *weights]
-        clozes = [part.question for part in within(settings) if isinstance(part, Cloze) and part.question != "overall"]
-        asked = [self.task.template(question) for question in clozes]
-        return [identity_of(settings), self.task.critic.hash, self.task.template(), *weights, *asked]
-
-    @cached_property
-    def grader(self) -> Grader:
-        """Who scores single responses: the recipe's scorer, else its critic. Raises :class:`CriticError` where that one
-        only compares pairs."""
-        found = self.recipe.scorer.open(self.base) if self.recipe.scorer else self.critic
-        if not isinstance(found, Grader):
-            raise CriticError(f"Critic {found.name} does not score single responses.", "Set scorer: {kind: reward}.")
-        return found
-
-    @property
-    def grades_alone(self) -> bool:
-        """True where single responses are scored too."""
-        return self.recipe.grader is not None
+        return self.models.task
 
     # --- phase 1 -----------------------------------------------------------------------------------------------------
 
@@ -197,13 +104,13 @@ class Stages:
         """A live teacher's responses; what it refused or we could not use stays on record with its reason."""
 
         def work(start: int) -> Iterator[list[Response]]:
-            teacher = settings.open(self.calls, self.task)
+            teacher = settings.open(self.models.calls, self.task)
 
             def ask(part: Sequence[Example]) -> list[Response]:
                 taught = teacher.teach(part)
                 return [*taught.responses, *taught.drops]
 
-            self._note_models()
+            self.models.note()
             with bar("teach", len(examples), "literals", done=CHUNK * start) as step:
                 yield from chunks(
                     examples, start, ask, lambda e: e.id, lambda r: r.example_id, step, asked_at_once(settings)
@@ -244,7 +151,7 @@ class Stages:
     ) -> dict[str, list[Response]]:
         """Examples -> k attempts (or one decoded answer) each, by example id."""
         chunks = sampled(
-            lambda: self.student(student),
+            lambda: self.models.student(student),
             f"student:{student.id}",
             self.task.prompt,
             examples,
@@ -261,7 +168,7 @@ class Stages:
 
         def prompt(literal: str) -> str:
             text = fill(self.task.zero_shot, literal=literal)
-            tokenizer = self._fresh().tokenizer
+            tokenizer = self.models.untrained.tokenizer
             if self.task.student_chat:
                 return text  # the student wraps it itself
             if not tokenizer.chat_template:
@@ -270,7 +177,7 @@ class Stages:
             return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
 
         settings = self.recipe.student
-        chunks = sampled(self._fresh, "student:base", prompt, examples, how, self.recipe.seed, name)
+        chunks = sampled(lambda: self.models.untrained, "student:base", prompt, examples, how, self.recipe.seed, name)
         key = [settings.weights, settings.revision, settings.precision, how, self.task.zero_shot, ids_hash(examples)]
         return by_example(self.run.rows(name, Response, key, chunks))
 
@@ -280,13 +187,13 @@ class Stages:
         parts = [responses[i : i + 96] for i in range(0, len(responses), 96)]
 
         def work(start: int) -> Iterator[list[Grade]]:
-            grader = self.grader
+            grader = self.models.grader
             with bar(name, len(responses), "texts", done=96 * start) as step:
                 for part in parts[start:]:
                     yield grader.grade([examples[r.example_id].text for r in part], part)
                     step(len(part))
 
-        key = self._readings_key(self.recipe.scorer) if self.recipe.scorer else self.critic_key
+        key = self.models.readings_key(self.recipe.scorer) if self.recipe.scorer else self.models.critic_key
         rows = self.run.rows(name, Grade, [key, ids_hash(responses), ids_hash(examples.values())], work)
         self._grades |= {grade.response_id: grade for grade in rows}
         return self._grades
@@ -320,13 +227,13 @@ class Stages:
         self._labelling = self._labelling or compared  # the first pairs of a run are those of its first round
 
         def reader() -> Critic:
-            self._distil_critic()
+            self.models.distil_critic(self._labelling)
             graded = self.recipe.scorer is None and all(
                 c.pair.a_id in self._grades and c.pair.b_id in self._grades for c in compared
             )
-            return FromGrades(self.critic.name, self._grades) if graded else self.critic
+            return FromGrades(self.models.critic.name, self._grades) if graded else self.models.critic
 
-        return self._judged(name, compared, reader, self.recipe.critic, self.critic_key)
+        return self._judged(name, compared, reader, self.recipe.critic, self.models.critic_key)
 
     def _judged(
         self,
@@ -339,7 +246,7 @@ class Stages:
         def work(start: int) -> Iterator[list[Judgment]]:
             opened = reader()
             critic: Critic = Guarded(opened) if self.recipe.copies_lose else opened
-            self._note_models()
+            self.models.note()
             # what a bought critic has left to judge is read by its copy, here
             at_once = CHUNK if isinstance(opened, DistilledCritic) else asked_at_once(settings)
             with bar(name, len(compared), "pairs", done=CHUNK * start) as step:
@@ -356,26 +263,6 @@ class Stages:
         """Put down how many ``rows`` of arrow ``name`` no model answered."""
         if count := sum(bool(why_unanswered(row)) for row in rows):
             self.run.unanswered[name] = self.run.unanswered.get(name, 0) + count
-
-    @property
-    def _copy(self) -> Path:
-        """Where a distilled critic is kept for whoever wants to measure it."""
-        return self.run.path / "critic"
-
-    def _distil_critic(self) -> None:
-        """Buy verdicts on the first pairs of the run for a distilled critic and train its cheap copy, once."""
-        settings = self.recipe.critic
-        if not isinstance(settings, Distilled) or isinstance(self.__dict__.get("critic"), DistilledCritic):
-            return
-        cheap = None if settings.policy == "random" else RewardSettings().open(self.base)
-        expensive = settings.source.open(self.calls, self.task)
-        how = CriticTraining(teacher=None, architecture=RewardArchitecture(prompt=self.task.student_prompt))
-        made = distil_critic(
-            settings, expensive, self._labelling, lambda labels: copy_critic(labels, settings.seed, how), cheap
-        )
-        console.print(made.agreement.line())
-        made.save(self._copy)
-        self.__dict__["critic"] = made
 
     def rank(self, round: int, pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> list[Ranking]:
         """Judgments -> rankings; ties and weak margins stay on record as judgments only."""
@@ -433,7 +320,7 @@ class Stages:
     ) -> Reference:
         def work(start: int) -> Iterator[list[SequenceScore]]:
             with bar(f"reference-{round}", len(rows), "pairs") as step:
-                scored = score_rows(self.student(parent), rows, self.recipe.learn.train.micro_batch, step)
+                scored = score_rows(self.models.student(parent), rows, self.recipe.learn.train.micro_batch, step)
             yield [
                 SequenceScore(response_id=r.id, checkpoint_id=parent.id, total=float(total), tokens=int(tokens))
                 for own, totals, counts in zip(ordered, scored.total, scored.tokens, strict=True)
@@ -455,39 +342,11 @@ class Stages:
                 total[i, j], tokens[i, j] = score.total, score.tokens
         return Reference(total, tokens)
 
-    # --- students ----------------------------------------------------------------------------------------------------
-
-    def student(self, checkpoint: Checkpoint | None) -> Student:
-        """The student with the weights of ``checkpoint`` (``None``: those it starts from)."""
-        wanted = checkpoint.id if checkpoint else "start"
-        if self._loaded != wanted:
-            if checkpoint is None or "trained" not in self._students:
-                self._students["trained"] = self._fresh_student()
-            if checkpoint is not None:
-                self._students["trained"].load(self.run.arrows / checkpoint.path)
-            elif self.recipe.student.adapter:
-                self._students["trained"].load(resolve(self.recipe.student.adapter, "Adapter", self.base))
-            self._loaded = wanted
-        return self._students["trained"]
-
-    def _fresh_student(self) -> Student:
-        torch.manual_seed(self.recipe.seed)  # new adapters are drawn from it
-        return open_student(self.recipe.student, self.task.student_chat)
-
-    def _fresh(self) -> Student:
-        if "base" not in self._students:
-            self._students["base"] = self._fresh_student()
-        return self._students["base"]
-
     def warn(self, who: str, complaints: Sequence[str]) -> None:
         """Note in what ``who`` degenerated on the validation split."""
         for complaint in complaints:
             self.notes.append(f"{who} degenerates on the validation split: {complaint}.")
             console.print(self.notes[-1])
-
-    def forget_base(self) -> None:
-        """Free the untrained weights."""
-        self._students.pop("base", None)
 
     def prompt(self, example: Example) -> str:
         """What the student is shown for ``example``."""
@@ -520,8 +379,7 @@ class Stages:
             self.metrics.add(name, round, int(entry["step"]), {k: v for k, v in entry.items() if k != "step"})
 
         def build(folder: Path) -> dict[str, Any]:
-            student = self.student(parent)
-            self._loaded = ""  # from here on its weights are nobody's
+            student = self.models.to_train(parent)
             scaled = measured(objective, student, self._targets or rows)  # lambda is of the run, not of a round's pairs
             with bar(name, total_steps(len(rows), settings), "steps") as step:
                 log = train(

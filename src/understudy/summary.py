@@ -91,7 +91,7 @@ def summarise(
         duels=evaluation.duels,
         scores=evaluation.scores,
         won=evaluation.won,
-        spent=stages.spent(),
+        spent=stages.models.spent(),
         task=stages.task.model_dump(mode="json"),
         models=run.manifest().get("models", {}),
     )
@@ -128,7 +128,7 @@ def _by(summary: Summary, judge: str) -> str:
 
 def _critic_figures(stages: Stages) -> dict[str, Any]:
     """What is known of the critic; figures that nobody measured are ``None``."""
-    critic = stages.critic
+    critic = stages.models.critic
     if isinstance(critic, RewardCritic):
         card = critic.card
         known = {"agreement": card.agreement, "low": card.low, "high": card.high, "n": card.n}
