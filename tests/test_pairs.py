@@ -20,11 +20,12 @@ from understudy.pairs import (
     TeacherMix,
     acceptance,
     chained,
+    copies_last,
     copy_losers,
     rank,
     select,
 )
-from understudy.records import Example, Judgment, Pair, Ranking, Response
+from understudy.records import Example, Grade, Judgment, Pair, Ranking, Response
 from understudy.text import n_dist, words
 
 EXAMPLE = Example(text="The cat ate my sandwich.")
@@ -129,6 +130,15 @@ def test_best_worst_is_the_widest_margin_within_the_rule() -> None:
     assert both == [(own[1].id, own[3].id), (own[1].id, own[0].id)]
 
 
+def test_a_copy_is_the_worst_candidate_however_the_critic_likes_it() -> None:
+    own = responses("the cat ate my sandwich", "the cat stole my sandwich", "sandwich sandwich cat the my")
+    liked = scored(own, 2.0, 0.5, -3.0)
+    scores = copies_last(liked, [EXAMPLE], {EXAMPLE.id: own})
+    assert scores == scored(own, -4.0, 0.5, -3.0)
+    (pair,) = select(BestWorst(), [EXAMPLE], {EXAMPLE.id: own}, scores, ANY, round=1, seed=0)
+    assert (pair.a_id, pair.b_id) == (own[1].id, own[0].id)
+
+
 def test_best_worst_without_a_margin_buys_nothing() -> None:
     own = responses("a b", "a c")
     assert BestWorst()(own, scored(own, 1.0, 1.0), ANY, 0) == []
@@ -199,6 +209,18 @@ def test_rank_means_over_the_showings() -> None:
 )
 def test_no_order_without_a_clear_winner(values: tuple[float | None, ...], verdicts: str) -> None:
     assert rank(PAIR, judged(PAIR, *values, verdicts=verdicts), RankRule()) is None
+
+
+@pytest.mark.parametrize(("broken", "follows"), [(0.5, True), (0.51, False), (None, True)])
+def test_a_winner_that_its_grade_calls_broken_is_no_example(broken: float | None, follows: bool) -> None:
+    pair = Pair(example_id="e", a_id="a", b_id="b", selector="random", round=1)
+    grades = {
+        i: Grade(response_id=i, judge="x", score=0.0, broken=value, plain=None, funny=None)
+        for i, value in (("a", broken), ("b", 0.9))
+    }
+    assert (rank(pair, judged(pair, 0.9), RankRule(broken=0.5), grades) is not None) == follows
+    assert rank(pair, judged(pair, 0.9), RankRule(), grades) is not None
+    assert rank(pair, judged(pair, 0.9), RankRule(broken=0.5)) is not None
 
 
 def test_an_unread_showing_is_left_out_and_not_guessed() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from understudy.records import Example, Judgment, Pair, Ranking, Response, content_hash
+from understudy.records import Example, Grade, Judgment, Pair, Ranking, Response, content_hash
 from understudy.settings import Settings
 from understudy.text import is_copy, length_ratio, n_dist, words
 
@@ -181,6 +181,16 @@ AnySelector = Diverse | Random | BestWorst | DiverseQuality | Listed | TeacherMi
 Selector = Annotated[AnySelector, Field(discriminator="kind")]
 
 
+def copies_last(
+    scores: Mapping[str, float], examples: Iterable[Example], responses: Mapping[str, Sequence[Response]]
+) -> dict[str, float]:
+    """``scores`` with every copy of its literal below all else: a selector that took a copy for the best would have
+    the rule against copies make a winner of the worst."""
+    lowest = min(scores.values(), default=0.0) - 1.0
+    copies = {r.id for e in examples for r in responses.get(e.id, ()) if is_copy(r.text, e.text)}
+    return {response_id: lowest if response_id in copies else score for response_id, score in scores.items()}
+
+
 def select(
     selector: AnySelector,
     examples: Iterable[Example],
@@ -221,15 +231,20 @@ class RankRule(Settings):
     """When judgments order a pair. ``tie`` and below ``strength`` the pair stays on record and out of training.
 
     ``strength``: the mean probability of the winner over the showings must reach this; two showings that name
-    different winners are a tie.
+    different winners are a tie. ``broken``: a winner whose grade gives it more than this chance of being broken is no
+    example to follow, though it beat something worse; winners without a grade pass.
     """
 
     tie: float = Field(0.05, ge=0, lt=0.5)
     strength: float = Field(0.6, ge=0.5, lt=1)
+    broken: float = Field(1.0, gt=0, le=1)
 
 
-def rank(pair: Pair, judgments: Sequence[Judgment], rule: RankRule) -> Ranking | None:
-    """The order that ``judgments`` of ``pair`` imply, or ``None`` for a tie, a weak margin or no readable verdict."""
+def rank(
+    pair: Pair, judgments: Sequence[Judgment], rule: RankRule, grades: Mapping[str, Grade] | None = None
+) -> Ranking | None:
+    """The order that ``judgments`` of ``pair`` imply, or ``None`` for a tie, a weak margin, no readable verdict or a
+    winner that its grade (``grades`` is by response id) calls broken."""
     read = [j for j in judgments if j.verdict != "unparsed"]
     if not read:
         return None
@@ -240,6 +255,9 @@ def rank(pair: Pair, judgments: Sequence[Judgment], rule: RankRule) -> Ranking |
     if len(verdicts) != 1 or abs(p - 0.5) <= rule.tie or strength < rule.strength:
         return None
     order = (pair.a_id, pair.b_id) if p > 0.5 else (pair.b_id, pair.a_id)
+    grade = (grades or {}).get(order[0])
+    if grade is not None and grade.broken is not None and grade.broken > rule.broken:
+        return None
     return Ranking(
         example_id=pair.example_id,
         best_first=order,

@@ -22,7 +22,7 @@ from understudy.critic.reward import FromGrades
 from understudy.errors import TeacherError, TrainingError
 from understudy.objectives import BRIO, MLE
 from understudy.opening import Judge, Models
-from understudy.pairs import AnySelector, acceptance, chained, copy_losers, rank, select
+from understudy.pairs import AnySelector, acceptance, chained, copies_last, copy_losers, rank, select
 from understudy.progress import bar, console
 from understudy.recipe import AnyCritic, Learning, Recipe
 from understudy.records import (
@@ -208,14 +208,16 @@ class Stages:
     ) -> list[Pair]:
         """Which pairs to judge; by the recipe's selector unless ``how`` names another. Puts down what it let through."""
         name = f"select-{round}"
-        scores = {response_id: grade.score for response_id, grade in grades.items()} or None
         recipe, length, selector = self.recipe, self.task.length, how or self.recipe.select
+        graded = {response_id: grade.score for response_id, grade in grades.items()}
+        scores = copies_last(graded, examples, attempts) if recipe.copies_lose else graded
 
         def work(start: int) -> Iterator[list[Pair]]:
-            yield select(selector, examples, attempts, scores, length, round=round, seed=recipe.seed)
+            yield select(selector, examples, attempts, scores or None, length, round=round, seed=recipe.seed)
 
         sampled_ids = ids_hash(r for own in attempts.values() for r in own)
         key = [selector, length, round, recipe.seed, sampled_ids, ids_hash(grades.values())]
+        key += ["copies last"] if scores != graded else []
         found = self.run.rows(name, Pair, key, _once(work))
         self.selected[name] = acceptance(attempts, found, length)
         return found
@@ -271,10 +273,13 @@ class Stages:
             of_pair.setdefault(judgment.pair_id, []).append(judgment)
 
         def work(start: int) -> Iterator[list[Ranking]]:
-            found = [r for pair in pairs if (r := rank(pair, of_pair.get(pair.id, []), self.recipe.rank)) is not None]
+            rule, grades = self.recipe.rank, self._grades
+            found = [r for pair in pairs if (r := rank(pair, of_pair.get(pair.id, []), rule, grades)) is not None]
             yield chained(found) if pairs and pairs[0].selector == "list" else found
 
         key = [self.recipe.rank, ids_hash(pairs), ids_hash(judgments)]
+        if self.recipe.rank.broken < 1:
+            key += [ids_hash(g for pair in pairs for i in (pair.a_id, pair.b_id) if (g := self._grades.get(i)))]
         return self.run.rows(f"rank-{round}", Ranking, key, _once(work))
 
     def learn(
@@ -295,7 +300,7 @@ class Stages:
         if not rankings:
             raise TrainingError(
                 f"Round {round} has no pair with a usable verdict to learn from.",
-                "Sample more literals (feedback), lower rank.strength, or train the imitation student longer.",
+                "Sample more literals (feedback), lower rank.strength, raise rank.broken, or train the imitation student longer.",
             )
         extra, literals = copy_losers(rankings, examples, responses, how.copy_share, self.recipe.seed + round)
         texts = {**responses, **{r.id: r for r in literals}}
