@@ -229,6 +229,27 @@ def test_copies_lose_whatever_the_judge_says(tmp_path: Path) -> None:
     assert compare(systems, [open_critic("rule:longer")], guard=False).contests[0].score.value == 1.0
 
 
+def test_a_recorded_judge_shows_how_it_graded_each_system(tmp_path: Path) -> None:
+    literals = {f"It rained {i} days.": i for i in range(4)}
+    one = open_system(file(tmp_path / "one.jsonl", {x: f"one {i}" for x, i in literals.items()}))
+    two = open_system(file(tmp_path / "two.jsonl", {x: f"two {i}" for x, i in literals.items()}))
+    rows = [
+        {"literal": x, "a": f"one {i}", "b": f"two {i}", "verdict_ab": "a", "verdict_ba": "a"}
+        | ({"quality_a": i, "quality_b": 0} if i < 3 else {})  # the fourth was only compared
+        for x, i in literals.items()
+    ]
+    path = tmp_path / "reading.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    looks = compare([one, two], [open_critic(f"recorded:{path}")], resamples=100).quality
+    third = pytest.approx(1 / 3)
+    assert [(q.system, q.broken, q.plain, q.funny) for q in looks] == [("one", third, third, third), ("two", 1, 0, 0)]
+    unread = compare([one, two], [open_critic("rule:longer")], resamples=100).quality
+    assert [q.funny for q in unread] == [None, None]
+    path.write_text(json.dumps(rows[0] | {"quality_a": 4}))
+    with pytest.raises(DataError, match=r"line 1 .*quality 4 is none of 0, 1, 2, 3"):
+        open_critic(f"recorded:{path}")
+
+
 def test_the_training_critic_as_only_judge_is_said() -> None:
     answers = {"x": open_system_output("x")}
     trained = Outputs("mine", answers, critic="rule:longer")

@@ -20,10 +20,11 @@ from understudy.contest import (
 )
 from understudy.critic import Critic
 from understudy.critic.guard import Guarded
+from understudy.critic.replay import ReplayCritic
 from understudy.errors import DataError
 from understudy.evaluate import System, comparisons, quality
 from understudy.meaning import Meaning
-from understudy.records import Example, Quality, Record
+from understudy.records import Example, Grade, Quality, Record
 from understudy.statistics import RESAMPLES
 from understudy.systems import Outputs, aligned
 
@@ -53,13 +54,15 @@ def compare(
     examples, answers = aligned(systems)
     *candidates, baseline = [system.name for system in systems]
     contests, duels, looks = list[Contest](), list[Duel](), list[Quality]()
-    kept = _kept(meaning, examples, answers)
+    kept, marks = _kept(meaning, examples, answers), _recorded_grades(judges, examples, answers)
     for split in dict.fromkeys(e.split for e in examples):
         own = [e for e in examples if e.split == split]
         for judge in judges:
             _judge_split(Guarded(judge) if guard else judge, split, own, answers, candidates, baseline, contests, duels,
                          tie, resamples)  # fmt: skip
-        looks += [quality(name, split, system, own, {}, kept) for name, system in answers.items() if _any(system, own)]
+        looks += [
+            quality(name, split, system, own, marks, kept) for name, system in answers.items() if _any(system, own)
+        ]
     if not contests:
         raise DataError(
             f"No literal was answered both by {baseline} and by another system.",
@@ -99,6 +102,17 @@ def _kept(meaning: Meaning | None, examples: Sequence[Example], answers: Mapping
     responses = [r for system in answers.values() for r in system.values()]
     found = meaning.kept(responses, [literals[r.example_id] for r in responses]) if meaning else []
     return {one.response_id: one.cosine for one in found}
+
+
+def _recorded_grades(
+    judges: Sequence[Critic], examples: Sequence[Example], answers: Mapping[str, System]
+) -> dict[str, Grade]:
+    """The grades of the first recorded judge that has any, by response id."""
+    literals = {e.id: e.text for e in examples}
+    responses = [r for system in answers.values() for r in system.values()]
+    each = (j.recorded_grades([literals[r.example_id] for r in responses], responses)
+            for j in judges if isinstance(j, ReplayCritic))  # fmt: skip
+    return next(filter(None, each), {})
 
 
 def _any(system: System, examples: Sequence[Example]) -> bool:
@@ -197,18 +211,21 @@ def _duel_table(duels: Sequence[Duel]) -> Table:
 
 
 def _quality_table(looks: Sequence[Quality]) -> Table:
+    graded = ("broken", "plain", "funny") if any(q.funny is not None for q in looks) else ()
     table = _headed(
         "The outputs",
         ("system", "split"),
-        ("n", "copies", "cut off", "words", "length ratio", "repeats", "distinct-2", "self-BLEU", "meaning"),
+        ("n", "copies", *graded, "cut off", "words", "length ratio", "repeats", "distinct-2", "self-BLEU", "meaning"),
     )
     for q in looks:
+        shares = ["–" if (x := getattr(q, name)) is None else f"{x:.0%}" for name in graded]
         rest = ["–" if x is None else f"{x:.2f}" for x in (q.repetition, q.distinct_2, q.self_bleu, q.meaning)]
         table.add_row(
             q.system,
             q.split,
             str(q.n),
             f"{q.copy_rate:.0%}",
+            *shares,
             f"{q.truncated:.0%}",
             f"{q.words:.1f}",
             f"{q.length_ratio:.2f}",

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from understudy.critic import Comparison
 from understudy.errors import DataError
 from understudy.examples import json_objects
-from understudy.records import Judgment, Verdict
+from understudy.records import Grade, Judgment, Response, Verdict
 from understudy.resources import resolve
 from understudy.settings import Settings, read_text
 from understudy.text import normalise
@@ -21,7 +21,8 @@ Key = tuple[str, str, str, str]
 class ReplaySettings(Settings):
     """``path``: JSONL with ``literal`` (or null), ``a``, ``b`` and, for each showing, ``p_ab``/``p_ba`` (probability
     that a is better with a, or b, shown first) or ``verdict_ab``/``verdict_ba`` (``a``, ``b``, ``tie`` or null); or one
-    showing a row as ``shown`` and ``verdict``, the format of the bundled verdicts."""
+    showing a row as ``shown`` and ``verdict``, the format of the bundled verdicts. ``quality_a``, ``quality_b``: what
+    each text was graded by itself, 0 broken, 1 plain, 2 or 3 funny (or whatever the task asks for)."""
 
     kind: Literal["recorded"] = "recorded"
     path: str
@@ -29,7 +30,7 @@ class ReplaySettings(Settings):
     def open(self, base: Path | None = None) -> ReplayCritic:
         """Read the file. Raises :class:`DataError` naming the first bad line."""
         path = resolve(self.path, "Recorded critic", base)
-        return ReplayCritic(_read(path), f"recorded:{path.stem}")
+        return ReplayCritic(*_read(path), f"recorded:{path.stem}")
 
 
 class ReplayCritic:
@@ -37,10 +38,24 @@ class ReplayCritic:
 
     positional = True
 
-    def __init__(self, answers: Mapping[Key, tuple[float | None, Verdict]], name: str) -> None:
-        """``answers``: (p that a is better, verdict) by (literal, a, b, shown)."""
-        self.answers = answers
+    def __init__(
+        self, answers: Mapping[Key, tuple[float | None, Verdict]], marks: Mapping[tuple[str, str], int], name: str
+    ) -> None:
+        """``answers``: (p that a is better, verdict) by (literal, a, b, shown); ``marks``: 0 to 3 by (literal, text)."""
+        self.answers, self.marks = answers, marks
         self.name = name
+
+    def recorded_grades(self, literals: Sequence[str], responses: Sequence[Response]) -> dict[str, Grade]:
+        """Grades by response id, of those texts that the file has a grade for."""
+        found = {}
+        for literal, response in zip(literals, responses, strict=True):
+            mark = self.marks.get((normalise(literal), normalise(response.text)))
+            if mark is not None:
+                found[response.id] = Grade(
+                    response_id=response.id, judge=self.name, score=mark,
+                    broken=float(mark == 0), plain=float(mark == 1), funny=float(mark >= 2),
+                )  # fmt: skip
+        return found
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
         """Two judgments a pair, shown ``ab`` then ``ba``."""
@@ -61,18 +76,28 @@ class ReplayCritic:
         return None if p is None else 1 - p, swapped
 
 
-def _read(path: Path) -> dict[Key, tuple[float | None, Verdict]]:
+def _read(path: Path) -> tuple[dict[Key, tuple[float | None, Verdict]], dict[tuple[str, str], int]]:
     answers: dict[Key, tuple[float | None, Verdict]] = {}
+    marks: dict[tuple[str, str], int] = {}
     for line, fields in json_objects(path, read_text(path, "Recorded critic")):
         try:
             texts = normalise(fields.get("literal") or ""), normalise(fields["a"]), normalise(fields["b"])
             for shown, answer in _showings(fields):
                 answers[*texts, shown] = answer
+            for text, mark in zip(texts[1:], (fields.get("quality_a"), fields.get("quality_b")), strict=True):
+                if mark is not None:
+                    marks[texts[0], text] = _mark(mark)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(
                 f"{path} line {line} is no recorded judgment: {error!r}.", "It needs a, b and p_ab/p_ba or verdicts."
             ) from None
-    return answers
+    return answers, marks
+
+
+def _mark(value: Any) -> int:
+    if isinstance(value, bool) or value not in (0, 1, 2, 3):
+        raise ValueError(f"quality {value!r} is none of 0, 1, 2, 3")
+    return int(value)
 
 
 def _showings(fields: Mapping[str, Any]) -> list[tuple[str, tuple[float | None, Verdict]]]:
