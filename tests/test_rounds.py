@@ -269,6 +269,14 @@ def test_verdicts_on_file_are_learnt_before_any_round(run: Run, tmp_path: Path, 
     assert summary.training["learn-0"]["losses"][0] == pytest.approx(0.69315, abs=1e-4)
     alone = run(LEARN, f"verdicts={{path: {path}, learn: {{copy_share: 0}}}}", "rounds=0", folder="alone").checkpoints
     assert alone["feedback"]["weights_hash"] == marks["verdicts"]["weights_hash"]
+    halves = [tmp_path / "first.jsonl", tmp_path / "second.jsonl"]
+    for half, part in zip(halves, (rows[::2], rows[1::2]), strict=True):
+        half.write_text("\n".join(json.dumps(row) for row in [*part, rows[-1]]))
+    both = f"verdicts={{path: [{halves[0]}, {halves[1]}], learn: {{copy_share: 0}}}}"
+    assert (
+        run(LEARN, both, "rounds=0", folder="both").checkpoints["feedback"]["data_hash"]
+        == (marks["verdicts"]["data_hash"])
+    )
     path.write_text("\n".join(json.dumps({**row, "literal": "Unknown."}) for row in rows))
     with pytest.raises(DataError, match="no usable verdict"):
         run(LEARN, f"verdicts={{path: {path}}}", folder="other")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from understudy.critic import Comparison
 from understudy.critic.verdicts import preferences, read_verdicts
@@ -41,20 +40,20 @@ def learn_on_file(
 
     Raises :class:`DataError` where the file has nothing usable on the recipe's training literals.
     """
-    rows = [row for row in read_verdicts(resolve(how.path, "Verdicts", stages.base)) if row.split == "train"]
+    files = [resolve(path, "Verdicts", stages.base) for path in how.paths]
+    rows = [row for file in files for row in read_verdicts(file) if row.split == "train"]
     known = {normalise(e.text): e for e in examples if e.split == "train"}
     chosen = preferences(rows, how.pairs, how.strength, how.grade, how.teacher)
     texts: dict[str, Response] = {}
     rankings = []
     for literal, example in known.items():
         for pair in chosen.get(literal, ()):
-            own = [
-                Response(example_id=example.id, text=text, author=f"recorded:{Path(how.path).stem}") for text in pair
-            ]
+            own = [Response(example_id=example.id, text=text, author="recorded:verdicts") for text in pair]
             texts |= {r.id: r for r in own}
             rankings.append(Ranking(example_id=example.id, best_first=(own[0].id, own[1].id), strength=1.0))
     if not rankings:
-        raise DataError(f"{how.path} has no usable verdict on the training literals.", "Lower verdicts.strength.")
+        named = ", ".join(how.paths)
+        raise DataError(f"{named}: no usable verdict on the training literals.", "Lower verdicts.strength or grade.")
     by_id = {e.id: e for e in known.values()}
     return stages.learn(0, student, by_id, texts, rankings, taught=taught, how=how.learn)
 

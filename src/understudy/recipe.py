@@ -87,15 +87,20 @@ class OnFile(Settings):
 
     Of each training literal the ``pairs`` best: winner's grade first, then strength. A pair needs a ``strength`` and,
     where it is graded, a winner of at least ``grade``; copies never win. ``teacher``: also pairs that a text of the
-    teacher won.
+    teacher won. ``path``: one file or several.
     """
 
-    path: str = "bundled:verdicts.jsonl"
+    path: str | tuple[str, ...] = "bundled:verdicts.jsonl"
     pairs: int = Field(2, ge=1)
     strength: int = Field(2, ge=1, le=3)
     grade: int = Field(1, ge=0, le=3)
     teacher: bool = False
     learn: Learning = Learning()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files."""
+        return (self.path,) if isinstance(self.path, str) else self.path
 
     @model_validator(mode="after")
     def _by_pairs(self) -> OnFile:
