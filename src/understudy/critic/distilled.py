@@ -69,9 +69,10 @@ class Agreement:
     unparsed: int
 
     def line(self) -> str:
-        """One line for people."""
+        """One line for people, with the Wilson 95 % interval."""
+        low, high = wilson(round(self.share * self.n), self.n)
         return (
-            f"the copy agrees with {self.share:.1%} of {self.n} held-out verdicts "
+            f"the copy agrees with {self.share:.1%} ({low:.0%} to {high:.0%}) of {self.n} held-out verdicts "
             f"({self.bought} bought, {self.unparsed} of them unreadable)"
         )
 
