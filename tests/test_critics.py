@@ -427,7 +427,9 @@ def test_a_copy_is_measured_on_held_out_verdicts_before_it_is_trusted() -> None:
     judged = critic.judge(compared)
     assert [j.judge for j in judged].count("dear") == 50
     assert [j.pair_id for j in judged] == [c.pair.id for c in compared]
-    with pytest.raises(CriticError, match=r"agrees with 0\.0% \(0% to 28%\) of 10 held-out verdicts .* the floor is 65%"):
+    with pytest.raises(
+        CriticError, match=r"agrees with 0\.0% \(0% to 28%\) of 10 held-out verdicts .* the floor is 65%"
+    ):
         distil_critic(Buying(budget=50), Fixed("dear", 0.1), compared, learn)
     with pytest.raises(CriticError, match="of 0 held-out"):
         distil_critic(Buying(budget=50), Fixed("dear", None), compared, learn)
