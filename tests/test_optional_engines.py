@@ -19,6 +19,7 @@ from understudy.errors import WeightsError
 from understudy.llm import Failure, Message, Request
 from understudy.llm.calls import Calls
 from understudy.llm.gguf import Gguf
+from understudy.llm.local import Local
 from understudy.llm.vllm import Vllm
 from understudy.records import Sampling
 from understudy.task import Task
@@ -180,3 +181,15 @@ def test_the_embedded_gguf_answers_and_judges(tmp_path: Path) -> None:
         assert door.complete([Message("user", "Say hello.")], Sampling(max_tokens=8)).text.strip()
         judged = MCP(model=Gguf()).open(calls, Task.load()).judge([comparison("My socks now swim.", "It did rain.")])
         assert all("coverage" in judgment.reason for judgment in judged)
+        begun = (
+            Message("user", "Which is larger, 7 or 3? Reply with Answer: 1 or Answer: 2."),
+            Message("assistant", "Answer:"),
+        )
+        asked_of = Request(begun, Sampling(max_tokens=4), ("1", "2"))
+        other = Local(weights="embedded").open(calls)  # the same file, dequantised: only the rounding differs
+        (here,), (there,) = door.choose_many([asked_of]), other.choose_many([asked_of])
+        assert not isinstance(here, Failure)
+        assert not isinstance(there, Failure)
+        assert here.probabilities[0] == pytest.approx(there.probabilities[0], abs=0.05)
+        text = "The cat sat on the mat."
+        assert door.score(text) == pytest.approx(other.score(text), rel=0.05)

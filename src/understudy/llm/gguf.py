@@ -86,9 +86,9 @@ class GgufBackend:
         try:
             from llama_cpp import Llama
             from llama_cpp.llama_chat_format import Jinja2ChatFormatter
-        except ImportError:
+        except ImportError as error:  # of the engine, or of a part that it needs
             raise WeightsError(
-                "llama-cpp-python is not installed, which kind: gguf needs.",
+                f"kind: gguf needs llama-cpp-python, and {error.name} is not installed.",
                 "Install it: pip install 'understudy[gguf]'.",
             ) from None
         try:

@@ -56,9 +56,10 @@ class VllmBackend:
         """Start the engine. Raises :class:`WeightsError` when vLLM is missing or cannot have the weights."""
         try:
             from vllm import LLM, SamplingParams
-        except ImportError:
+        except ImportError as error:  # of the engine, or of a part that it needs
             raise WeightsError(
-                "vLLM is not installed, which kind: vllm needs.", "Install it: pip install 'understudy[vllm]'."
+                f"kind: vllm needs vLLM, and {error.name} is not installed.",
+                "Install it: pip install 'understudy[vllm]'.",
             ) from None
         try:
             engine = LLM(
