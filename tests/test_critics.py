@@ -390,6 +390,8 @@ def test_a_panel_takes_the_mean_or_the_majority_and_records_its_disagreement() -
     (most,) = PanelCritic(members, "majority", tie=0.01).judge([comparison()])
     assert (most.p_a, most.verdict) == (pytest.approx(1 / 3), "B")
     assert most.reason == "members: 1 A, 2 B, 1 unparsed; disagreement 0.33"
+    (edge,) = PanelCritic([Fixed("x", 0.55), Fixed("y", 0.55)]).judge([comparison()])
+    assert edge.verdict == "tie"  # 0.55 - 0.5 is a rounding more than 0.05
     (none,) = PanelCritic([Fixed("u", None), Fixed("v", None)]).judge([comparison()])
     assert (none.p_a, none.verdict) == (None, "unparsed")
 

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from understudy.records import Example, Grade, Judgment, Pair, Ranking, Response, content_hash
 from understudy.settings import Settings
+from understudy.statistics import sign
 from understudy.text import is_copy, length_ratio, n_dist, words
 
 Scores = Mapping[str, float]
@@ -252,7 +253,7 @@ def rank(
     verdicts = {j.verdict for j in read if j.verdict != "tie"}
     agreement = None if len(read) < 2 else len(verdicts) == 1
     strength = max(p, 1 - p)
-    if len(verdicts) != 1 or abs(p - 0.5) <= rule.tie or strength < rule.strength:
+    if len(verdicts) != 1 or sign(p, rule.tie) == 0 or strength < rule.strength:
         return None
     order = (pair.a_id, pair.b_id) if p > 0.5 else (pair.b_id, pair.a_id)
     grade = (grades or {}).get(order[0])

@@ -15,6 +15,7 @@ from understudy.critic.reward import RewardSettings
 from understudy.llm.calls import Calls
 from understudy.records import Judgment, Verdict
 from understudy.settings import Settings
+from understudy.statistics import sign
 from understudy.task import Task
 
 Member = Annotated[MCP | Cloze | RewardSettings, Field(discriminator="kind")]
@@ -68,7 +69,8 @@ class PanelCritic:
     def _verdict(self, p: float | None) -> Verdict:
         if p is None:
             return "unparsed"
-        return "tie" if abs(p - 0.5) <= self.tie else "A" if p > 0.5 else "B"
+        found: tuple[Verdict, ...] = ("tie", "A", "B")  # by sign: 0, 1, -1
+        return found[sign(p, self.tie)]
 
 
 def _most(counts: Mapping[Verdict, int]) -> Verdict:
