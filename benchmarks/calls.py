@@ -93,9 +93,9 @@ def _theirs(url: str, concurrency: int, calls: int) -> None:
 
         async def one(i: int) -> str | None:
             async with gate:
-                turns: Any = [{"role": "user", "content": f"question {i} " + "x" * 300}]
-                made = await client.chat.completions.create(model="m", messages=turns, temperature=0.8, max_tokens=64)
-                return made.choices[0].message.content
+                made = await client.chat.completions.create(**_body(i))
+                text: str | None = made.choices[0].message.content
+                return text
 
         assert len(await asyncio.gather(*(one(i) for i in range(calls)))) == calls
         await client.close()

@@ -236,13 +236,14 @@ def test_runs_that_share_arrows_ask_each_question_once(tmp_path: Path) -> None:
 def test_what_one_run_found_out_of_a_model_the_others_note_too(tmp_path: Path) -> None:
     with FaultyServer(lambda body: "1. A wet joke.") as server:
         model = {"kind": "chat", "model": "m", "base_url": server.url}
-        recipe = Recipe(name="x", teacher=validate(ModelTeacher, {"model": model}, "teacher"))
+        teacher = validate(ModelTeacher, {"model": model}, "teacher")
+        recipe = Recipe(name="x", teacher=teacher)
         for name in ("first", "second"):
             with RunFolder.open(tmp_path / name, {}, shared=tmp_path / "arrows") as run:
                 stages = Stages(recipe, run, tmp_path)
                 stages.models.note()
                 assert ("models" in run.manifest()) == (name == "second")
-                found = recipe.teacher.model.open(stages.models.calls).capabilities  # type: ignore[union-attr]
+                found = teacher.model.open(stages.models.calls).capabilities
                 sent = len(server.bodies)
                 stages.models.note()
                 assert run.manifest()["models"] == {"teacher m": found.model_dump(mode="json")}

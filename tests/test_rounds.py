@@ -273,10 +273,8 @@ def test_verdicts_on_file_are_learnt_before_any_round(run: Run, tmp_path: Path, 
     for half, part in zip(halves, (rows[::2], rows[1::2]), strict=True):
         half.write_text("\n".join(json.dumps(row) for row in [*part, rows[-1]]))
     both = f"verdicts={{path: [{halves[0]}, {halves[1]}], learn: {{copy_share: 0}}}}"
-    assert (
-        run(LEARN, both, "rounds=0", folder="both").checkpoints["feedback"]["data_hash"]
-        == (marks["verdicts"]["data_hash"])
-    )
+    halved = run(LEARN, both, "rounds=0", folder="both").checkpoints
+    assert halved["feedback"]["data_hash"] == marks["verdicts"]["data_hash"]
     path.write_text("\n".join(json.dumps({**row, "literal": "Unknown."}) for row in rows))
     with pytest.raises(DataError, match="no usable verdict"):
         run(LEARN, f"verdicts={{path: {path}}}", folder="other")

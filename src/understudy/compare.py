@@ -24,7 +24,7 @@ from understudy.critic.replay import ReplayCritic
 from understudy.errors import DataError
 from understudy.evaluate import System, comparisons, quality
 from understudy.meaning import Meaning
-from understudy.records import Example, Grade, Quality, Record
+from understudy.records import Example, Grade, Quality, Record, Response
 from understudy.statistics import RESAMPLES
 from understudy.systems import Outputs, aligned
 
@@ -54,7 +54,10 @@ def compare(
     examples, answers = aligned(systems)
     *candidates, baseline = [system.name for system in systems]
     contests, duels, looks = list[Contest](), list[Duel](), list[Quality]()
-    kept, marks = _kept(meaning, examples, answers), _recorded_grades(judges, examples, answers)
+    literal_of, responses = {e.id: e.text for e in examples}, [r for own in answers.values() for r in own.values()]
+    literals = [literal_of[r.example_id] for r in responses]
+    kept = _kept(meaning, literals, responses)
+    marks = _recorded_grades(judges, literals, responses)
     for split in dict.fromkeys(e.split for e in examples):
         own = [e for e in examples if e.split == split]
         for judge in judges:
@@ -97,21 +100,16 @@ def _judge_split(
         )
 
 
-def _kept(meaning: Meaning | None, examples: Sequence[Example], answers: Mapping[str, System]) -> dict[str, float]:
-    literals = {e.id: e.text for e in examples}
-    responses = [r for system in answers.values() for r in system.values()]
-    found = meaning.kept(responses, [literals[r.example_id] for r in responses]) if meaning else []
+def _kept(meaning: Meaning | None, literals: Sequence[str], responses: Sequence[Response]) -> dict[str, float]:
+    found = meaning.kept(responses, literals) if meaning else []
     return {one.response_id: one.cosine for one in found}
 
 
 def _recorded_grades(
-    judges: Sequence[Critic], examples: Sequence[Example], answers: Mapping[str, System]
+    judges: Sequence[Critic], literals: Sequence[str], responses: Sequence[Response]
 ) -> dict[str, Grade]:
     """The grades of the first recorded judge that has any, by response id."""
-    literals = {e.id: e.text for e in examples}
-    responses = [r for system in answers.values() for r in system.values()]
-    each = (j.recorded_grades([literals[r.example_id] for r in responses], responses)
-            for j in judges if isinstance(j, ReplayCritic))  # fmt: skip
+    each = (judge.recorded_grades(literals, responses) for judge in judges if isinstance(judge, ReplayCritic))
     return next(filter(None, each), {})
 
 

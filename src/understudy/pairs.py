@@ -188,7 +188,7 @@ def copies_last(
     """``scores`` with every copy of its literal below all else: a selector that took a copy for the best would have
     the rule against copies make a winner of the worst."""
     lowest = min(scores.values(), default=0.0) - 1.0
-    copies = {r.id for e in examples for r in responses.get(e.id, ()) if is_copy(r.text, e.text)}
+    copies = {r.id for e in examples for r in responses.get(e.id, ()) if r.id in scores and is_copy(r.text, e.text)}
     return {response_id: lowest if response_id in copies else score for response_id, score in scores.items()}
 
 

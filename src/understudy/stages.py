@@ -45,7 +45,7 @@ from understudy.settings import identity_of
 from understudy.store import Chunks, RunFolder, file_sha256, write_atomic
 from understudy.students import Prompted
 from understudy.students.shared import WEIGHTS_FILE
-from understudy.task import Task
+from understudy.task import Task, fill
 from understudy.teacher import ModelTeacher, Yield
 from understudy.tracking import Metrics
 from understudy.train import Reference, TrainSettings, measured, score_rows, total_steps, train
@@ -164,7 +164,6 @@ class Stages:
 
     def zero_shot(self, name: str, examples: Sequence[Example], how: DecodeSettings) -> dict[str, list[Response]]:
         """The untrained weights' answers to the task's zero-shot request."""
-        from understudy.task import fill
 
         def prompt(literal: str) -> str:
             text = fill(self.task.zero_shot, literal=literal)

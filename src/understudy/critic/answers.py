@@ -6,13 +6,20 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from understudy.records import Judgment
+from understudy.records import Judgment, Verdict
+from understudy.statistics import sign
 
 
 def vote_share(labels: Sequence[str | None]) -> float | None:
     """P(first) from sampled answers, ``(n1 + 1/2) / (n1 + n2 + 1)``; ``None`` where none was valid."""
     first, second = labels.count("1"), labels.count("2")
     return (first + 0.5) / (first + second + 1) if first + second else None
+
+
+def verdict_of(p_a: float, tie: float) -> Verdict:
+    """Who wins at P(A better): nobody within ``tie`` of one half, rounding forgiven."""
+    found: dict[int, Verdict] = {1: "A", 0: "tie", -1: "B"}
+    return found[sign(p_a, tie)]
 
 
 def combine(p_a: Sequence[float], how: Literal["probability", "logit"] = "probability") -> float:

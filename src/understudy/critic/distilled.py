@@ -23,7 +23,7 @@ from understudy.critic.reward import RewardCritic
 from understudy.errors import CriticError
 from understudy.records import Judgment, content_hash
 from understudy.settings import Settings
-from understudy.statistics import wilson
+from understudy.statistics import Interval, wilson
 
 
 @dataclass(frozen=True)
@@ -68,9 +68,14 @@ class Agreement:
     bought: int
     unparsed: int
 
+    @property
+    def interval(self) -> Interval:
+        """Wilson's 95 % interval of ``share``."""
+        return wilson(round(self.share * self.n), self.n)
+
     def line(self) -> str:
-        """One line for people, with the Wilson 95 % interval."""
-        low, high = wilson(round(self.share * self.n), self.n)
+        """One line for people."""
+        low, high = self.interval
         return (
             f"the copy agrees with {self.share:.1%} ({low:.0%} to {high:.0%}) of {self.n} held-out verdicts "
             f"({self.bought} bought, {self.unparsed} of them unreadable)"
@@ -92,10 +97,9 @@ class DistilledCritic:
     def save(self, folder: Path) -> None:
         """Write the copy to ``folder`` as any trained critic, with its agreement; the bought judgments are the run's."""
         if isinstance(self.copy, RewardCritic):
-            share, n = self.agreement.share, self.agreement.n
-            low, high = wilson(round(share * n), n)
-            measured = {"agreement": share, "low": low, "high": high, "n": n, "figures": {}}
-            RewardCritic(self.copy.model, self.copy.card.model_copy(update=measured), self.name).save(folder)
+            low, high = self.agreement.interval
+            known = {"agreement": self.agreement.share, "low": low, "high": high, "n": self.agreement.n, "figures": {}}
+            RewardCritic(self.copy.model, self.copy.card.model_copy(update=known), self.name).save(folder)
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
         """Judgments in order; each says who made it."""

@@ -15,7 +15,7 @@ from typing import Literal
 from pydantic import Field
 
 from understudy.critic import Comparison
-from understudy.critic.answers import vote_share
+from understudy.critic.answers import verdict_of, vote_share
 from understudy.errors import CriticError
 from understudy.llm import (
     Capabilities,
@@ -195,7 +195,7 @@ class MCPCritic:
         verdict: Verdict = "unparsed"
         if first is not None:
             p_a = first if showing.shown == "ab" else 1 - first
-            verdict = "tie" if abs(p_a - 0.5) <= self.reader.tie else "A" if p_a > 0.5 else "B"
+            verdict = verdict_of(p_a, self.reader.tie)
         p = None if read.p is None else read.p if showing.shown == "ab" else 1 - read.p
         return Judgment(
             pair_id=showing.pair_id,

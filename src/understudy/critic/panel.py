@@ -8,14 +8,13 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from understudy.critic import Comparison, Critic
-from understudy.critic.answers import combined
+from understudy.critic.answers import combined, verdict_of
 from understudy.critic.cloze import Cloze
 from understudy.critic.mcp import MCP
 from understudy.critic.reward import RewardSettings
 from understudy.llm.calls import Calls
 from understudy.records import Judgment, Verdict
 from understudy.settings import Settings
-from understudy.statistics import sign
 from understudy.task import Task
 
 Member = Annotated[MCP | Cloze | RewardSettings, Field(discriminator="kind")]
@@ -67,10 +66,7 @@ class PanelCritic:
         return Judgment(pair_id=c.pair.id, judge=self.name, p_a=p, verdict=verdict, reason=reason)
 
     def _verdict(self, p: float | None) -> Verdict:
-        if p is None:
-            return "unparsed"
-        found: tuple[Verdict, ...] = ("tie", "A", "B")  # by sign: 0, 1, -1
-        return found[sign(p, self.tie)]
+        return "unparsed" if p is None else verdict_of(p, self.tie)
 
 
 def _most(counts: Mapping[Verdict, int]) -> Verdict:

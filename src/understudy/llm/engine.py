@@ -108,7 +108,7 @@ class Engine:
                 self._clients = [_Client(await stack.enter_async_context(client)) for client in clients]
                 # Merged once, not with every request.
                 self._headers = httpx2.Headers({**clients[0].headers, **self.wire.headers()})
-                self._limits = {"timeout": clients[0].timeout.as_dict()}
+                self._extensions = {"timeout": clients[0].timeout.as_dict()}
                 try:
                     await self._loop()
                 finally:
@@ -186,7 +186,9 @@ class Engine:
                 url = lane.url + self.wire.path
                 # ASCII JSON: even half a surrogate pair in a user's text can be sent, and refused by the server alone.
                 content = json.dumps(job.body).encode()
-                request = httpx2.Request("POST", url, headers=self._headers, content=content, extensions=self._limits)
+                request = httpx2.Request(
+                    "POST", url, headers=self._headers, content=content, extensions=self._extensions
+                )
                 response = await client.http.send(request)
             outcome = judge_response(response, self.wire)
         except (httpx2.HTTPError, httpx2.InvalidURL, httpx2.StreamError, TimeoutError, OSError) as error:
