@@ -17,7 +17,7 @@ $(STAMP): pyproject.toml constraints.txt
 	touch $(STAMP)
 
 demo: setup
-	$(BIN)/understudy demo
+	$(BIN)/quipwright demo
 
 lint: setup
 	$(BIN)/ruff check .

@@ -23,11 +23,11 @@ from typing import Any
 
 import httpx2
 
-from understudy.llm import Message, Request
-from understudy.llm.calls import Calls
-from understudy.llm.callstore import CallStore, Stored
-from understudy.llm.chat import Chat
-from understudy.records import Sampling
+from quipwright.core.records import Sampling
+from quipwright.llm.call_store import CallStore, Stored
+from quipwright.llm.calls import Calls
+from quipwright.llm.http_models import Chat
+from quipwright.llm.types import Message, Request
 
 LATENCY = 0.05
 LOADS = {8: 1000, 64: 8000, 256: 8000}  # requests under way: calls in all
@@ -176,7 +176,7 @@ def _resume(folder: Path) -> tuple[float, float]:
 
 
 CLIENTS = {
-    "understudy, stored": _ours,
+    "quipwright, stored": _ours,
     "openai, not stored": _theirs,
     "httpx2 alone": _library,
     "sockets alone": _sockets,

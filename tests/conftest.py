@@ -14,7 +14,10 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 os.environ["HF_HUB_OFFLINE"] = "1"
 settings.register_profile("no_clock", deadline=None)  # a busy machine must not fail a law
 settings.load_profile("no_clock")
-install_import_hook(["understudy.batches", "understudy.objectives", "understudy.students.packing"], "beartype.beartype")
+install_import_hook(
+    ["quipwright.students.batches", "quipwright.training.objectives", "quipwright.students.packing"],
+    "beartype.beartype",
+)
 
 LITERALS = (
     "I missed the last bus home and had to walk.",
@@ -53,7 +56,7 @@ def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer random Llama with a tokenizer trained on the test literals."""
-    from tests.tiny import causal_network, tokenizer
+    from quipwright.testing.tiny_models import causal_network, tokenizer
 
     folder = tmp_path_factory.mktemp("tiny")
     texts = [*LITERALS, "Plain: Funny: and nobody was surprised. Breaking news:"]
@@ -68,8 +71,8 @@ def tiny_critic(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """An untrained critic on the tiny weights, with a card that claims just enough to be let in."""
     import torch
 
-    from understudy.critic.reward import RewardArchitecture, RewardCard, RewardCritic, RewardModel
-    from understudy.students import LoRA
+    from quipwright.critics.reward_model.critic import RewardArchitecture, RewardCard, RewardCritic, RewardModel
+    from quipwright.students.base import LoRA
 
     torch.manual_seed(1)
     lora = LoRA(rank=2, alpha=4)

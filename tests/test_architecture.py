@@ -7,107 +7,74 @@ from pathlib import Path
 
 import pytest
 
-from understudy.recipe import load_recipe
-from understudy.task import Task
+from quipwright.data.task import Task
+from quipwright.pipeline.recipe import load_recipe
 
 ROOT = Path(__file__).parents[1]
-SOURCE = ROOT / "src" / "understudy"
-GROUND, DOORS, ROOMS, ROOF = range(4)
-FLOORS = {
-    GROUND: ("__init__", "errors", "records", "settings", "store", "text", "resources", "progress", "paths", "lists"),
-    DOORS: ("batches", "objectives", "pairs", "rounds", "examples", "statistics", "students", "llm", "critic.__init__"),
-    ROOMS: (
-        "task",
-        "teacher",
-        "sample",
-        "train",
-        "tracking",
-        "critic",
-        "evaluate",
-        "labels",
-        "contest",
-        "diversity",
-        "meaning",
-        "ratings",
-        "systems",
-        "audit",
-        "compare",
-        "write",
-        "web",
-        "export",
-        "estimate",
-        "asking",
-    ),
-    ROOF: (
-        "recipe",
-        "planning",
-        "opening",
-        "stages",
-        "evaluation",
-        "summary",
-        "feedback",
-        "distil",
-        "report",
-        "experiment",
-        "cli",
-    ),
-}
+SOURCE = ROOT / "src" / "quipwright"
+HOUSE = ("cli", "pipeline", "evaluation", "serving", "critics", "training", "data", "llm", "students", "core")
+"""The folders, top down: each imports from itself and from those after it. ``testing`` stands beside the house."""
 
 
 def modules() -> dict[str, Path]:
-    """Every module of the package by its dotted name below it; a package is named by its __init__."""
-    return {".".join(p.relative_to(SOURCE).with_suffix("").parts): p for p in SOURCE.rglob("*.py")}
-
-
-def floor(module: str) -> int:
-    """The floor of ``module``: that of its longest listed prefix."""
-    named = {name: level for level, names in FLOORS.items() for name in names}
-    parts = module.split(".")
-    for length in range(len(parts), 0, -1):
-        prefix = ".".join(parts[:length])
-        if prefix in named:
-            return named[prefix]
-    base = parts[0].split("_")[0]  # cli_evidence stands beside cli
-    assert base in named, f"{module} stands on no floor: add it to FLOORS"
-    return named[base]
+    """Every module of the package by its dotted name below it; a package by its own name."""
+    names = {".".join(p.relative_to(SOURCE).with_suffix("").parts): p for p in SOURCE.rglob("*.py")}
+    return {name.removesuffix(".__init__"): path for name, path in names.items()}
 
 
 def imported(path: Path) -> set[str]:
-    """Modules of ours that ``path`` imports at run time."""
-    found: set[str] = set()
-
-    def visit(node: ast.AST) -> None:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            return
-        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "understudy":
+    """Modules of ours that ``path`` imports anywhere, under ``TYPE_CHECKING`` too."""
+    known, names = modules(), set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[2] for alias in node.names if alias.name.startswith("quipwright.")}
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "quipwright":
             below = (node.module or "").partition(".")[2]
             for alias in node.names:
                 deeper = f"{below}.{alias.name}".strip(".")
-                known = modules()
-                found.add(
-                    deeper
-                    if deeper in known
-                    else f"{below}.__init__"
-                    if f"{below}.__init__" in known
-                    else below or "__init__"
-                )
-        for child in ast.iter_child_nodes(node):
-            visit(child)
-
-    visit(ast.parse(path.read_text(encoding="utf-8")))
-    return found
+                names.add(deeper if deeper in known else below)
+    return names
 
 
-@pytest.mark.parametrize("name", sorted(modules()))
+def room(module: str) -> str:
+    """The folder of ``module``; empty for the root."""
+    return module.split(".")[0] if module not in ("__init__", "__main__", "") else ""
+
+
+def test_the_root_holds_nothing_but_the_public_face() -> None:
+    files = {p.name for p in SOURCE.iterdir() if p.is_file()}
+    folders = {p.name for p in SOURCE.iterdir() if p.is_dir() and p.name != "__pycache__"}
+    assert files == {"__init__.py", "__main__.py", "py.typed"}
+    assert folders == {*HOUSE, "testing"}
+
+
+@pytest.mark.parametrize("name", sorted(name for name in modules() if room(name) in HOUSE))
 def test_imports_only_go_down(name: str) -> None:
     for other in imported(modules()[name]):
-        assert floor(other) <= floor(name), f"{name} imports {other} from a floor above"
+        assert room(other), f"{name} imports the package's face"
+        assert room(other) in HOUSE, f"{name} imports {other}"
+        assert HOUSE.index(room(name)) <= HOUSE.index(room(other)), f"{name} imports {other} from above"
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    arrows = {name: imported(path) & modules().keys() for name, path in modules().items()}
+    done: set[str] = set()
+
+    def visit(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail[trail.index(name) :], name))
+        if name not in done:
+            for other in sorted(arrows[name]):
+                visit(other, (*trail, name))
+            done.add(name)
+
+    for name in sorted(arrows):
+        visit(name, ())
 
 
 def test_only_settings_reads_the_environment() -> None:
     for name, path in modules().items():
         text = path.read_text(encoding="utf-8")
-        if name not in ("settings", "cli"):
+        if name not in ("core.settings", "cli.main"):
             assert "os.environ" not in text, name
             assert "getenv" not in text, name
 
@@ -132,10 +99,10 @@ def test_every_recipe_loads(path: Path) -> None:
     assert recipe.name == path.stem
 
 
-@pytest.mark.parametrize("path", sorted((SOURCE / "tasks").glob("*.yaml")), ids=lambda p: p.stem)
+@pytest.mark.parametrize("path", sorted((SOURCE / "data" / "tasks").glob("*.yaml")), ids=lambda p: p.stem)
 def test_every_task_loads(path: Path) -> None:
     assert Task.load(path.stem).name == path.stem
 
 
 def test_distil_is_readable_in_a_minute() -> None:
-    assert len((SOURCE / "distil.py").read_text(encoding="utf-8").splitlines()) < 80
+    assert len((SOURCE / "pipeline" / "distil.py").read_text(encoding="utf-8").splitlines()) < 80

@@ -1,0 +1,5 @@
+"""``python -m quipwright``: the command."""
+
+from quipwright.cli.main import main
+
+main()

@@ -1,0 +1,89 @@
+"""A run's judgments as training material: what its critic said of the students' attempts, for a cheap copy to learn."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from quipwright.core.errors import DataError, RunError
+from quipwright.core.records import Judgment, Pair, Response
+from quipwright.core.storage.run_folder import stored_rows, write_atomic
+from quipwright.critics.active import Labelled, split
+from quipwright.critics.base import Comparison
+from quipwright.critics.combine import combined
+from quipwright.critics.reward_model.training import as_verdict
+from quipwright.data.examples import DataSettings, load_examples
+from quipwright.data.task import Task
+from quipwright.data.verdicts import VerdictRow
+
+HELDOUT = 0.2
+LEAST = 10  # literals: of fewer none are left to fit, calibrate and measure on
+
+
+def verdicts_of_run(folder: Path, seed: int = 0) -> list[VerdictRow]:
+    """The verdicts of the feedback rounds in run ``folder``, both showings averaged; a fifth of the literals held out.
+
+    What a rule decided is left out, and so is what a trained critic said where another one judged too. Evaluation is
+    not learnt from. Raises :class:`RunError` where there is no run and :class:`DataError` where it has too few verdicts.
+    """
+    manifest, arrows = _manifest(folder), folder / "arrows"
+    data = DataSettings.model_validate(manifest["recipe"]["data"])
+    literals = {e.id: e.text for e in load_examples(data, _base(manifest))}
+    texts = {r.id: r for name in ("teach", "sample") for r in stored_rows(arrows, name, Response)}
+    judged = _by_pair(stored_rows(arrows, "judge", Judgment))
+    labels = [
+        Labelled(Comparison(pair, literals[pair.example_id], texts[pair.a_id].text, texts[pair.b_id].text), p)
+        for pair in {pair.id: pair for pair in stored_rows(arrows, "select", Pair)}.values()
+        if pair.example_id in literals and {pair.a_id, pair.b_id} <= texts.keys()
+        if (p := combined(judged.get(pair.id, []))) is not None
+    ]
+    if (found := len({label.comparison.literal for label in labels})) < LEAST:
+        raise DataError(
+            f"{folder} has readable verdicts of feedback on {found} literals.", f"A critic needs {LEAST} at least."
+        )
+    held, learnt = split(labels, HELDOUT, seed)
+    return [_row(label, texts, "train") for label in learnt] + [_row(label, texts, "heldout") for label in held]
+
+
+def settings_for_run(folder: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Critic settings ``tree`` for the task of run ``folder``: its student's prompt, unless they name another."""
+    manifest = _manifest(folder)
+    prompt = Task.load(manifest["recipe"]["task"], _base(manifest)).student_prompt
+    return {"teacher": None, **tree, "architecture": {"prompt": prompt, **(tree.get("architecture") or {})}}
+
+
+def write_verdicts(rows: Sequence[VerdictRow], path: Path) -> None:
+    """Write ``rows`` as a file that ``train-critic`` and ``audit`` read."""
+    write_atomic(path, "".join(row.model_dump_json(exclude_none=True) + "\n" for row in rows))
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
+    except OSError:
+        raise RunError(f"{folder} is no run folder.", "Name the folder of a run.") from None
+
+
+def _base(manifest: Mapping[str, Any]) -> Path | None:
+    return Path(manifest["base"]) if "base" in manifest else None
+
+
+def _by_pair(judgments: Sequence[Judgment]) -> dict[str, list[Judgment]]:
+    said = [j for j in judgments if not j.judge.startswith("rule:")]
+    dear = [j for j in said if not j.judge.startswith("reward:")]
+    found: dict[str, list[Judgment]] = {}
+    for judgment in dear or said:
+        found.setdefault(judgment.pair_id, []).append(judgment)
+    return found
+
+
+def _row(label: Labelled, texts: Mapping[str, Response], part: str) -> VerdictRow:
+    pair = label.comparison.pair
+    authors = {f"author_{side}": _author(texts[i]) for side, i in (("a", pair.a_id), ("b", pair.b_id))}
+    return as_verdict(label).model_copy(update={**authors, "split": part})
+
+
+def _author(response: Response) -> str:
+    return "teacher" if response.author.startswith("teacher:") else response.author

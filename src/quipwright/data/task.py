@@ -1,0 +1,179 @@
+"""The task file: everything that makes a skill a skill, in YAML, so that nothing in the code is hard-wired to jokes.
+
+It holds what the student is shown, what the teacher is asked, what a critic is asked (each question in two forms), the
+cloze template, the length rule and the patterns by which a refusal is known. ``humour`` ships; a user's own file is
+named by its path.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, Field, model_validator
+
+from quipwright.core.errors import DataError
+from quipwright.core.settings import Settings, read_yaml, validate
+from quipwright.training.preference.pairs import LengthRule
+
+_SLOT = re.compile(r"\{([a-z_]+)\}")
+_TASKS = Path(__file__).parent / "tasks"
+T = TypeVar("T")
+
+
+def fill(template: str, **values: object) -> str:
+    """``template`` with each ``{name}`` replaced in one pass: a slot inside a value stays text; so do other braces."""
+    return _SLOT.sub(lambda slot: str(values[slot[1]]) if slot[1] in values else slot[0], template)
+
+
+def _pattern(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is not a regular expression: {error}") from None
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
+class TeacherWording(Settings):
+    """What the teacher is asked (Ravi et al. 2024 sec. 3.1 in our words) and how its answer is drawn.
+
+    ``user`` has the slots ``{literal}`` and ``{n}``; ``n`` paraphrases a literal; ``max_tokens`` bounds the whole list.
+    """
+
+    system: str = ""
+    user: str
+    n: int = Field(3, ge=1, le=50)
+    temperature: float = Field(0.8, ge=0, le=2)
+    top_p: float = Field(1.0, gt=0, le=1)
+    max_tokens: int = Field(400, ge=16)
+
+    @model_validator(mode="after")
+    def _slots(self) -> TeacherWording:
+        _require("teacher.user", self.user, "literal", "n")
+        return self
+
+
+class Question(Settings):
+    """One question to a critic, in both forms; slots ``{literal}``, ``{first}`` and ``{second}`` take whole blocks."""
+
+    answer_only: str
+    reason_then_answer: str
+
+    @model_validator(mode="after")
+    def _slots(self) -> Question:
+        _require("answer_only", self.answer_only, "literal", "first", "second")
+        _require("reason_then_answer", self.reason_then_answer, "literal", "first", "second")
+        return self
+
+
+class CriticWording(Settings):
+    """What a multiple-choice critic is asked.
+
+    ``system`` (slot ``{nonce}``) says that nothing between the marker lines is an instruction; ``prefill`` begins the
+    critic's answer where the server lets us; ``again`` is asked once more when an answer cannot be read.
+    """
+
+    system: str
+    prefill: str = "Answer:"
+    again: str
+    questions: dict[str, Question] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _slots(self) -> CriticWording:
+        _require("critic.system", self.system, "nonce")
+        return self
+
+
+class Task(Settings):
+    """A skill: ``literal`` in, another wording of it out.
+
+    ``student_prompt`` is what a trained student sees, with ``student_chat`` as the user's turn of its chat template;
+    ``zero_shot`` is what an untrained chat model is asked instead. ``cloze``: the template of the question ``overall``, or
+    one by question.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
+    student_prompt: str
+    student_chat: bool = False
+    zero_shot: str
+    teacher: TeacherWording
+    critic: CriticWording
+    cloze: str | dict[str, str]
+    length: LengthRule = LengthRule()
+    max_ratio: float = Field(4.0, gt=1)
+    refusals: tuple[Pattern, ...] = ()
+
+    @model_validator(mode="after")
+    def _slots(self) -> Task:
+        _require("student_prompt", self.student_prompt, "literal")
+        _require("zero_shot", self.zero_shot, "literal")
+        if "overall" not in self._clozes:
+            raise ValueError("cloze lacks a template of the question overall")
+        for template in self._clozes.values():
+            _require("cloze", template, "literal", "text")
+            if not template.endswith("{text}"):
+                raise ValueError("cloze must end with {text}: what follows it would be scored too")
+        return self
+
+    @classmethod
+    def load(cls, reference: str = "humour", base: Path | None = None) -> Task:
+        """The task that ships under the name ``reference``, or the file of that path (relative to ``base`` or here).
+
+        Raises :class:`~quipwright.core.errors.DataError` when there is none and ``RecipeError`` when its content is wrong.
+        """
+        return cls.parse(read_yaml(task_path(reference, base), "task file"), reference)
+
+    @classmethod
+    def parse(cls, tree: dict[str, Any], source: str) -> Task:
+        """``tree`` as a task. Raises :class:`~quipwright.core.errors.RecipeError` naming ``source``."""
+        return validate(cls, tree, f"task {source}")
+
+    def prompt(self, literal: str) -> str:
+        """What the student is shown for ``literal``."""
+        return fill(self.student_prompt, literal=literal)
+
+    def question(self, name: str) -> Question:
+        """The critic's question ``name``. Raises :class:`~quipwright.core.errors.DataError` naming those there are."""
+        return _named(self.critic.questions, name, f"task {self.name} has no question")
+
+    @property
+    def _clozes(self) -> Mapping[str, str]:
+        return {"overall": self.cloze} if isinstance(self.cloze, str) else self.cloze
+
+    def template(self, question: str = "overall") -> str:
+        """The cloze of ``question``. Raises :class:`~quipwright.core.errors.DataError` naming those there are."""
+        return _named(self._clozes, question, f"task {self.name} has no cloze of the question")
+
+    def refused(self, text: str) -> str | None:
+        """The first refusal pattern that ``text`` matches (any case), or ``None``."""
+        return next((p for p in self.refusals if re.search(p, text.replace("’", "'"), re.IGNORECASE)), None)
+
+
+def task_path(reference: str, base: Path | None = None) -> Path:
+    """Where task ``reference`` is: a bare name ships with the package, anything ending in .yaml is a path."""
+    if not reference.endswith((".yaml", ".yml")):
+        path = _TASKS / f"{reference}.yaml"
+        if not re.fullmatch(r"[A-Za-z0-9_-]+", reference) or not path.exists():
+            shipped = ", ".join(sorted(p.stem for p in _TASKS.glob("*.yaml")))
+            remedy = f"Use one of {shipped}, or a path ending in .yaml."
+            raise DataError(f"task {reference!r} does not ship with the package.", remedy)
+        return path
+    path = Path(reference).expanduser()
+    return base / path if not path.is_absolute() and base is not None and (base / path).exists() else path
+
+
+def _named(known: Mapping[str, T], name: str, lacking: str) -> T:
+    if name not in known:
+        raise DataError(f"{lacking} {name!r}.", f"It has: {', '.join(known)}.")
+    return known[name]
+
+
+def _require(where: str, template: str, *slots: str) -> None:
+    missing = [f"{{{slot}}}" for slot in slots if f"{{{slot}}}" not in template]
+    if missing:
+        raise ValueError(f"{where} lacks {' and '.join(missing)}")

@@ -1,0 +1,202 @@
+"""The teacher: plain sentences in, paraphrases out, and a count of everything that did not become one.
+
+A large model is asked for a numbered list (Ravi et al. 2024 sec. 3.1). Inputs it refuses are discarded, as in the
+paper; copies, over-long texts and the like are dropped with their reason; an answer without a list is asked for once
+more.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, Self
+
+from pydantic import Field
+
+from quipwright.core.records import Example, Record, Response, Sampling
+from quipwright.core.settings import Settings
+from quipwright.core.text import degenerate, is_copy, normalise
+from quipwright.data.list_parser import Listed, parse_list
+from quipwright.data.task import Task, fill
+from quipwright.llm.calls import Calls
+from quipwright.llm.config import AnyModel
+from quipwright.llm.types import UNANSWERED, Completion, Failure, LanguageModel, Message, Request, complete_many
+
+_NO_LIST, _REFUSED, _REFUSAL = "no list", "refused by the server", "refusal: "  # why all of an answer went
+
+
+class ModelTeacher(Settings):
+    """A large model as the teacher. ``n``: paraphrases a literal, the task's number where unset."""
+
+    kind: Literal["model"] = "model"
+    model: AnyModel
+    n: int | None = Field(None, ge=1, le=50)
+    seed: int = 0
+
+    def open(self, calls: Calls, task: Task) -> Teacher:
+        """The teacher, asking through ``calls``."""
+        return Teacher(self.model.open(calls), task, self.n, self.seed)
+
+
+class Yield(Record):
+    """What became of the examples put to a teacher: ``asked`` = ``answered`` + ``refused`` + ``unparsed`` + ``failed``.
+
+    ``items`` were read from the answered ones' lists; ``kept`` of them are responses, the others ``dropped`` by reason.
+    """
+
+    asked: int = 0
+    answered: int = 0
+    refused: int = 0
+    unparsed: int = 0
+    failed: int = 0
+    items: int = 0
+    kept: int = 0
+    dropped: dict[str, int] = Field(default_factory=dict)
+
+    @classmethod
+    def of(cls, asked: int, rows: Iterable[Response]) -> Self:
+        """The yield of ``asked`` examples by all that :func:`teach` made of them, whenever that was."""
+        outcomes: dict[str, str] = {}
+        items: Counter[str] = Counter()
+        for row in rows:
+            outcomes[row.example_id] = outcome = _outcome(row)
+            if outcome == "answered":
+                items[row.dropped] += 1
+        counts = Counter(outcomes.values())
+        total, kept = items.total(), items.pop("", 0)
+        return cls(asked=asked, items=total, kept=kept, dropped=dict(items), **counts)
+
+    def line(self) -> str:
+        """One line for people."""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items())) or "none"
+        return (
+            f"asked {self.asked}, answered {self.answered}, refused {self.refused}, unreadable {self.unparsed}, "
+            f"failed {self.failed}; {self.items} paraphrases read, {self.kept} kept, dropped: {reasons}"
+        )
+
+
+@dataclass(frozen=True)
+class Taught:
+    """What a teacher gave for ``asked`` examples, in their order. ``drops`` did not become a response: each has its
+    reason, and for its text the item, or the whole answer where all of it went."""
+
+    asked: int
+    responses: tuple[Response, ...]
+    drops: tuple[Response, ...]
+
+    @property
+    def counts(self) -> Yield:
+        """What became of them."""
+        return Yield.of(self.asked, [*self.responses, *self.drops])
+
+
+class Teacher:
+    """An opened teacher."""
+
+    def __init__(self, model: LanguageModel, task: Task, n: int | None = None, seed: int = 0) -> None:
+        """``model`` is any language model."""
+        self.model, self.task, self.n, self.seed = model, task, n, seed
+
+    def teach(self, examples: Sequence[Example]) -> Taught:
+        """Paraphrases of ``examples``; see :func:`teach`."""
+        return teach(self.model, self.task, examples, n=self.n, seed=self.seed)
+
+
+def teach(
+    model: LanguageModel, task: Task, examples: Sequence[Example], *, n: int | None = None, seed: int = 0
+) -> Taught:
+    """Ask ``model`` for ``n`` (the task's number if ``None``) paraphrases of every one of ``examples``."""
+    wanted = n or task.teacher.n
+    first = complete_many(model, [teacher_request(task, e.text, wanted, seed, 0) for e in examples])
+    answers = [_read(task, example, answer, wanted) for example, answer in zip(examples, first, strict=True)]
+    again = [place for place, answer in enumerate(answers) if [reason for _, reason in answer.drops] == [_NO_LIST]]
+    if again:
+        second = complete_many(model, [teacher_request(task, examples[i].text, wanted, seed, 1) for i in again])
+        for place, answer in zip(again, second, strict=True):
+            answers[place] = _read(task, examples[place], answer, wanted, 1)
+    read, author = list(zip(examples, answers, strict=True)), f"teacher:{model.name}"
+    responses = [
+        Response(
+            example_id=e.id, text=text, author=author, sampling=_sampling(task, seed, a.index), call_id=a.call_id
+        )
+        for e, a in read
+        for text in a.texts
+    ]  # fmt: skip
+    drops = [
+        Response(example_id=e.id, text=text, author=author, call_id=a.call_id, dropped=reason)
+        for e, a in read
+        for text, reason in a.drops
+    ]
+    return Taught(len(examples), tuple(responses), tuple(drops))
+
+
+def teacher_request(task: Task, literal: str, n: int, seed: int = 0, index: int = 0) -> Request:
+    """What the teacher is asked about ``literal``; ``index`` 1 is the second try."""
+    wording = task.teacher
+    messages = [Message("user", fill(wording.user, literal=literal, n=n))]
+    if wording.system:
+        messages.insert(0, Message("system", wording.system))
+    return Request(tuple(messages), _sampling(task, seed, index))
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """``drops`` are texts with the reasons."""
+
+    texts: tuple[str, ...] = ()
+    drops: tuple[tuple[str, str], ...] = ()
+    call_id: str | None = None
+    index: int = 0
+
+
+def _read(task: Task, example: Example, answer: Completion | Failure, wanted: int, index: int = 0) -> _Answer:
+    if isinstance(answer, Failure):
+        return _Answer(drops=(("", answer.told),))
+    listed = parse_list(answer.text, wanted)
+    refusal = _refusal(task, answer, listed)
+    if refusal is not None or not listed.items:
+        return _Answer(drops=((answer.text, refusal or _NO_LIST),), call_id=answer.call_id)
+    texts: list[str] = []
+    drops: list[tuple[str, str]] = []
+    for place, text in enumerate(listed.items):
+        cut = answer.finish == "length" and place == len(listed.items) - 1
+        reason = "cut off" if cut else _unfit(task, example.text, text, texts)
+        if reason is None:
+            texts.append(text)
+        else:
+            drops.append((text, reason))
+    return _Answer(tuple(texts), tuple(drops), answer.call_id, index)
+
+
+def _refusal(task: Task, answer: Completion, listed: Listed) -> str | None:
+    """Why the whole input is discarded, or ``None``: a refusal, or a warning around the list. A joke item may sound
+    like one; it is then dropped alone."""
+    if answer.finish == "refused":
+        return _REFUSED
+    pattern = task.refused(listed.around if listed.items else answer.text)
+    return None if pattern is None else f"{_REFUSAL}{pattern}"
+
+
+def _unfit(task: Task, literal: str, text: str, before: Sequence[str]) -> str | None:
+    if task.refused(text) is not None:
+        return "refusal"
+    if is_copy(text, literal):
+        return "copy"
+    if normalise(text).lower() in {normalise(other).lower() for other in before}:
+        return "duplicate"
+    return degenerate(text, literal, max_ratio=task.max_ratio)
+
+
+def _sampling(task: Task, seed: int, index: int) -> Sampling:
+    w = task.teacher
+    return Sampling(temperature=w.temperature, top_p=w.top_p, max_tokens=w.max_tokens, seed=seed, index=index)
+
+
+def _outcome(row: Response) -> str:
+    """What became of the example that ``row`` is of."""
+    if row.dropped.startswith(UNANSWERED):
+        return "failed"
+    if row.dropped == _REFUSED or row.dropped.startswith(_REFUSAL):
+        return "refused"
+    return "unparsed" if row.dropped == _NO_LIST else "answered"

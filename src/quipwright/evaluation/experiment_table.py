@@ -1,0 +1,270 @@
+"""The table of an experiment: pure numbers from its runs' summaries, and their Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean, stdev
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+from scipy.stats import t as student_t
+
+from quipwright.core.settings import Settings
+from quipwright.core.statistics import bootstrap_mean, holm, paired_bootstrap, sign_flip_test
+from quipwright.evaluation.pairwise import won
+from quipwright.llm.costs import Spent
+from quipwright.pipeline.evaluate import score_key
+from quipwright.pipeline.summary import Summary
+
+if TYPE_CHECKING:
+    from quipwright.pipeline.experiment.grid import Experiment
+    from quipwright.pipeline.experiment.judges import Verdicts
+
+Scores = dict[str, dict[int, float]]
+"""By example id and seed: s, or the share of showings won."""
+
+
+WTR = (
+    "WTR is the win-tie rate against {} as the paper defines it: how often the critic finds the variant at least as good, "
+    "each order of showing read alone at one half and both averaged (a critic that is shown no order is read once)."
+)
+
+
+class Judged(Settings):
+    """A variant's win-tie rate by a further judge, as in :class:`Row`."""
+
+    n: int = 0
+    rate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    paper: float | None = None
+
+
+class Row(Settings):
+    """One variant's findings. ``rate``: mean over seeds of the paper's win-tie rate (each showing read alone at 1/2, both
+    averaged; Ravi et al. 2024 sec. 4); ``low``/``high`` its 95 % bootstrap interval over inputs;
+    ``seeds_low``/``seeds_high`` the t interval over seeds; ``difference`` of mean scores to the baseline over the same
+    inputs and seeds, its interval, and ``p`` after Holm. ``None`` is unknown. ``minutes``: of all invocations; ``spent``
+    on answered calls, ``None`` where none were made; work and answers that variants share are on the first one's account.
+    """
+
+    variant: str
+    runs: int
+    failed: dict[int, str] = Field(default_factory=dict)
+    n: int = 0
+    rates: dict[int, float] = Field(default_factory=dict)
+    rate: float | None = None
+    low: float | None = None
+    high: float | None = None
+    seeds_low: float | None = None
+    seeds_high: float | None = None
+    difference: float | None = None
+    difference_low: float | None = None
+    difference_high: float | None = None
+    p: float | None = None
+    length_ratio: float | None = None
+    copy_rate: float | None = None
+    distinct_2: float | None = None
+    minutes: float = 0.0
+    spent: Spent | None = None
+    paper: float | None = None
+    judges: dict[str, Judged] = Field(default_factory=dict)
+
+
+class Result(Settings):
+    """The table, and what it is of. ``silent``: why a further judge said nothing, by its name. ``spent``: on all calls, those
+    included that are on no variant's account: of further judges, and those that were given up on."""
+
+    name: str
+    baseline: str
+    opponent: str
+    split: str
+    rows: tuple[Row, ...]
+    silent: dict[str, str] = Field(default_factory=dict)
+    spent: Spent | None = None
+
+
+def tabulate(
+    experiment: Experiment,
+    found: Mapping[tuple[str, int], Summary | str],
+    minutes: Mapping[tuple[str, int], float],
+    judged: Mapping[str, Verdicts | str] = MappingProxyType({}),
+) -> Result:
+    """The table of the summaries in ``found``, by variant and seed, and of what further judges said."""
+    scores = {name: _scores(experiment, name, found, _score) for name in experiment.variants}
+    rows = [_row(experiment, name, found, scores, minutes) for name in experiment.variants]
+    tested = [i for i, row in enumerate(rows) if row.p is not None]
+    for i, p in zip(tested, holm([rows[i].p or 0.0 for i in tested]), strict=True):
+        rows[i] = rows[i].model_copy(update={"p": p})
+    told = {judge: said for judge, said in judged.items() if not isinstance(said, str)}
+    for i, row in enumerate(rows):
+        found_by = {judge: _judged(experiment, row.variant, judge, said) for judge, said in told.items()}
+        rows[i] = row.model_copy(update={"judges": found_by})
+    return Result(
+        name=experiment.name,
+        baseline=experiment.baseline,
+        opponent=experiment.opponent,
+        split=experiment.split,
+        rows=tuple(rows),
+        silent={judge: why for judge, why in judged.items() if isinstance(why, str)},
+    )
+
+
+def _scores(
+    experiment: Experiment,
+    name: str,
+    found: Mapping[tuple[str, int], Summary | str],
+    read: Callable[[Summary, str, str], float | None],
+) -> Scores:
+    """What ``read`` finds in each seed's summary, under the contest's key, of each example."""
+    key = score_key(experiment.variants[name].student, experiment.opponent, experiment.split)
+    made = {seed: s for seed in experiment.seeds if not isinstance(s := found[name, seed], str)}
+    return _by_example({seed: {e: read(s, key, e) for e in s.scores.get(key, {})} for seed, s in made.items()})
+
+
+def _by_example(by_seed: Mapping[int, Mapping[str, float | None]]) -> Scores:
+    """The known values, turned from seed and example to example and seed."""
+    found = Scores()
+    for seed, values in by_seed.items():
+        for example, value in values.items():
+            if value is not None:
+                found.setdefault(example, {})[seed] = value
+    return found
+
+
+def _score(summary: Summary, key: str, example: str) -> float | None:
+    return summary.scores[key][example]
+
+
+def _won(summary: Summary, key: str, example: str) -> float | None:
+    """Of a judge that is shown no order, and of a summary that does not keep both showings, the score is read."""
+    in_orders = summary.won.get(key)
+    return in_orders[example] if in_orders else won(summary.scores[key][example])
+
+
+def _row(
+    experiment: Experiment,
+    name: str,
+    found: Mapping[tuple[str, int], Summary | str],
+    scores: Mapping[str, Scores],
+    minutes: Mapping[tuple[str, int], float],
+) -> Row:
+    own = {seed: found[name, seed] for seed in experiment.seeds}
+    made = [s for s in own.values() if not isinstance(s, str)]
+    row: dict[str, Any] = {
+        "variant": name,
+        "runs": len(made),
+        "failed": {seed: s for seed, s in own.items() if isinstance(s, str)},
+        "minutes": sum(minutes[name, seed] for seed in experiment.seeds),
+        "spent": total([one for s in made for one in s.spent]),
+        "paper": experiment.paper.get(name),
+    }
+    if made and scores[name]:
+        row |= _rates(_scores(experiment, name, found, _won)) | _outputs(experiment, name, made)
+        if name != experiment.baseline:
+            row |= _difference(scores[name], scores[experiment.baseline])
+    return Row(**row)
+
+
+def total(spent: Sequence[Spent]) -> Spent | None:
+    """All of ``spent`` together, ``None`` where that is nothing."""
+    found = None
+    for one in spent:
+        found = one if found is None else found + one
+    return found
+
+
+def _rates(shares: Scores) -> dict[str, Any]:
+    if not shares:
+        return {}
+    seeds = sorted({seed for by in shares.values() for seed in by})
+    rates = {seed: fmean(by[seed] for by in shares.values() if seed in by) for seed in seeds}
+    mean = bootstrap_mean([fmean(by.values()) for by in shares.values()])
+    found: dict[str, Any] = {"n": len(shares), "rates": rates, "rate": fmean(rates.values())}
+    found |= {"low": mean.low, "high": mean.high}
+    if len(rates) > 1:
+        half = float(student_t.ppf(0.975, len(rates) - 1)) * stdev(rates.values()) / len(rates) ** 0.5
+        found |= {"seeds_low": max(0.0, found["rate"] - half), "seeds_high": min(1.0, found["rate"] + half)}
+    return found
+
+
+def _judged(experiment: Experiment, name: str, judge: str, said: Verdicts) -> Judged:
+    rates = _rates(_by_example({seed: said.get((name, seed), {}) for seed in experiment.seeds}))
+    own = {field: rates[field] for field in ("n", "rate", "low", "high") if field in rates}
+    return Judged(**own, paper=experiment.judges[judge].paper.get(name))
+
+
+def _outputs(experiment: Experiment, name: str, made: Sequence[Summary]) -> dict[str, float]:
+    student = experiment.variants[name].student
+    read = [q for s in made for q in s.quality if (q.system, q.split) == (student, experiment.split)]
+    fields = ("length_ratio", "copy_rate", "distinct_2")
+    return {field: fmean(getattr(q, field) for q in read) for field in fields} if read else {}
+
+
+def _difference(mine: Scores, theirs: Scores) -> dict[str, Any]:
+    """Mean scores over the seeds that both have, input by input: the unit that is resampled and flipped is the input."""
+    both = {e: seeds for e in mine if e in theirs and (seeds := mine[e].keys() & theirs[e].keys())}
+    if not both:
+        return {}
+    a, b = ([fmean(scores[e][seed] for seed in seeds) for e, seeds in both.items()] for scores in (mine, theirs))
+    gap = paired_bootstrap(a, b)
+    return {
+        "difference": gap.value,
+        "difference_low": gap.low,
+        "difference_high": gap.high,
+        "p": sign_flip_test(a, b),
+    }
+
+
+def markdown(result: Result) -> str:
+    """The table as Markdown, with a line for each failure."""
+    judges = list(dict.fromkeys(judge for row in result.rows for judge in row.judges))
+    heads = "".join(f" {judge} |" for judge in judges)
+    lines = [
+        f"# {result.name}",
+        "",
+        f"{WTR.format(result.opponent)} On {result.split}; judge: the recipe's critic. Difference of mean scores to "
+        f"{result.baseline}, paired over inputs and seeds; p by sign flips, Holm-adjusted.",
+        "",
+        "| variant | runs | WTR | 95 % inputs | 95 % seeds | difference | 95 % | p | length | copies | distinct-2 | minutes "
+        f"| cost | paper |{heads}",
+        "| --- " * (14 + len(judges)) + "|",
+    ]
+    for r in result.rows:
+        cells = (
+            r.variant, str(r.runs), _percent(r.rate), _interval(r.low, r.high, _percent),
+            _interval(r.seeds_low, r.seeds_high, _percent), _signed(r.difference),
+            _interval(r.difference_low, r.difference_high, _signed), "–" if r.p is None else f"{r.p:.3f}",
+            *("–" if x is None else f"{x:.2f}" for x in (r.length_ratio, r.copy_rate, r.distinct_2)),
+            f"{r.minutes:.1f}", "–" if r.spent is None else r.spent.money, "–" if r.paper is None else f"{r.paper:g} %",
+            *(_by_judge(r.judges[judge]) for judge in judges),
+        )  # fmt: skip
+        lines.append("| " + " | ".join(cells) + " |")
+    if result.spent:
+        lines += ["", f"All calls: {result.spent.calls}, cost {result.spent.money}."]
+    if judges:
+        lines += [
+            "",
+            f"{', '.join(judges)}: WTR by that judge, its 95 % over inputs, and the paper's figure in brackets.",
+        ]
+    failures = [f"- {r.variant}, seed {seed}: {why}" for r in result.rows for seed, why in r.failed.items()]
+    failures += [f"- judge {judge}: {why}" for judge, why in result.silent.items()]
+    return "\n".join([*lines, *(["", "Failed:", "", *failures] if failures else []), ""])
+
+
+def _by_judge(found: Judged) -> str:
+    paper = "" if found.paper is None else f" ({found.paper:g} %)"
+    return f"{_percent(found.rate)}, {_interval(found.low, found.high, _percent)}{paper}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.0f} %"
+
+
+def _signed(value: float | None) -> str:
+    return "–" if value is None else f"{value:+.3f}"
+
+
+def _interval(low: float | None, high: float | None, form: Callable[[float], str]) -> str:
+    return "–" if low is None or high is None else f"{form(low)} to {form(high)}"

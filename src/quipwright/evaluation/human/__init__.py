@@ -1,0 +1,1 @@
+"""Blind ratings by people: the page, the votes, their file formats."""

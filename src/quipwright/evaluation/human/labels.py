@@ -1,0 +1,165 @@
+"""People's verdicts on pairs of texts, from whatever file they come in, by question and annotator."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from quipwright.core.errors import DataError
+from quipwright.core.records import Example, Pair, Record, Response
+from quipwright.core.settings import read_text
+from quipwright.core.statistics import Choice
+from quipwright.core.text import normalise
+from quipwright.critics.base import Comparison
+from quipwright.data.examples import json_objects
+
+_CHOICES: dict[str, Choice] = {"a": "A", "b": "B", "tie": "tie", "equal": "tie", "=": "tie"}
+_QUESTIONS = {
+    **dict.fromkeys(("humour", "humor", "funny", "funniness"), "humour"),
+    **dict.fromkeys(("consistency", "meaning", "faithfulness"), "consistency"),
+}
+
+
+class LabelledPair(Record):
+    """Two texts with people's verdicts: ``votes[question][annotator]`` is ``A``, ``B`` or ``tie``.
+
+    ``literal`` is ``None`` where the texts stand alone; authors are named as in ``Response`` where known.
+    """
+
+    literal: str | None
+    a: str
+    b: str
+    votes: dict[str, dict[str, Choice]]
+    author_a: str = ""
+    author_b: str = ""
+    split: str = ""
+
+    def comparison(self) -> Comparison:
+        """The pair as a critic is shown it."""
+        literal = self.literal or ""
+        example = Example(text=literal, split="test", source="labels")
+        a, b = (
+            Response(example_id=example.id, text=text, author=author or "unknown")
+            for text, author in ((self.a, self.author_a), (self.b, self.author_b))
+        )
+        pair = Pair(example_id=example.id, a_id=a.id, b_id=b.id, selector="labels")
+        return Comparison(pair, literal, self.a, self.b)
+
+
+def read_labels(path: Path, split: str | None = None) -> list[LabelledPair]:
+    """The labelled pairs of a JSONL file, or of the ``ratings`` folder of a run.
+
+    A row has ``literal`` (or null), ``a``, ``b`` and one of: ``votes`` ({question: {annotator: verdict}});
+    ``votes_a`` and ``votes_b`` (and ``votes_tie``), anonymous counts; or a single ``verdict`` with ``question`` and
+    ``annotator`` if known. An unnamed question is ``overall``, or ``humour`` where there is no literal. Rows of one
+    pair, either way round, are joined. ``split`` keeps rows of that split only.
+    Raises :class:`DataError` naming the first bad line, or when nothing is left.
+    """
+    if path.is_dir():
+        from quipwright.evaluation.human.ratings import Ratings
+
+        found = Ratings.read(path).labels()
+    else:
+        found = _joined(
+            _row(fields, f"{path} line {line}") for line, fields in json_objects(path, read_text(path, "Labels"))
+        )
+    kept = [pair for pair in found if split is None or pair.split == split]
+    if not kept:
+        splits = ", ".join(sorted({pair.split or "none" for pair in found})) or "no pair at all"
+        raise DataError(f"{path} has no labelled pair of split {split!r}.", f"It has: {splits}.")
+    return kept
+
+
+def question_name(name: str) -> str:
+    """``humour`` and ``consistency`` however spelt; any other question as it is."""
+    return _QUESTIONS.get(name.strip().lower(), name.strip().lower() or "overall")
+
+
+def sampled_pairs(pairs: Sequence[LabelledPair], limit: int | None, seed: int) -> list[LabelledPair]:
+    """At most ``limit`` of ``pairs`` in file order, drawn at random: the head of a file is seldom a fair sample."""
+    if limit is None or limit >= len(pairs):
+        return list(pairs)
+    return [pairs[i] for i in sorted(random.Random(seed).sample(range(len(pairs)), limit))]
+
+
+def _row(fields: Mapping[str, Any], where: str) -> LabelledPair:
+    literal, a, b = (fields.get(name) for name in ("literal", "a", "b"))
+    if not isinstance(a, str) or not isinstance(b, str) or not (literal is None or isinstance(literal, str)):
+        raise DataError(
+            f"{where} lacks the texts a and b, or its literal is no text.", "Write strings (literal may be null)."
+        )
+    votes = _votes(fields, where)
+    return LabelledPair(
+        literal=literal, a=a, b=b, votes=votes,
+        author_a=str(fields.get("author_a") or ""), author_b=str(fields.get("author_b") or ""),
+        split=str(fields.get("split") or ""),
+    )  # fmt: skip
+
+
+def _votes(fields: Mapping[str, Any], where: str) -> dict[str, dict[str, Choice]]:
+    # texts without a literal have no meaning to keep: only how funny they are can have been asked
+    unnamed = "overall" if fields.get("literal") else "humour"
+    question = question_name(str(fields.get("question") or unnamed))
+    if isinstance(given := fields.get("votes"), Mapping):
+        return {question_name(q): _named(own, where) for q, own in given.items()}
+    if "votes_a" in fields or "votes_b" in fields:
+        counts = {"a": fields.get("votes_a"), "b": fields.get("votes_b"), "tie": fields.get("votes_tie")}
+        if any(not isinstance(n or 0, int) or (n or 0) < 0 for n in counts.values()):
+            raise DataError(f"{where} has vote counts {counts}.", "Write whole numbers from 0 on.")
+        flat = [choice for name, count in counts.items() for choice in [_CHOICES[name]] * (count or 0)]
+        return {question: {str(i): choice for i, choice in enumerate(flat, 1)}}
+    if "verdict" not in fields:
+        raise DataError(f"{where} has no verdict.", "Give votes, votes_a and votes_b, or verdict.")
+    return {question: _named({str(fields.get("annotator") or ""): fields["verdict"]}, where)}
+
+
+def _named(votes: Any, where: str) -> dict[str, Choice]:
+    if not isinstance(votes, Mapping):
+        raise DataError(f"{where} has votes {str(votes)[:40]!r}.", "Write {annotator: verdict}.")
+    result: dict[str, Choice] = {}
+    for annotator, verdict in votes.items():
+        if verdict is None:
+            continue
+        choice = _CHOICES.get(str(verdict).strip().lower())
+        if choice is None:
+            raise DataError(f"{where} has verdict {verdict!r}.", "Use a, b, tie or null.")
+        result[str(annotator)] = choice
+    return result
+
+
+def _joined(rows: Iterable[LabelledPair]) -> list[LabelledPair]:
+    """One record a pair of texts; annotators without a name are numbered."""
+    order: dict[tuple[str, ...], LabelledPair] = {}
+    votes: dict[tuple[str, ...], dict[str, dict[str, Choice]]] = {}
+    for row in rows:
+        key = (normalise(row.literal or ""), *sorted((normalise(row.a), normalise(row.b))))
+        held = order.setdefault(key, row)
+        turned = normalise(held.a) != normalise(row.a)
+        for question, own in row.votes.items():
+            joined = votes.setdefault(key, {}).setdefault(question, {})
+            for annotator, choice in own.items():
+                joined[_free(annotator, joined)] = _turned(choice) if turned else choice
+    return [row.model_copy(update={"votes": votes.get(key, {})}) for key, row in order.items()]
+
+
+def _free(annotator: str, taken: Mapping[str, Choice]) -> str:
+    if annotator and annotator not in taken:
+        return annotator
+    number = len(taken) + 1
+    while f"{annotator}{number}" in taken:
+        number += 1
+    return f"{annotator}{number}"
+
+
+def _turned(choice: Choice) -> Choice:
+    return "B" if choice == "A" else "A" if choice == "B" else choice
+
+
+def asked(pairs: Sequence[LabelledPair]) -> list[str]:
+    """The questions of ``pairs``: humour, consistency and overall first, then others by how often they were asked."""
+    counts = Counter(question for pair in pairs for question, own in pair.votes.items() if own)
+    known = [q for q in ("humour", "consistency", "overall") if q in counts]
+    return known + [q for q, _ in counts.most_common() if q not in known]

@@ -1,0 +1,159 @@
+"""The blind rating page: two texts, three questions, one key a judgment. No page names a system.
+
+Plain forms do everything; the script only maps keys to buttons. Which text stands first, and in which order pairs
+come, is drawn per rater.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+from urllib.parse import quote, unquote
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from quipwright.core.records import Judgment, Verdict, content_hash
+from quipwright.evaluation.human.ratings import CANNOT_TELL, CHECK, Item, Ratings
+from quipwright.serving.gate import Gate, form, pages
+
+ASKED = {
+    "humour": "Which is funnier?",
+    "consistency": "Which keeps the meaning of the plain sentence better?",
+    "overall": "All in all, which is the better humorous version?",
+}
+_NAME = re.compile(r"[\w][\w .'@-]{0,39}")
+Shown = Literal["ab", "ba"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a rater is asked next: one question about one item."""
+
+    item: Item
+    question: str
+
+
+class RatingPage:
+    """The page's logic over stored ratings."""
+
+    def __init__(self, ratings: Ratings, seed: int = 0) -> None:
+        """``seed`` moves every rater's order; keep it for the life of a study."""
+        self.ratings, self.seed = ratings, seed
+        self.template = pages().get_template("rate.html.j2")
+
+    def steps(self, rater: str) -> list[Step]:
+        """Everything this rater is asked, in this rater's order; checks are strewn among the pairs."""
+        items = sorted(self.ratings.items.values(), key=lambda i: content_hash("order", self.seed, rater, i.pair.id))
+        return [Step(item, question) for item in items for question in item.questions]
+
+    def shown(self, rater: str, item: Item) -> Shown:
+        """Which text this rater sees first; the same for all questions of the pair."""
+        return "ab" if int(content_hash("shown", self.seed, rater, item.pair.id), 16) % 2 else "ba"
+
+    def answered(self, rater: str, step: Step) -> bool:
+        """Whether this rater has answered ``step``."""
+        return (step.item.pair.id, f"human:{rater}", step.question) in self.ratings.votes
+
+    def page(self, rater: str | None, error: str = "") -> Response:
+        """The name form, the next question or the end."""
+        if rater is None:
+            return HTMLResponse(self.template.render(view="name", error=error), 400 if error else 200)
+        steps = self.steps(rater)
+        left = [step for step in steps if not self.answered(rater, step)]
+        facts: dict[str, Any] = {"rater": rater, "total": len(steps), "done": len(steps) - len(left), "error": error}
+        if not left:
+            return HTMLResponse(self.template.render(view="done", **facts), 400 if error else 200)
+        item, question = left[0].item, left[0].question
+        texts = (item.a, item.b) if self.shown(rater, item) == "ab" else (item.b, item.a)
+        return HTMLResponse(
+            self.template.render(
+                view="ask", asked=ASKED.get(question, question), question=question, item=self._alias(rater, item),
+                literal=item.literal, first=texts[0], second=texts[1], **facts,
+            ),
+            400 if error else 200,
+        )  # fmt: skip
+
+    def answer(self, rater: str, fields: dict[str, str]) -> str:
+        """Store one answer; returns what was wrong with it, or nothing."""
+        item = next((i for i in self.ratings.items.values() if self._alias(rater, i) == fields.get("item")), None)
+        question, choice = fields.get("question", ""), fields.get("choice", "")
+        if item is None or question not in item.questions or choice not in ("0", "1", "2", "3"):
+            return "That answer did not fit the page; here is the next question."
+        shown = self.shown(rater, item)
+        verdict: Verdict = (
+            "unparsed"
+            if choice == "0"
+            else "tie"
+            if choice == "3"
+            else "A"
+            if (choice == "1") == (shown == "ab")
+            else "B"
+        )
+        reason = CANNOT_TELL if choice == "0" else CHECK if item.pair.selector == CHECK else ""
+        self.ratings.vote(
+            Judgment(
+                pair_id=item.pair.id,
+                judge=f"human:{rater}",
+                shown=shown,
+                verdict=verdict,
+                question=question,
+                reason=reason,
+            )
+        )
+        return ""
+
+    def _alias(self, rater: str, item: Item) -> str:
+        """What the page calls an item: not its id, which a curious rater could find in the run's files."""
+        return content_hash("alias", self.seed, rater, item.pair.id)
+
+
+def rating_app(ratings: Ratings, token: str | None = None, seed: int = 0) -> Any:
+    """The ASGI application. ``token`` is asked of everyone where it is set."""
+    page = RatingPage(ratings, seed)
+
+    async def show(request: Request) -> Response:
+        return page.page(_rater(request))
+
+    async def name(request: Request) -> Response:
+        given = " ".join((await form(request)).get("name", "").split())
+        if not _NAME.fullmatch(given):
+            return page.page(None, "Use 1 to 40 letters, digits, spaces or . ' @ - for your name.")
+        response = _home()
+        response.set_cookie(_cookie(request), quote(given), max_age=30 * 86400, httponly=True, samesite="lax")
+        return response
+
+    async def answer(request: Request) -> Response:
+        if (rater := _rater(request)) is None:
+            return page.page(None, "Tell us your name first; that answer was not stored.")
+        problem = page.answer(rater, await form(request))
+        return page.page(rater, problem) if problem else _home()
+
+    async def undo(request: Request) -> Response:
+        if (rater := _rater(request)) is not None:
+            ratings.undo(f"human:{rater}")
+        return _home()
+
+    async def leave(request: Request) -> Response:
+        response = _home()
+        response.delete_cookie(_cookie(request))
+        return response
+
+    routes = [Route("/", show), *(Route(f"/{f.__name__}", f, methods=["POST"]) for f in (name, answer, undo, leave))]
+    return Gate(Starlette(routes=routes), token)
+
+
+def _home() -> RedirectResponse:
+    return RedirectResponse("/", 303)
+
+
+def _cookie(request: Request) -> str:
+    return f"quipwright-rater-{request.url.port or 80}"  # cookies know no port: two studies must not share a name
+
+
+def _rater(request: Request) -> str | None:
+    name = unquote(request.cookies.get(_cookie(request), ""))
+    return name if _NAME.fullmatch(name) else None

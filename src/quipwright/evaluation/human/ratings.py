@@ -1,0 +1,306 @@
+"""People's votes on a run: the pairs to rate and every answer, stored at once in two files that only grow.
+
+``ratings/items.jsonl`` holds the pairs with their texts and authors, ``ratings/votes.jsonl`` the answers and what was
+taken back. A vote is a ``Judgment`` like any critic's, signed ``human:<name>``.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from quipwright.core.errors import DamagedError, RunError
+from quipwright.core.records import Judgment, Pair, Record, content_hash
+from quipwright.core.statistics import Choice, krippendorff_alpha, share
+from quipwright.core.storage.run_folder import disk_errors
+from quipwright.evaluation.human.labels import LabelledPair
+from quipwright.evaluation.pairwise import Figure
+
+QUESTIONS = ("humour", "consistency", "overall")
+CANNOT_TELL = "cannot tell"
+CHECK = "check"
+_SAID: dict[str, Choice] = {"A": "A", "B": "B", "tie": "tie"}
+Key = tuple[str, str, str]
+
+
+class Item(Record):
+    """A pair to rate. Authors are named as in ``Response`` where the run knows them, else by system; a page must never
+    show them. A check's text B is known to be worse."""
+
+    pair: Pair
+    literal: str
+    a: str
+    b: str
+    author_a: str
+    author_b: str
+    split: str = ""
+
+    @property
+    def systems(self) -> tuple[str, str]:
+        """The two systems by their names in the run."""
+        a, colon, b = self.pair.selector.partition(":")
+        return (a, b) if colon else (self.author_a, self.author_b)
+
+    @property
+    def questions(self) -> tuple[str, ...]:
+        """What is asked about it, in order."""
+        return ("overall",) if self.pair.selector == CHECK else QUESTIONS
+
+
+class Vote(Record):
+    """One line of the diary: a ``vote``, or the ``undo`` of one. ``at`` is UTC, ISO 8601."""
+
+    act: Literal["vote", "undo"]
+    judgment: Judgment
+    at: str
+
+
+class HumanRate(Record):
+    """Votes on one system against another for one question; ties and those who cannot tell apart are shown apart.
+
+    ``rate`` is the win-tie share of votes and ``score`` counts a tie half (both resample pairs); ``alpha`` is
+    Krippendorff's among the raters, over pairs that at least two judged.
+    """
+
+    candidate: str
+    baseline: str
+    question: str
+    raters: int
+    pairs: int
+    wins: int
+    ties: int
+    losses: int
+    cannot_tell: int
+    rate: Figure
+    score: Figure
+    alpha: Figure
+
+
+@dataclass
+class Ratings:
+    """The ratings of one run. :meth:`open` locks the folder for a server; :meth:`read` only looks."""
+
+    folder: Path
+    items: dict[str, Item] = field(default_factory=dict)
+    votes: dict[Key, Judgment] = field(default_factory=dict)
+    order: list[Key] = field(default_factory=list)
+    _lock: Any = None
+
+    @classmethod
+    def read(cls, folder: Path) -> Ratings:
+        """What is stored. Raises :class:`RunError` when there is nothing, :class:`DamagedError` for a changed line."""
+        if not (folder / "items.jsonl").exists():
+            raise RunError(f"{folder} holds no ratings.", "Collect some first: quipwright rate RUN.")
+        ratings = cls(folder)
+        for item in _records(folder / "items.jsonl", Item):
+            ratings.items[item.pair.id] = item
+        for vote in _records(folder / "votes.jsonl", Vote):
+            ratings._fold(vote)
+        return ratings
+
+    @classmethod
+    def open(cls, folder: Path, items: Iterable[Item] = ()) -> Ratings:
+        """Open for writing and add ``items`` that are not there yet; whatever a crash tore off is cut.
+
+        Raises :class:`RunError` while another process rates the same run.
+        """
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = open(folder / "lock", "a", encoding="utf-8")  # noqa: SIM115 - held while the server runs
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            raise RunError(f"{folder} is in use by another rating page.", "Use that one, or stop it.") from None
+        for name in ("items.jsonl", "votes.jsonl"):
+            _cut_torn_line(folder / name)
+        ratings = cls.read(folder) if (folder / "items.jsonl").exists() else cls(folder)
+        ratings._lock = lock
+        fresh = [item for item in items if item.pair.id not in ratings.items]
+        ratings._append("items.jsonl", fresh)
+        ratings.items |= {item.pair.id: item for item in fresh}
+        return ratings
+
+    def close(self) -> None:
+        """Release the lock."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def vote(self, judgment: Judgment) -> None:
+        """Store ``judgment``, on disk before this returns; the same judge's earlier answer to it is replaced."""
+        self._record(Vote(act="vote", judgment=judgment, at=_now()))
+
+    def undo(self, judge: str) -> Judgment | None:
+        """Take back the judge's last answer that still stands; ``None`` if there is none."""
+        last = next((key for key in reversed(self.order) if key[1] == judge), None)
+        if last is None:
+            return None
+        judgment = self.votes[last]
+        self._record(Vote(act="undo", judgment=judgment, at=_now()))
+        return judgment
+
+    def judges(self) -> list[str]:
+        """Everyone who has an answer standing."""
+        return list(dict.fromkeys(judge for _, judge, _ in self.order))
+
+    def labels(self) -> list[LabelledPair]:
+        """The votes as labels for an audit or for training; checks and those who could not tell are left out."""
+        found = []
+        for item in self.items.values():
+            if item.pair.selector == CHECK:
+                continue
+            votes: dict[str, dict[str, Choice]] = {}
+            for (pair_id, judge, question), judgment in self.votes.items():
+                if pair_id == item.pair.id and judgment.verdict in _SAID:
+                    votes.setdefault(question, {})[judge.removeprefix("human:")] = _SAID[judgment.verdict]
+            if votes:
+                found.append(
+                    LabelledPair(
+                        literal=item.literal, a=item.a, b=item.b, votes=votes,
+                        author_a=item.author_a, author_b=item.author_b, split=item.split,
+                    )
+                )  # fmt: skip
+        return found
+
+    def checks(self) -> dict[str, tuple[int, int]]:
+        """Attention checks passed and asked, by judge."""
+        found: dict[str, tuple[int, int]] = {}
+        for (pair_id, judge, _), judgment in self.votes.items():
+            if self.items[pair_id].pair.selector == CHECK:
+                passed, asked = found.get(judge, (0, 0))
+                found[judge] = (passed + (judgment.verdict == "A"), asked + 1)
+        return found
+
+    def results(self) -> list[HumanRate]:
+        """Each pair of systems and question, in the order they were first rated."""
+        groups: dict[tuple[str, str, str], list[tuple[str, str, Judgment]]] = {}
+        for (pair_id, judge, question), judgment in self.votes.items():
+            item = self.items[pair_id]
+            if item.pair.selector != CHECK:
+                groups.setdefault((*item.systems, question), []).append((pair_id, judge, judgment))
+        ordered = sorted(groups, key=lambda g: (g[:2], QUESTIONS.index(g[2]) if g[2] in QUESTIONS else 9, g[2]))
+        return [_human_rate(group, groups[group]) for group in ordered]
+
+    def _record(self, vote: Vote) -> None:
+        self._append("votes.jsonl", [vote])
+        self._fold(vote)
+
+    def _fold(self, vote: Vote) -> None:
+        j = vote.judgment
+        if j.pair_id not in self.items:
+            return
+        key = (j.pair_id, j.judge, j.question)
+        if key in self.votes:
+            self.order.remove(key)
+            del self.votes[key]
+        if vote.act == "vote":
+            self.votes[key] = j
+            self.order.append(key)
+
+    def _append(self, name: str, records: Sequence[Record]) -> None:
+        path = self.folder / name
+        with disk_errors(path), open(path, "a", encoding="utf-8") as file:
+            for record in records:
+                file.write(record.to_line() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def items_of_run(
+    samples: Sequence[Mapping[str, Any]], systems: Sequence[str], limit: int | None = None, checks: int = 0
+) -> list[Item]:
+    """Pairs to rate: each system but the last against the last one, on a run's evaluation inputs.
+
+    Identical answers are left out: there is nothing to choose. ``limit`` inputs, spread by a hash so that several
+    invocations choose alike; ``checks`` attention checks are added. Raises :class:`RunError` for an unknown system.
+    """
+    known = list(dict.fromkeys(name for sample in samples for name in sample["answers"]))
+    for name in systems:
+        if name not in known:
+            raise RunError(f"This run has no answers of {name!r}.", f"It has: {', '.join(known)}.")
+    *candidates, baseline = systems
+    chosen = sorted(samples, key=lambda s: content_hash("rate", s["literal"]))[:limit]
+    pairs = [(sample, name) for sample in chosen for name in candidates]
+    items = [_item(sample, name, baseline) for sample, name in pairs if {name, baseline} <= sample["answers"].keys()]
+    found = [item for item in items if item.a.strip() != item.b.strip()]
+    return found + [_check(item) for item in found[:checks]]
+
+
+def _item(sample: Mapping[str, Any], a: str, b: str) -> Item:
+    ids, authors = sample.get("ids") or {}, sample.get("authors") or {}
+    texts = {name: sample["answers"][name] for name in (a, b)}
+    example_id = sample.get("example_id") or content_hash("literal", sample["literal"])
+    pair = Pair(
+        example_id=example_id,
+        a_id=ids.get(a) or content_hash(example_id, a, texts[a]),
+        b_id=ids.get(b) or content_hash(example_id, b, texts[b]),
+        selector=f"{a}:{b}",
+    )
+    return Item(
+        pair=pair, literal=sample["literal"], a=texts[a], b=texts[b],
+        author_a=authors.get(a, a), author_b=authors.get(b, b), split=sample.get("split", ""),
+    )  # fmt: skip
+
+
+def _check(item: Item) -> Item:
+    """A check from a real item: text B is its A with the words in the wrong order."""
+    garbled = " ".join(reversed(item.a.split()))
+    pair = item.pair.model_copy(update={"b_id": content_hash(garbled), "selector": CHECK})
+    return Item(pair=pair, literal=item.literal, a=item.a, b=garbled, author_a=item.systems[0], author_b=CHECK)
+
+
+def _human_rate(group: tuple[str, str, str], votes: Sequence[tuple[str, str, Judgment]]) -> HumanRate:
+    said = [(pair_id, j.verdict) for pair_id, _, j in votes if j.verdict in _SAID]
+    units = [pair_id for pair_id, _ in said]
+    verdicts = [verdict for _, verdict in said]
+    by_pair: dict[str, list[str]] = {}
+    for pair_id, verdict in said:
+        by_pair.setdefault(pair_id, []).append(verdict)
+    credit = {"A": 1.0, "tie": 0.5, "B": 0.0}
+    return HumanRate(
+        candidate=group[0],
+        baseline=group[1],
+        question=group[2],
+        raters=len({judge for _, judge, _ in votes}),
+        pairs=len(by_pair),
+        wins=verdicts.count("A"),
+        ties=verdicts.count("tie"),
+        losses=verdicts.count("B"),
+        cannot_tell=len(votes) - len(said),
+        rate=Figure.of(share([float(v != "B") for v in verdicts], units)),
+        score=Figure.of(share([credit[v] for v in verdicts], units)),
+        alpha=Figure.of(krippendorff_alpha(list(by_pair.values()))),
+    )
+
+
+def _records(path: Path, kind: Any) -> Iterable[Any]:
+    if not path.exists():
+        return
+    text = path.read_text(encoding="utf-8")
+    for number, line in enumerate(text.split("\n")[: -1 if not text.endswith("\n") else None], 1):
+        if not line:
+            continue
+        try:
+            yield kind.from_line(line)
+        except (ValueError, json.JSONDecodeError) as error:
+            reason = " ".join(str(error).split())[:100]
+            raise DamagedError(
+                f"{path} line {number} was damaged: {reason}.", "Remove that line; the rest is kept."
+            ) from None
+
+
+def _cut_torn_line(path: Path) -> None:
+    if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
+        with open(path, "r+b") as file:
+            file.truncate(data.rfind(b"\n") + 1)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,63 @@
+"""Several runs beside one another: their students paired on the inputs they share, and some of their texts."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+from quipwright.evaluation.pairwise import Duel, adjusted, duel
+from quipwright.evaluation.report.view import headline
+from quipwright.evaluation.systems import key
+
+if TYPE_CHECKING:
+    from quipwright.pipeline.summary import Summary
+
+Named = Sequence[tuple[str, "Summary"]]
+SHOWN = 10
+
+
+def duels(runs: Named) -> list[Duel]:
+    """Students of one name in two runs, the earlier named minus the later, Holm-adjusted over all of them.
+
+    Only what the same judge said against the very same text of the opponent is paired.
+    """
+    found = []
+    for (one, first), (other, second) in combinations(runs, 2):
+        if _judge(first) != _judge(second):
+            continue
+        for contest in (name for name in first.scores if name in second.scores):
+            names, _, split = contest.rpartition("@")
+            candidate, _, baseline = names.partition(">")
+            same = _texts(first, baseline, split).items() & _texts(second, baseline, split).items()
+            mine, theirs = ({i: s.scores[contest].get(i) for i, _ in same} for s in (first, second))
+            tie = (first.recipe.get("evaluate") or {}).get("tie", 0.05)
+            pair = (f"{one}: {candidate}", f"{other}: {candidate}")
+            made = duel(pair, baseline, str(first.critic.get("name")), split, mine, theirs, tie=tie)
+            if made.n:
+                found.append(made)
+    return adjusted(found)
+
+
+def examples(runs: Named) -> list[tuple[str, list[tuple[str, str]]]]:
+    """Some inputs that every run answered, drawn by a fixed seed: the literal, and each run's student with its text."""
+    answers: list[Mapping[str, tuple[str, str]]] = []
+    for _, s in runs:
+        head = headline(s)
+        answers.append({key(x.literal): (x.literal, x.answers[head]) for x in s.samples if head in x.answers})
+    shared = [name for name in answers[0] if all(name in own for own in answers)] if answers else []
+    chosen = random.Random(0).sample(shared, min(SHOWN, len(shared)))
+    heads = [f"{name}: {headline(s)}" for name, s in runs]
+    return [
+        (answers[0][name][0], [(head, own[name][1]) for head, own in zip(heads, answers, strict=True)])
+        for name in chosen
+    ]
+
+
+def _judge(s: Summary) -> tuple[Any, Any]:
+    return s.critic.get("name"), s.recipe.get("copies_lose")
+
+
+def _texts(s: Summary, system: str, split: str) -> dict[str, str]:
+    return {x.example_id: x.answers[system] for x in s.samples if x.split == split and system in x.answers}

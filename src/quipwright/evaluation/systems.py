@@ -1,0 +1,218 @@
+"""Systems by what a user writes: a run's student, its teacher, a file of outputs, the student that ships."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from quipwright.core.errors import DataError, RunError
+from quipwright.core.records import Example, Response, Split
+from quipwright.core.storage.run_folder import arrows_of, stored_rows
+from quipwright.core.text import normalise
+from quipwright.data.examples import SPLITS, Row, read_rows, source_name, split_of
+
+if TYPE_CHECKING:
+    from quipwright.serving.writer import Writer
+    from quipwright.students.base import Generated
+
+_FIELDS = ("humorous", "text", "output", "paraphrase", "response")
+
+
+@dataclass(frozen=True)
+class Output:
+    """One system's answer to one literal; ``cut`` where the token limit ended it."""
+
+    literal: str
+    text: str
+    split: Split | Literal[""] = ""
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """A system's answers by the literal's key. ``critic``: the judge that trained it, or that learnt from the verdicts
+    it was trained on, where there is one and it is known."""
+
+    name: str
+    answers: Mapping[str, Output]
+    critic: str | None = None
+    live: bool = field(default=False, compare=False)
+
+
+def key(literal: str) -> str:
+    """What identifies a literal across files: its normalised text in one case."""
+    return normalise(literal).casefold()
+
+
+def open_system(reference: str, rows: Sequence[Row] | None = None) -> Outputs:
+    """The system that ``reference`` names.
+
+    ``RUN`` or ``RUN:STUDENT``: a run's recorded answers (by default its last student's; ``RUN:teacher``, ``RUN:base``);
+    ``FILE.jsonl``: outputs of any system; ``teacher``: the recorded teacher that ships; ``student``: the student that
+    ships. With ``rows`` (literals to answer) students answer those anew. Raises :class:`RunError` or
+    :class:`DataError` for anything else.
+    """
+    if reference == "teacher":
+        return _teacher()
+    if reference == "student":
+        if rows is None:
+            raise DataError("The student that ships has no recorded answers.", "Name literals with --data FILE.")
+        from quipwright.serving.writer import Writer, shipped_trainer
+
+        return _live("student", Writer.shipped(), rows, shipped_trainer())
+    if reference.endswith((".jsonl", ".ndjson", ".csv")):
+        return _file(Path(reference))
+    folder, student = _run(reference)
+    if rows is not None and student not in ("teacher", "base"):
+        from quipwright.serving.writer import Writer
+
+        return _live(reference, Writer.of_run(folder, student), rows, _trainer(read_summary(folder), student))
+    return _recorded(folder, student)
+
+
+def distinct(systems: Sequence[Outputs]) -> list[Outputs]:
+    """``systems`` with names made unique: the same name twice would be one system."""
+    seen: dict[str, int] = {}
+    result = []
+    for system in systems:
+        seen[system.name] = number = seen.get(system.name, 0) + 1
+        name = system.name if number == 1 else f"{system.name} ({number})"
+        result.append(Outputs(name, system.answers, system.critic, system.live))
+    return result
+
+
+def aligned(systems: Sequence[Outputs]) -> tuple[list[Example], dict[str, dict[str, Response]]]:
+    """The literals that any two of ``systems`` answered as examples, and each system's responses by example id."""
+    counts: dict[str, int] = {}
+    for system in systems:
+        for name in system.answers:
+            counts[name] = counts.get(name, 0) + 1
+    examples: dict[str, Example] = {}
+    for name in (n for n, count in counts.items() if count > 1 or len(systems) == 1):
+        held = [system.answers[name] for system in systems if name in system.answers]
+        split = next((o.split for o in held if o.split), "test")
+        examples[name] = Example(text=held[0].literal, split=split, source="compare")
+    responses = {
+        system.name: {
+            examples[name].id: Response(
+                example_id=examples[name].id,
+                text=o.text,
+                author=f"system:{system.name}",
+                dropped="truncated" if o.cut else "",
+            )
+            for name, o in system.answers.items()
+            if name in examples
+        }
+        for system in systems
+    }
+    return list(examples.values()), responses
+
+
+def read_summary(folder: Path) -> dict[str, Any]:
+    """``summary.json`` of a run. Raises :class:`RunError` when ``folder`` holds no finished run."""
+    try:
+        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        reason = "is not finished" if (folder / "manifest.json").exists() else "is no run folder"
+        raise RunError(
+            f"{folder} {reason}.", "Name the folder of a finished run (quipwright distil RECIPE --run DIR)."
+        ) from None
+    if not isinstance(found, dict) or "samples" not in found:
+        raise RunError(f"{folder / 'summary.json'} is no summary of a run.", "Run it again to make a new one.")
+    return found
+
+
+def taught(folder: Path) -> Callable[[str], Sequence[str]]:
+    """What the teacher of the run in ``folder`` said to a literal of whichever split; nothing to any other sentence.
+
+    The texts stand under example ids, which follow from literal, split and source, so that no data file is needed.
+    """
+    summary = read_summary(folder)
+    by_id: dict[str, list[str]] = {}
+    for row in stored_rows(arrows_of(folder), "teach", Response):
+        if row.text and not row.dropped:
+            by_id.setdefault(row.example_id, []).append(row.text)
+    data = (summary.get("recipe") or {}).get("data") or {}
+    sources = [source_name(data[name]) for name in ("path", "ood_path") if data.get(name)]
+    evaluated = {key(s["literal"]): [s["answers"]["teacher"]] for s in summary["samples"] if "teacher" in s["answers"]}
+
+    def find(literal: str) -> Sequence[str]:
+        ids = [Example(text=normalise(literal), split=split, source=name).id for split in SPLITS for name in sources]
+        return next((by_id[i] for i in ids if i in by_id), evaluated.get(key(literal), []))
+
+    return find
+
+
+def _run(reference: str) -> tuple[Path, str | None]:
+    folder, colon, student = reference.rpartition(":")
+    if colon and Path(folder).is_dir():
+        return Path(folder), student
+    if not Path(reference).is_dir():
+        raise RunError(
+            f"There is no system {reference!r}.", "Name a run folder, RUN:STUDENT, a .jsonl file, teacher or student."
+        )
+    return Path(reference), None
+
+
+def _recorded(folder: Path, student: str | None) -> Outputs:
+    summary = read_summary(folder)
+    chosen = student or list(summary["checkpoints"])[-1]
+    answers = {
+        key(s["literal"]): Output(
+            s["literal"], s["answers"][chosen], s.get("split", "test"), chosen in s.get("cut", ())
+        )
+        for s in summary["samples"]
+        if chosen in s["answers"]
+    }
+    if not answers:
+        known = ", ".join(dict.fromkeys(name for s in summary["samples"] for name in s["answers"]))
+        raise RunError(f"{folder} has no answers of {chosen!r}.", f"It has: {known or 'none'}.")
+    return Outputs(f"{folder.resolve().name}:{chosen}", answers, _trainer(summary, chosen))
+
+
+def _trainer(summary: Mapping[str, Any], student: str | None) -> str | None:
+    """The critic that trained ``student`` (the last one unless named) of a run, ``None`` where none did."""
+    chosen = student or list(summary["checkpoints"])[-1]
+    return None if chosen in ("teacher", "base", "imitation") else summary["critic"].get("name")
+
+
+def _teacher() -> Outputs:
+    from quipwright.core.resources import resolve
+    from quipwright.data.recorded_teacher import RecordedTeacher
+
+    settings = RecordedTeacher()
+    rows = read_rows(resolve(settings.path, "Recorded teacher"))
+    return Outputs("teacher", _answers(settings.path, ((row, row.fields[settings.field]) for row in rows)))
+
+
+def _file(path: Path) -> Outputs:
+    rows = list(read_rows(path))
+    names = [name for name in _FIELDS if rows and name in rows[0].fields]
+    if not names:
+        raise DataError(f"{path} has no outputs.", f"Give each row a literal and one of {', '.join(_FIELDS)}.")
+    name = "output" if names == ["text"] and "literal" not in rows[0].fields else names[0]
+    return Outputs(path.stem, _answers(str(path), ((row, row.fields.get(name)) for row in rows)))
+
+
+def _answers(where: str, rows: Iterable[tuple[Row, Any]]) -> dict[str, Output]:
+    found: dict[str, Output] = {}
+    for row, given in rows:
+        text = given[0] if isinstance(given, list) and given else given
+        if isinstance(text, str):  # rows with an error instead of an output are simply not answered
+            split, cut = split_of(row, where) or "", bool(row.fields.get("truncated"))
+            found.setdefault(key(row.literal), Output(row.literal, text, split, cut))
+    return found
+
+
+def _live(name: str, writer: Writer, rows: Sequence[Row], critic: str | None) -> Outputs:
+    splits = [split_of(row, "--data") or "" for row in rows]  # before any writing, which takes its time
+    answers: list[Generated] = []
+    for start in range(0, len(rows), 16):
+        answers += writer.answers([row.literal for row in rows[start : start + 16]])
+    found: dict[str, Output] = {}
+    for row, split, answer in zip(rows, splits, answers, strict=True):
+        found.setdefault(key(row.literal), Output(row.literal, answer.text, split, answer.truncated))
+    return Outputs(name, found, critic, live=True)

@@ -1,0 +1,1 @@
+"""One question to a large model, one answer that is kept: servers, local weights, files."""

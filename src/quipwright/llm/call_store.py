@@ -1,0 +1,328 @@
+"""The one store of calls: an answer that was given once is never asked for again, whatever happens in between.
+
+``calls.sqlite`` has one writer and one row a call: the key (everything that changes the answer), the answer as JSON
+and a hash over both. A flipped byte costs exactly its own call; a torn file is refused with the command that salvages
+it. Below SQLite 3.51.3 the rollback journal is used, because of the WAL-reset race of earlier versions.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from quipwright.core.errors import DamagedError, DiskError, RunError
+from quipwright.core.storage.run_folder import disk_errors
+from quipwright.llm.costs import Ledger, Spent
+from quipwright.llm.write_ahead_log import Row, Tail
+
+FILE = "calls.sqlite"
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS calls (
+    row INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, value TEXT NOT NULL, hash TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS failures (
+    row INTEGER PRIMARY KEY, key TEXT NOT NULL, model TEXT NOT NULL, reason TEXT NOT NULL, status INTEGER,
+    attempts INTEGER NOT NULL, charged REAL NOT NULL, at REAL NOT NULL);
+CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL, hash TEXT NOT NULL);
+"""
+_LOOKUP = 500
+UNFINISHED = "stopped before an answer came"
+
+
+@dataclass(frozen=True)
+class Stored:
+    """One answered call, as it stands in the store. ``cost`` is ``None`` where unknown; ``seconds`` of the last try.
+
+    ``charged`` is what attempts whose cost nobody told us may have come to (see :class:`~quipwright.llm.costs.Ledger`).
+    ``stage``: on whose account it was asked; the store fills it in.
+    """
+
+    key: str
+    model: str
+    request: dict[str, Any]
+    reply: dict[str, Any]
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost: float | None = None
+    charged: float = 0.0
+    seconds: float = 0.0
+    attempts: int = 1
+    stage: str = ""
+
+    def value(self) -> str:
+        """All but the key, as canonical ASCII JSON (half a surrogate pair could not be stored otherwise)."""
+        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "key"}
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
+
+
+@dataclass(frozen=True)
+class Failed:
+    """One request that was not answered, for the record: never an answer, and asked again by the next run.
+
+    The run gave it up for ``reason``, or was itself stopped first (:data:`UNFINISHED`); what its attempts may have cost
+    counts either way.
+    """
+
+    key: str
+    model: str
+    reason: str
+    status: int | None
+    attempts: int
+    charged: float = 0.0
+
+    @property
+    def given_up(self) -> bool:
+        """False where the run stopped before it could tell."""
+        return self.reason != UNFINISHED
+
+
+class CallStore:
+    """An open ``calls.sqlite``. Use :meth:`open`, which takes the lock and checks the file."""
+
+    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+        """Wrap an open, checked connection."""
+        self.path = path
+        self.tail = Tail(path.parent)
+        self.ledger = Ledger()
+        self.stage: Callable[[], str] = str  # what goes on now, for the account of its calls
+        self.damaged: list[str] = []
+        self._db = connection
+        self._rows: dict[str, Row] = {}  # of answers handed over and not yet committed
+
+    @classmethod
+    @contextmanager
+    def open(cls, folder: Path) -> Iterator[CallStore]:
+        """The store of run folder ``folder``, made if there is none.
+
+        Raises :class:`RunError` when another process has it open (naming the PID), :class:`DamagedError` when the
+        file is torn, and :class:`DiskError` when it cannot be written.
+        """
+        with disk_errors(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        with locked(folder), cls.connect(folder / FILE) as store:
+            store._take_over()
+            store._count()
+            yield store
+
+    @classmethod
+    @contextmanager
+    def connect(cls, path: Path) -> Iterator[CallStore]:
+        """The store in file ``path`` of a folder whose lock the caller holds; nothing is taken over or counted."""
+        with _storage_errors(path):
+            connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+            try:
+                _prepare(connection)
+                store = cls(path, connection)
+                try:
+                    yield store
+                finally:
+                    store.tail.close()
+            finally:
+                connection.close()
+
+    def find(self, keys: Sequence[str]) -> dict[str, Stored]:
+        """The stored answers among ``keys``; a row that does not match its hash is dropped and asked for again."""
+        found: dict[str, Stored] = {}
+        with _storage_errors(self.path):
+            for start in range(0, len(keys), _LOOKUP):
+                part = list(keys[start : start + _LOOKUP])
+                query = f"SELECT key, value, hash FROM calls WHERE key IN ({','.join('?' * len(part))})"
+                for key, value, hashed in self._db.execute(query, part):
+                    if (stored := read_row(key, value, hashed)) is not None:
+                        found[key] = stored
+        return found
+
+    def put(self, answers: Sequence[Stored], failures: Sequence[Failed] = ()) -> None:
+        """Store ``answers`` and ``failures`` in one transaction: they are on disk when this returns."""
+        rows = [self._rows.pop(a.key) if a.key in self._rows else self._row(a) for a in answers]
+        now = time.time()
+        with _storage_errors(self.path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                self._db.executemany("INSERT OR REPLACE INTO calls (key, value, hash) VALUES (?, ?, ?)", rows)
+                self._db.executemany(
+                    "INSERT INTO failures (key, model, reason, status, attempts, charged, at) VALUES (?,?,?,?,?,?,?)",
+                    [(f.key, f.model, f.reason, f.status, f.attempts, f.charged, now) for f in failures],
+                )
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def hand_over(self, answer: Stored) -> None:
+        """Give ``answer`` to the system without waiting for the disk: a killed process does not lose it any more."""
+        row = self._rows[answer.key] = self._row(answer)
+        self.tail.append(row)
+
+    def _row(self, answer: Stored) -> Row:
+        value = (answer if answer.stage else replace(answer, stage=self.stage())).value()
+        return answer.key, value, _hash(answer.key, value)
+
+    def failures(self) -> list[Failed]:
+        """Every request given up on so far, oldest first."""
+        return [failed for failed in self._unanswered() if failed.given_up]
+
+    def _unanswered(self) -> list[Failed]:
+        with _storage_errors(self.path):
+            rows = self._db.execute("SELECT key, model, reason, status, attempts, charged FROM failures ORDER BY row")
+            return [Failed(*row) for row in rows]
+
+    def note(self, name: str) -> Any:
+        """A stored fact (capabilities found by a probe, a batch's id), or ``None``."""
+        with _storage_errors(self.path):
+            row = self._db.execute("SELECT value, hash FROM notes WHERE name = ?", (name,)).fetchone()
+        return read_note(name, *row) if row else None
+
+    def set_note(self, name: str, value: Any) -> None:
+        """Store a fact; it is on disk when this returns."""
+        text = json.dumps(value)
+        with _storage_errors(self.path):
+            self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (name, text, _hash(name, text)))
+
+    def rows(self) -> Iterator[Stored]:
+        """Every good row, oldest first, one at a time."""
+        with _storage_errors(self.path):
+            for key, value, hashed in self._db.execute("SELECT key, value, hash FROM calls ORDER BY row"):
+                if (stored := read_row(key, value, hashed)) is not None:
+                    yield stored
+
+    def spent(self) -> list[Spent]:
+        """What was spent, by stage and model in the order of their first answers; what was not answered comes last."""
+        found: dict[tuple[str, str], Spent] = {}
+        for row in self.rows():
+            key = (row.stage, row.model)
+            one = Spent(
+                stage=row.stage, model=row.model, calls=1, tokens_in=row.tokens_in, tokens_out=row.tokens_out,
+                uncounted=int(row.tokens_in is None or row.tokens_out is None), cost=row.cost,
+                unpriced=int(row.cost is None), charged=row.charged, seconds=row.seconds,
+            )  # fmt: skip
+            found[key] = found[key] + one if key in found else one
+        for failure in self._unanswered():
+            if not (failure.given_up or failure.charged):
+                continue
+            key = ("given up", failure.model)
+            found[key] = found.get(key, Spent(stage=key[0], model=key[1])) + Spent(
+                stage=key[0], model=key[1], charged=failure.charged
+            )
+        return list(found.values())
+
+    def _take_over(self) -> None:
+        """Store what an earlier process had been given but not yet committed."""
+        rows = [row for key, value, hashed in self.tail.leftover() if (row := read_row(key, value, hashed)) is not None]
+        if rows:
+            self.put(rows)
+        self.tail.clear()
+
+    def _count(self) -> None:
+        """Totals so far; rows that do not match their hash are deleted, so that they are asked for again."""
+        bad: list[str] = []
+        for key, value, hashed in self._db.execute("SELECT key, value, hash FROM calls"):
+            stored = read_row(key, value, hashed)
+            if stored is None:
+                bad.append(key)
+            else:
+                self.add(stored, counted=False)
+        for key in bad:
+            self._db.execute("DELETE FROM calls WHERE key = ?", (key,))
+        self.damaged = bad
+        for failure in self._unanswered():
+            self.ledger.failures += failure.given_up
+            self.ledger.attempts += failure.attempts
+            self.ledger.charged += failure.charged
+
+    def add(self, stored: Stored, *, counted: bool) -> None:
+        """Put one answer in the ledger; ``counted`` where its attempts and charges already are."""
+        ledger = self.ledger
+        ledger.calls += 1
+        ledger.tokens_in += stored.tokens_in or 0
+        ledger.tokens_out += stored.tokens_out or 0
+        if not counted:
+            ledger.attempts += stored.attempts
+            ledger.charged += stored.charged
+        if stored.cost is None:
+            ledger.unpriced += 1
+        else:
+            ledger.cost += stored.cost
+
+
+def _hash(key: str, value: str) -> str:
+    return hashlib.sha256(f"{key}\n{value}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def read_row(key: Any, value: Any, hashed: Any) -> Stored | None:
+    """A row of the store, or ``None`` when it does not match its hash."""
+    if not isinstance(key, str) or not isinstance(value, str) or _hash(key, value) != hashed:
+        return None
+    fields: Mapping[str, Any] = json.loads(value)
+    return Stored(key=key, **fields)
+
+
+def read_note(name: Any, value: Any, hashed: Any) -> Any:
+    """The fact in a note of the store, or ``None`` when it does not match its hash."""
+    return json.loads(value) if isinstance(value, str) and _hash(name, value) == hashed else None
+
+
+def read_text(raw: bytes) -> str:
+    """A text of the store. A flipped byte may have left no UTF-8: it is read all the same, its hash will tell."""
+    return raw.decode("utf-8", "replace")
+
+
+def _prepare(connection: sqlite3.Connection) -> None:
+    connection.text_factory = read_text
+    mode = "WAL" if sqlite3.sqlite_version_info >= (3, 51, 3) else "TRUNCATE"
+    connection.execute(f"PRAGMA journal_mode={mode}")
+    connection.execute("PRAGMA synchronous=FULL")
+    problems = [row[0] for row in connection.execute("PRAGMA quick_check(1)")]
+    if problems != ["ok"]:
+        raise sqlite3.DatabaseError(str(problems[0]))
+    connection.executescript(_SCHEMA)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the lock on the store of run folder ``folder``. Raises :class:`RunError` when another process has it."""
+    path = folder / "calls.lock"
+    with disk_errors(path), open(path, "a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise RunError(f"{folder} is in use by process {holder}.", "Wait for it to end.") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
+@contextmanager
+def _storage_errors(path: Path) -> Iterator[None]:
+    """SQLite's errors as ours: a full disk, a forbidden file, or a file that is no longer a database."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        reason = str(error)
+        if "malformed" not in reason:
+            raise DiskError(
+                f"could not write {path}: {reason}.",
+                "Free some space (or mend the permissions) and run the same command again; stored answers are kept.",
+            ) from None
+        raise _damaged(path, error) from None
+    except sqlite3.DatabaseError as error:
+        raise _damaged(path, error) from None
+
+
+def _damaged(path: Path, error: Exception) -> DamagedError:
+    return DamagedError(
+        f"{path} is damaged ({str(error).splitlines()[0][:80]}); nothing was sent.",
+        f"Keep what is readable with: python -m quipwright.llm.recover {path} (or restore the file from a copy).",
+    )

@@ -1,0 +1,112 @@
+"""The one door to every call: looked up in the store first, asked once, counted, capped and kept.
+
+Every kind of model asks through :meth:`Calls.collect`; those behind HTTP send with the engine, local ones compute in
+batches. The key of a call is everything that changes its answer and nothing that does not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quipwright.core.records import content_hash
+from quipwright.llm.call_store import CallStore, Failed, Stored
+from quipwright.llm.costs import Budget, Ledger, Price, cost_of
+from quipwright.llm.types import Choice, Completion, Failure, Request, choice_of, completion_of
+
+Asked = tuple[str, Request]
+Ask = Callable[[list[Asked]], Mapping[str, Stored | Failed]]
+
+
+@dataclass
+class Calls:
+    """A run's calls: the store, the price table and the caps. ``base`` is where relative paths of a recipe start."""
+
+    store: CallStore
+    prices: Mapping[str, Price] = field(default_factory=dict)
+    budget: Budget = field(default_factory=Budget)
+    base: Path | None = None
+
+    @classmethod
+    @contextmanager
+    def open(
+        cls,
+        folder: Path,
+        *,
+        prices: Mapping[str, Price] | None = None,
+        budget: Budget | None = None,
+        base: Path | None = None,
+    ) -> Iterator[Calls]:
+        """The calls of run folder ``folder``; raises as :meth:`CallStore.open` does."""
+        with CallStore.open(folder) as store:
+            yield cls(store, prices or {}, budget or Budget(), base)
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.store.path.parent
+
+    @property
+    def ledger(self) -> Ledger:
+        """Totals so far."""
+        return self.store.ledger
+
+    def cost(self, model: str, tokens_in: int | None, tokens_out: int | None) -> float | None:
+        """What an answer of ``model`` cost, ``None`` where unknown."""
+        return cost_of(self.prices, model, tokens_in, tokens_out)
+
+    def bound(self, model: str, request: Request) -> float | None:
+        """The most ``request`` can cost, ``None`` where unknown: a byte is at most a token."""
+        most = sum(len(message.content.encode("utf-8", "replace")) + 8 for message in request.messages)
+        return self.cost(model, most, request.sampling.max_tokens)
+
+    def collect(self, identity: Mapping[str, Any], requests: Sequence[Request], ask: Ask) -> list[Stored | Failed]:
+        """One stored answer or failure a request, in order; ``ask`` is given what the store does not hold, once each.
+
+        ``identity`` is all about the model that changes its answers. ``ask`` must store what it returns.
+        """
+        keys = [key_of(identity, request) for request in requests]
+        found: dict[str, Stored | Failed] = dict(self.store.find(keys))
+        missing: dict[str, Request] = {}
+        for key, request in zip(keys, requests, strict=True):
+            if key not in found:
+                missing.setdefault(key, request)
+        if missing:
+            found.update(ask(list(missing.items())))
+        return [found[key] for key in keys]
+
+    def keep(self, rows: Iterable[Stored | Failed]) -> dict[str, Stored | Failed]:
+        """Store and count answers made in this process; returns them by key."""
+        kept = list(rows)
+        answers = [row for row in kept if isinstance(row, Stored)]
+        self.store.put(answers, [row for row in kept if isinstance(row, Failed)])
+        for row in kept:
+            if isinstance(row, Stored):
+                self.store.add(row, counted=False)
+            else:
+                self.ledger.failures += 1
+                self.ledger.attempts += row.attempts
+        return {row.key: row for row in kept}
+
+
+def key_of(identity: Mapping[str, Any], request: Request) -> str:
+    """The key of a call: hash of the model's identity and the request's content."""
+    return content_hash(dict(identity), request.content())
+
+
+def as_completion(row: Stored | Failed) -> Completion | Failure:
+    """A stored row as a completion."""
+    return completion_of(row.reply, row.key) if isinstance(row, Stored) else as_failure(row)
+
+
+def as_choice(row: Stored | Failed) -> Choice | Failure:
+    """A stored row as a choice."""
+    return choice_of(row.reply, row.key) if isinstance(row, Stored) else as_failure(row)
+
+
+def as_failure(row: Failed) -> Failure:
+    """A recorded failure, as the caller sees it."""
+    return Failure(row.reason, row.status, row.attempts, row.key)

@@ -1,0 +1,185 @@
+"""Models behind HTTP: any OpenAI-compatible server, or Anthropic's Messages API. Several servers form a pool."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+import httpx2
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from quipwright.core.errors import TeacherError
+from quipwright.core.settings import Settings, secret
+from quipwright.llm.anthropic import MessagesWire
+from quipwright.llm.call_store import Failed, Stored
+from quipwright.llm.calls import Asked, Calls, as_completion
+from quipwright.llm.chat_model import ChatDoor
+from quipwright.llm.endpoints import Engine, Job, run_async
+from quipwright.llm.openai_api import ChatWire
+from quipwright.llm.probe import probe
+from quipwright.llm.recorder import recorded
+from quipwright.llm.retry import Lane, Retry
+from quipwright.llm.types import Capabilities, Completion, Failure, Request
+
+OPENAI = "https://api.openai.com/v1"
+ANTHROPIC = "https://api.anthropic.com/v1"
+_KEYS = {"api.openai.com": "OPENAI_API_KEY", "api.anthropic.com": "ANTHROPIC_API_KEY"}
+
+
+def checked_urls(value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+    """``value`` if all of it are http addresses without a key in them; raises ``ValueError`` saying what is wrong,
+    without what may be a key: addresses are written into manifests."""
+    urls = (value,) if isinstance(value, str) else value
+    if not urls:
+        raise ValueError("needs at least one address")
+    for url in urls:
+        if "@" in url.split("://")[-1].split("/")[0]:
+            raise ValueError("must not hold a key; name an environment variable in key_env instead")
+        if "?" in url or "#" in url:
+            raise ValueError("must end with its path, without ? or #; a key goes into the variable that key_env names")
+        if not _is_address(url):
+            raise ValueError(f"{url!r} is no http address; write it like http://localhost:8000/v1")
+    return value
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return httpx2.URL(url).scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except (ValueError, httpx2.InvalidURL):  # a port or a host that cannot be read
+        return False
+
+
+def checked_name(value: Any) -> Any:
+    """``value`` if an environment variable can be called so; raises ``ValueError`` without it, for it may be a key."""
+    if not isinstance(value, str) or not re.fullmatch("[A-Za-z_][A-Za-z0-9_]*", value):
+        raise ValueError("must be the name of an environment variable, not a key; write it like OPENAI_API_KEY")
+    return value
+
+
+Addresses = Annotated[str | tuple[str, ...], AfterValidator(checked_urls)]
+VariableName = Annotated[str, BeforeValidator(checked_name)]
+
+
+class _Served(Settings):
+    """What every model behind HTTP has (see :class:`Chat`)."""
+
+    kind: str
+    model: str = Field(min_length=1)
+    base_url: Addresses
+    revision: str | None = None
+    key_env: VariableName | None = None
+    concurrency: int = Field(32, ge=1, le=1024)
+    retry: Retry = Retry()
+    extra: dict[str, Any] = Field(default_factory=dict)
+    omit: tuple[str, ...] = ()
+    capabilities: Capabilities | None = None
+    record: str | None = None
+
+    def identity(self) -> dict[str, Any]:
+        """What of these settings changes an answer."""
+        return {
+            "kind": self.kind,
+            "model": self.model,
+            "revision": self.revision,
+            "base_url": self.urls[0].rstrip("/"),
+            "extra": self.extra,
+            "omit": sorted(self.omit),
+        }
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The pool's addresses."""
+        return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
+
+
+class Chat(_Served):
+    """A model behind an OpenAI-compatible server.
+
+    ``base_url``: one address, or several replicas that serve the same weights; the first one names the pool in the
+    keys of calls, so that replicas can be added without paying again. ``revision``: which weights, where the model's
+    name does not say. ``key_env``: the environment variable that holds the key. ``extra``: more fields of the request
+    body; ``omit``: fields not to send (``[temperature, seed]`` for models that refuse them). ``capabilities``: state
+    what the server can do instead of probing. ``record``: name of a file in the run's recordings that collects the
+    answers. ``concurrency`` bounds the requests under way; it is reached only as fast as the server allows.
+    """
+
+    kind: Literal["chat"] = "chat"
+    base_url: Addresses = OPENAI
+    max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
+
+    def open(self, calls: Calls) -> Any:
+        """The door, asking through ``calls``."""
+        field = self.max_tokens_field or ("max_completion_tokens" if self.urls[0] == OPENAI else "max_tokens")
+        wire = ChatWire(self.model, key_for(self.model, self.key_env, self.urls[0]), field, self.extra, self.omit)
+        return recorded(_Pool(self, wire, calls).door(), self.record, calls)
+
+
+class Anthropic(_Served):
+    """A model behind Anthropic's Messages API (or a gateway that speaks it); fields as in :class:`Chat`."""
+
+    kind: Literal["anthropic"] = "anthropic"
+    base_url: Addresses = ANTHROPIC
+    concurrency: int = Field(16, ge=1, le=1024)
+
+    def open(self, calls: Calls) -> Any:
+        """The door, asking through ``calls``."""
+        wire = MessagesWire(self.model, key_for(self.model, self.key_env, self.urls[0]), self.extra, self.omit)
+        return recorded(_Pool(self, wire, calls).door(), self.record, calls)
+
+
+class _Pool:
+    """The servers of one door: sends jobs, and keeps what it learnt about their limits from batch to batch."""
+
+    def __init__(self, settings: _Served, wire: ChatWire | MessagesWire, calls: Calls) -> None:
+        self.settings, self.wire, self.calls = settings, wire, calls
+        self.lanes = [Lane(url.rstrip("/"), settings.concurrency, settings.retry) for url in settings.urls]
+        self.known = settings.capabilities
+
+    def door(self) -> ChatDoor:
+        """The door to these servers."""
+        return ChatDoor(self.settings.model, self.settings.identity(), self.calls, self.send, self.able)
+
+    def able(self) -> Capabilities:
+        """What the servers can do: stated, found by an earlier probe of this run, or probed now."""
+        if self.known is None:
+            self.known = probe(self.calls.store, self.settings.identity(), self._ask_freely)
+        return self.known
+
+    def send(self, missing: list[Asked], way: str) -> Mapping[str, Stored | Failed]:
+        """Ask what is missing, all at once."""
+        settings, calls = self.settings, self.calls
+        none_left = all(lane.out for lane in self.lanes)
+        for lane in self.lanes:
+            lane.start()
+            lane.out = lane.out and not none_left
+        engine = Engine(
+            calls.store, self.wire, self.lanes, settings.retry, settings.concurrency, calls.budget,
+            lambda tokens_in, tokens_out: calls.cost(settings.model, tokens_in, tokens_out),
+        )  # fmt: skip
+        return run_async(engine.run([self._job(key, request, way) for key, request in missing]))
+
+    def _ask_freely(self, request: Request, way: str) -> Completion | Failure:
+        """One probe: other ways to continue a begun answer are other questions."""
+        identity = self.settings.identity() | {"probe": way}
+        return as_completion(self.calls.collect(identity, [request], lambda missing: self.send(missing, way))[0])
+
+    def _job(self, key: str, request: Request, way: str) -> Job:
+        bound = self.calls.bound(self.settings.model, request)
+        return Job(key, self.settings.model, request.content(), self.wire.body(request, way), bound)
+
+
+def key_for(model: str, key_env: str | None, url: str) -> str | None:
+    """The key in ``key_env``, or in the variable that belongs to a known provider's address; local servers need none.
+
+    Raises :class:`TeacherError` when a key is needed and its variable is not set.
+    """
+    name = key_env or _KEYS.get(urlsplit(url).hostname or "")
+    if name is None:
+        return None
+    key = secret(name)
+    if key is None:
+        raise TeacherError(f"{model} needs a key, but {name} is not set.", f"Set it: export {name}=…")
+    return key

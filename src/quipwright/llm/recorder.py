@@ -1,0 +1,136 @@
+"""The recording format: one JSON line an answer, so that a colleague can run again without the model.
+
+``{"kind": "completion" | "choice", "model": …, "request": …, "reply": …}``; lines of kind ``score`` hold a text,
+what stood before it and its log-probability, those of kind ``capabilities`` what the model's door could do.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from quipwright.core.errors import DataError
+from quipwright.core.paths import inside
+from quipwright.core.records import content_hash
+from quipwright.core.settings import read_text
+from quipwright.core.storage.run_folder import disk_errors
+from quipwright.llm.calls import Calls
+from quipwright.llm.types import (
+    Capabilities,
+    Choice,
+    Completion,
+    Door,
+    Failure,
+    OneByOne,
+    Request,
+    Score,
+    answered,
+    reply_of,
+)
+
+FOLDER = "recordings"
+
+
+def recorded(model: Door, name: str | None, calls: Calls) -> Any:
+    """``model`` as it is, or with every answer also written to the run's recording ``name``."""
+    if name is None:
+        return model
+    return Recorder(model, inside(inside(calls.folder, FOLDER, "the folder"), name, "the recording"))
+
+
+def line_key(kind: str, asked: Any) -> str:
+    """What a recorded line is found by: its kind and what was asked, whoever answered."""
+    return content_hash(kind, asked)
+
+
+class Recorder(OneByOne):
+    """A door that writes down what the door behind it answers; a question already in the file is not written again."""
+
+    def __init__(self, model: Door, path: Path) -> None:
+        """``path`` is made with its folder, or added to. Raises :class:`DataError` when it is no recording."""
+        self.name = model.name
+        self._model = model
+        self._path = path
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                _cut_torn_line(path)
+        self._written = {key for key, _ in read_lines(path)} if path.exists() and path.stat().st_size else set()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """As the door behind it; written down, because it shapes what is asked."""
+        found = self._model.capabilities
+        self._write([("capabilities", None, found.model_dump(mode="json"))])
+        return found
+
+    def complete_many(self, requests: Sequence[Request]) -> list[Completion | Failure]:
+        """As the door behind it."""
+        answers = self._model.complete_many(requests)
+        self._write_answers("completion", requests, answers)
+        return answers
+
+    def choose_many(self, requests: Sequence[Request]) -> list[Choice | Failure]:
+        """As the door behind it."""
+        answers = self._model.choose_many(requests)
+        self._write_answers("choice", requests, answers)
+        return answers
+
+    def score(self, text: str) -> float | None:
+        """As the door behind it."""
+        if not self.capabilities.score:
+            return None
+        return answered(self.score_many([("", text)])[0], self.name).nats
+
+    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score | Failure]:
+        """As the door behind it, which must be able to score."""
+        scores: list[Score | Failure] = self._model.score_many(texts)  # type: ignore[attr-defined]
+        pairs = zip(texts, scores, strict=True)
+        self._write([("score", list(t), [s.nats, s.tokens]) for t, s in pairs if isinstance(s, Score)])
+        return scores
+
+    def _write_answers(self, kind: str, requests: Sequence[Request], answers: Sequence[Any]) -> None:
+        pairs = zip(requests, answers, strict=True)
+        self._write([(kind, r.content(), reply_of(a)) for r, a in pairs if not isinstance(a, Failure)])
+
+    def _write(self, items: Sequence[tuple[str, Any, Any]]) -> None:
+        lines = []
+        for kind, asked, reply in items:
+            key = line_key(kind, asked)
+            if key not in self._written:
+                self._written.add(key)
+                lines.append(json.dumps({"kind": kind, "model": self.name, "request": asked, "reply": reply}))
+        if lines:
+            with disk_errors(self._path), open(self._path, "a", encoding="utf-8") as file:
+                file.write("\n".join(lines) + "\n")
+
+
+def read_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
+    """Key and content of every line; a last line torn by a kill is left out (its answer is in the store of calls).
+
+    Raises :class:`DataError` when the file is missing, not UTF-8 or no recording.
+    """
+    lines = read_text(path, "recording").split("\n")
+    found = []
+    for number, line in enumerate(lines):
+        try:
+            entry = json.loads(line) if line.strip() else None
+            if entry is not None:
+                found.append((line_key(entry["kind"], entry["request"]), entry))
+        except (ValueError, KeyError, TypeError):
+            if number < len(lines) - 1:
+                raise DataError(
+                    f"recording {path}: line {number + 1} is not a recorded answer.",
+                    "Name a file made with the record option, or a new one to record to.",
+                ) from None
+    return found
+
+
+def _cut_torn_line(path: Path) -> None:
+    """Cut off what a kill left behind the last whole line."""
+    whole = path.read_bytes().rfind(b"\n") + 1
+    if whole < path.stat().st_size:
+        with open(path, "r+b") as file:
+            file.truncate(whole)

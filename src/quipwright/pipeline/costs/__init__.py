@@ -1,0 +1,1 @@
+"""What a run will ask of paid models, before anything is spent."""

@@ -1,0 +1,232 @@
+"""What a recipe would put to models that may cost money, which ``quipwright estimate`` prices, and what those can do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import yaml
+
+from quipwright.core.records import Example, Pair, Response
+from quipwright.core.settings import Settings
+from quipwright.core.storage.run_folder import RunFolder
+from quipwright.critics.active import Distilled
+from quipwright.critics.base import Comparison
+from quipwright.critics.cloze import Cloze
+from quipwright.critics.multiple_choice import MCP, Reader
+from quipwright.data.task import Task
+from quipwright.data.teacher import ModelTeacher, Teacher
+from quipwright.llm.calls import Calls
+from quipwright.llm.probe import note_name
+from quipwright.llm.types import Capabilities, capabilities
+from quipwright.pipeline.costs.estimate import Estimate, Line, Work, estimate, measured
+from quipwright.pipeline.recipe import Recipe, members
+from quipwright.training.preference.pairs import AnySelector
+
+_FREE = ("local", "gguf", "vllm", "recorded")  # computed here, or answered before
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the model of a ``role`` was found to do."""
+
+    role: str
+    model: Settings
+    able: Capabilities
+
+    def line(self) -> str:
+        """For people, in the form that states it in a recipe."""
+        found = {"capabilities": self.able.model_dump(mode="json")}
+        stated = yaml.safe_dump(found, default_flow_style=True, sort_keys=False, width=1000).strip()
+        return f"{self.role} {model_name(self.model)}: {stated}"
+
+
+def may_cost(recipe: Recipe) -> bool:
+    """Whether any model of ``recipe`` may cost money (or people's time)."""
+    return bool(_teachers(recipe) or _critics(recipe, ()))
+
+
+def plan(recipe: Recipe, task: Task, examples: Sequence[Example], found: Sequence[Found] = ()) -> Estimate:
+    """A line for the teacher and one for each multiple-choice critic that may cost money.
+
+    Evaluation is counted as the recipe's systems meet: every student against every opponent and the imitation student.
+    Of a model's capabilities those ``found`` or stated count; Anthropic's API is known to give no log-probabilities,
+    and any other is taken to give them. Raises :class:`~quipwright.core.errors.CriticError` where a critic would refuse its
+    model.
+    """
+    return Estimate(tuple(line for _, line in _planned(recipe, task, examples, found)))
+
+
+def measure(
+    recipe: Recipe, task: Task, examples: Sequence[Example], found: Sequence[Found], calls: Calls, count: int
+) -> Estimate:
+    """As :func:`plan`, with the tokens and times of ``count`` literals put to each model through ``calls``: this spends.
+
+    The critics compare the teacher's first two paraphrases of each, for want of a student's. What comes in files is
+    left as it was reckoned. Raises as the models do.
+    """
+    few = examples[:count]
+    taught = _recorded(recipe, few, calls.base)
+    lines = []
+    for settings, line in _planned(recipe, task, examples, found):
+        ask: Callable[[], object] | None = None
+        if settings.model.whole:
+            pass
+        elif isinstance(settings, ModelTeacher):
+            ask = partial(_teach, settings.open(calls, task), few, taught)
+        elif compared := _compared(few, taught):
+            ask = partial(settings.open(calls, task).judge, compared)
+        lines.append(measured(line, calls, ask, recipe.prices) if ask else line)
+    return Estimate(tuple(lines))
+
+
+@contextmanager
+def asking(recipe: Recipe, base: Path, folder: Path | None) -> Iterator[Calls]:
+    """Calls under the recipe's prices and caps: of its run ``folder``, so that nothing is paid for twice, or of none."""
+    with ExitStack() as stack:
+        if folder is None:
+            folder = Path(stack.enter_context(TemporaryDirectory()))
+        else:
+            tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
+            stack.enter_context(RunFolder.open(folder, tree, identity=identity))
+        calls = stack.enter_context(Calls.open(folder, prices=recipe.prices, budget=recipe.budget, base=base))
+        calls.store.stage = lambda: "estimate"
+        yield calls
+
+
+def probed(recipe: Recipe, calls: Calls) -> Iterator[Found]:
+    """What each model of ``recipe`` can do. May ask tiny questions."""
+    for role, model in _models(recipe):
+        yield Found(role, model, capabilities(model.open(calls)))
+
+
+def known(recipe: Recipe, calls: Calls) -> Iterator[Found]:
+    """As :func:`probed`, of those models of which it is stated, or was found out by an earlier call. Asks nothing."""
+    for role, model in _models(recipe):
+        able = getattr(model, "capabilities", None) or calls.store.note(note_name(model.identity()))
+        if able is not None:
+            yield Found(role, model, Capabilities.model_validate(able))
+
+
+def _models(recipe: Recipe) -> list[tuple[str, Any]]:
+    teacher = [("teacher", recipe.teacher.model)] if isinstance(recipe.teacher, ModelTeacher) else []
+    named = [("critic", recipe.critic), *(("judge", judge) for judge in recipe.evaluate.judges)]
+    critics = [(role, m.model) for role, one in named for m in members(one) if isinstance(m, MCP | Cloze)]
+    return [*teacher, *critics]
+
+
+def _planned(
+    recipe: Recipe, task: Task, examples: Sequence[Example], found: Sequence[Found]
+) -> list[tuple[ModelTeacher | MCP, Line]]:
+    """Who is asked, with what."""
+    literals = [example.text for example in examples]
+    asked: list[tuple[ModelTeacher | MCP, Work]] = [
+        (
+            teacher,
+            Work(
+                literals=len(examples), n=teacher.n, pairs=0, teacher=model_name(teacher.model),
+                concurrency=_under_way(teacher.model),
+            ),
+        )
+        for teacher in _teachers(recipe)
+    ]  # fmt: skip
+    for critic, pairs in _critics(recipe, examples):
+        reader = Reader.model_validate({name: getattr(critic, name) for name in Reader.model_fields})
+        work = Work(
+            literals=0, pairs=pairs, reader=reader, critic=model_name(critic.model), able=_able(critic.model, found),
+            concurrency=_under_way(critic.model),
+        )  # fmt: skip
+        asked.append((critic, work))
+    return [
+        (settings, line) for settings, work in asked for line in estimate(task, work, recipe.prices, literals).lines
+    ]
+
+
+def _under_way(model: Settings) -> int | None:
+    """How many calls to ``model`` may be under way at once, where there is such a number."""
+    return getattr(model, "concurrency", None)
+
+
+def _teachers(recipe: Recipe) -> list[ModelTeacher]:
+    teacher = recipe.teacher
+    return [teacher] if isinstance(teacher, ModelTeacher) and teacher.model.kind not in _FREE else []
+
+
+def _critics(recipe: Recipe, examples: Sequence[Example]) -> list[tuple[MCP, int]]:
+    """The multiple-choice critics, the judges' too, each with how many pairs it is asked about."""
+    evaluated, critic = _evaluated(recipe, examples), recipe.critic
+    asked = critic.budget if isinstance(critic, Distilled) else _ranked(recipe, examples) + evaluated
+    found = [(member, asked) for member in members(critic)]
+    found += [(member, evaluated) for judge in recipe.evaluate.judges for member in members(judge)]
+    return [(one, pairs) for one, pairs in found if isinstance(one, MCP) and one.model.kind not in _FREE]
+
+
+def _able(model: Settings, found: Sequence[Found]) -> Capabilities:
+    known = [one.able for one in found if one.model == model]
+    stated: Capabilities | None = getattr(model, "capabilities", None)
+    usual = Capabilities() if getattr(model, "kind", "") == "anthropic" else Capabilities(logprobs=20)
+    return known[0] if known else stated or usual
+
+
+def _recorded(recipe: Recipe, examples: Sequence[Example], base: Path | None) -> dict[str, list[Response]]:
+    """A recorded teacher's paraphrases by example id; those of a live one are still to be asked for."""
+    if isinstance(recipe.teacher, ModelTeacher):
+        return {}
+    answers = recipe.teacher.open(base)
+    return {
+        e.id: [Response(example_id=e.id, text=text, author="teacher") for text in answers.require(e.text)]
+        for e in examples
+    }
+
+
+def _teach(teacher: Teacher, examples: Sequence[Example], taught: dict[str, list[Response]]) -> None:
+    for response in teacher.teach(examples).responses:
+        taught.setdefault(response.example_id, []).append(response)
+
+
+def _compared(examples: Sequence[Example], taught: Mapping[str, Sequence[Response]]) -> list[Comparison]:
+    """The first two of the teacher's paraphrases of each of ``examples``."""
+    pairs = [(e, own[0], own[1]) for e in examples if len(own := taught.get(e.id, ())) > 1]
+    return [
+        Comparison(Pair(example_id=e.id, a_id=a.id, b_id=b.id, selector="measure"), e.text, a.text, b.text)
+        for e, a, b in pairs
+    ]
+
+
+def _ranked(recipe: Recipe, examples: Sequence[Example]) -> int:
+    """Pairs of all steps, rounds and readings of the watch."""
+    count = {split: sum(example.split == split for example in examples) for split in ("train", "valid")}
+    sampled = min(count["train"], recipe.feedback or count["train"])
+    asked = recipe.rounds * sampled * _each(recipe.select) if recipe.learn.source == "verdicts" else 0
+    if recipe.supervision is not None:
+        asked += sampled * _each(recipe.supervision.select)
+    if recipe.watch is not None:
+        readings = 1 + (math.ceil(recipe.learn.train.epochs) if recipe.watch.each == "epoch" else 0)
+        asked += recipe.rounds * readings * count["valid"]
+    return asked
+
+
+def _evaluated(recipe: Recipe, examples: Sequence[Example]) -> int:
+    """Pairs of the evaluation."""
+    chosen, made = recipe.evaluate.students, 1 + (recipe.supervision is not None) + (recipe.verdicts is not None)
+    students = made + recipe.rounds if chosen is None else len(chosen)
+    later = students - 1 if chosen is None or "imitation" in chosen else 0
+    opponents = 1 + recipe.evaluate.base
+    tested = sum(example.split in recipe.evaluate.splits for example in examples)
+    return tested * (students * opponents + later)
+
+
+def _each(selector: AnySelector) -> int:
+    """The most pairs that ``selector`` picks of one literal."""
+    return getattr(selector, "pairs", getattr(selector, "size", 2) - 1)
+
+
+def model_name(model: Settings) -> str:
+    """The name under which a model's price stands in the recipe."""
+    return str(getattr(model, "model", None) or getattr(model, "name", None) or model.__class__.__name__.lower())

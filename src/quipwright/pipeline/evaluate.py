@@ -1,0 +1,313 @@
+"""Evaluation of a run's students: who answers what, who meets whom, what the critic says, and how the outputs look."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from quipwright.core.errors import DataError
+from quipwright.core.records import Checkpoint, Example, Grade, Judgment, Quality, Response, WinRate, ids_hash
+from quipwright.core.statistics import win_tie_loss
+from quipwright.critics.base import Comparison
+from quipwright.evaluation.pairwise import Contest, Duel, adjusted, contest, duel, scores_by_input, showings_won
+from quipwright.evaluation.quality import (
+    Difference,
+    EvaluateSettings,
+    System,
+    comparisons,
+    contests,
+    difference,
+    quality,
+    win_rate,
+)
+from quipwright.evaluation.similarity import PACKAGE, Kept, Meaning, packaged
+from quipwright.pipeline.stages import Stages, by_example
+from quipwright.students.base import Student
+from quipwright.training.preference.candidates import sampled
+from quipwright.training.rounds import Probe, Reading, Watch
+
+Names = tuple[str, str]
+"""Candidate and baseline."""
+
+
+class Sample(BaseModel):
+    """One evaluation input with every system's answer and its grade, for the report's side-by-side view.
+
+    ``ids`` are the answers' response ids by system, ``authors`` who wrote them (as in ``Response``); ``cut`` names systems
+    whose answer hit the token limit.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    literal: str
+    answers: dict[str, str]
+    funny: dict[str, float]
+    feedback_over_imitation: float | None = None
+    split: str = "test"
+    example_id: str = ""
+    ids: dict[str, str] = {}
+    authors: dict[str, str] = {}
+    cut: list[str] = []
+
+
+@dataclass
+class Evaluation:
+    """Everything that was measured on the evaluation splits."""
+
+    win_rates: list[WinRate]
+    differences: list[Difference]
+    quality: list[Quality]
+    samples: list[Sample]
+    contests: list[Contest] = field(default_factory=list)
+    duels: list[Duel] = field(default_factory=list)
+    data: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    won: dict[str, dict[str, float | None]] = field(default_factory=dict)
+
+
+def evaluate(
+    stages: Stages,
+    examples: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+    students: Mapping[str, Checkpoint],
+) -> Evaluation:
+    """Every student against the teacher, the untrained weights and, after feedback, the imitation student."""
+    result = Evaluation([], [], [], [])
+    result.data = {
+        "literals": dict(Counter(e.split for e in examples)),
+        "teacher": sum(map(len, taught.values())),
+        "untaught": sum(not taught.get(e.id) for e in examples),
+    }
+    wanted = stages.recipe.evaluate.students
+    students = {name: one for name, one in students.items() if wanted is None or name in wanted}
+    for split in stages.recipe.evaluate.splits:
+        chosen = [e for e in examples if e.split == split]
+        if chosen:
+            _evaluate_split(stages, split, chosen, taught, students, result)
+    result.contests, result.duels = adjusted(result.contests), adjusted(result.duels)
+    return result
+
+
+def _evaluate_split(
+    stages: Stages,
+    split: str,
+    examples: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+    students: Mapping[str, Checkpoint],
+    result: Evaluation,
+) -> None:
+    how, by_id = stages.recipe.evaluate, {e.id: e for e in examples}
+    systems = _systems(stages, split, examples, taught, students)
+    answers = {r.id: r for system in systems.values() for r in system.values()}
+    grades = stages.grade(f"grade-{split}", by_id, list(answers.values())) if stages.recipe.grader else {}
+    opponents = [name for name in ("teacher", "base") if name in systems]
+    later = [name for name in systems if "imitation" in systems and name not in (*opponents, "imitation")]
+    meetings = contests(systems, opponents, later)
+    compared = {names: comparisons(*names, systems, examples) for names in meetings}
+    pairs = list(chain.from_iterable(compared.values()))
+    judgments = stages.judge(f"judge-{split}", pairs)
+    scores = _judged(stages.models.critic.name, split, compared, judgments, later, how, result)
+    result.scores |= {score_key(*names, split): own for names, own in scores.items()}
+    if any(j.shown == "ba" for j in judgments):  # else the scores say it all
+        result.won |= {score_key(*names, split): showings_won(own, judgments) for names, own in compared.items()}
+    for judge in stages.models.judges:
+        judgments = stages.judge(f"judge-{split}-{judge.settings.kind}", pairs, judge)
+        _judged(judge.critic.name, split, compared, judgments, later, how, result)
+    kept = _meaning(stages, split, by_id, list(answers.values()))
+    result.quality += [quality(name, split, system, examples, grades, kept) for name, system in systems.items()]
+    head = scores.get(("feedback", "imitation"), {})
+    result.samples += [_sample(e, systems, grades, head.get(e.id)) for e in examples]
+
+
+def _judged(
+    judge: str,
+    split: str,
+    compared: Mapping[Names, Sequence[Comparison]],
+    judgments: Sequence[Judgment],
+    later: Sequence[str],
+    how: EvaluateSettings,
+    result: Evaluation,
+) -> dict[Names, dict[str, float | None]]:
+    """Add to ``result`` what ``judge`` said of each meeting, and of each ``later`` student beside the imitation student.
+
+    Returns the scores by meeting.
+    """
+    scores = {names: scores_by_input(own, judgments) for names, own in compared.items()}
+    for names, own in compared.items():
+        if own:
+            found = contest(names, judge, split, own, judgments, tie=how.tie, resamples=how.resamples)
+            result.contests.append(found)
+            result.win_rates.append(win_rate(found))
+    for name in later:
+        for opponent in [other for student, other in scores if student == name and ("imitation", other) in scores]:
+            names, mine, theirs = (name, "imitation"), scores[name, opponent], scores["imitation", opponent]
+            paired = duel(names, opponent, judge, split, mine, theirs, tie=how.tie, resamples=how.resamples)
+            result.duels.append(paired)
+            result.differences.append(difference(paired))
+    return scores
+
+
+def _meaning(
+    stages: Stages, split: str, examples: Mapping[str, Example], answers: Sequence[Response]
+) -> dict[str, float]:
+    """How much of its literal's meaning each answer keeps, by response id; nothing without the optional encoder."""
+    if packaged() is None:
+        return {}
+
+    def work(start: int) -> Iterator[list[Kept]]:
+        encoder = Meaning.installed()
+        if start == 0 and encoder is not None:
+            yield encoder.kept(answers, [examples[r.example_id].text for r in answers])
+
+    key = [PACKAGE, ids_hash(answers), ids_hash(examples.values())]
+    return {kept.response_id: kept.cosine for kept in stages.run.rows(f"meaning-{split}", Kept, key, work)}
+
+
+def score_key(candidate: str, baseline: str, split: str) -> str:
+    """The name under which a summary keeps the scores of ``candidate`` against ``baseline``."""
+    return f"{candidate}>{baseline}@{split}"
+
+
+def _systems(
+    stages: Stages,
+    split: str,
+    examples: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+    students: Mapping[str, Checkpoint],
+) -> dict[str, System]:
+    """Each system's one answer an example: decoded students, best-of-N by the critic, teacher, untrained weights."""
+    recipe, how, by_id = stages.recipe, stages.recipe.evaluate, {e.id: e for e in examples}
+    systems: dict[str, System] = {}
+    for name, checkpoint in students.items():
+        systems[name] = _first(stages.sample(f"decode-{name}-{split}", checkpoint, examples, how.decode))
+    if how.best_of and stages.recipe.grader:
+        for name in [n for n in ("imitation", "feedback") if n in students]:
+            drawn = stages.sample(
+                f"best-of-{name}-{split}",
+                students[name],
+                examples,
+                recipe.candidates.model_copy(update={"k": how.best_of}),
+            )
+            usable = [r for own in drawn.values() for r in own if not r.dropped]
+            systems[f"{name}-best-of-{how.best_of}"] = _best(
+                usable, stages.grade(f"grade-best-{name}-{split}", by_id, usable)
+            )
+    if how.base:
+        systems["base"] = _first(stages.zero_shot(f"decode-base-{split}", examples, how.decode))
+        stages.models.forget_untrained()
+    systems["teacher"] = _first({e.id: taught[e.id] for e in examples if e.id in taught})
+    return systems
+
+
+def _first(responses: Mapping[str, Sequence[Response]]) -> System:
+    return {example_id: own[0] for example_id, own in responses.items() if own}
+
+
+def _best(responses: Sequence[Response], grades: Mapping[str, Grade]) -> System:
+    best: dict[str, Response] = {}
+    for response in responses:
+        held = best.get(response.example_id)
+        if held is None or grades[response.id].score > grades[held.id].score:
+            best[response.example_id] = response
+    return best
+
+
+def _sample(example: Example, systems: Mapping[str, System], grades: Mapping[str, Grade], head: float | None) -> Sample:
+    answers = {name: system[example.id] for name, system in systems.items() if example.id in system}
+    funny = {name: g.funny for name, r in answers.items() if (g := grades.get(r.id)) and g.funny is not None}
+    texts = {name: response.text for name, response in answers.items()}
+    return Sample(
+        literal=example.text,
+        answers=texts,
+        funny=funny,
+        feedback_over_imitation=head,
+        split=example.split,
+        example_id=example.id,
+        ids={name: response.id for name, response in answers.items()},
+        authors={name: response.author for name, response in answers.items()},
+        cut=[name for name, response in answers.items() if response.dropped == "truncated"],
+    )
+
+
+def reading(
+    stages: Stages,
+    round: int,
+    before: Checkpoint,
+    now: Checkpoint,
+    examples: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+) -> Reading:
+    """Round ``round`` on the validation split: win-tie rate against the teacher, and the degeneracy guard's complaints
+    beside the student ``before`` all rounds. Raises :class:`DataError` without validation literals."""
+    valid = _watched(examples, taught)
+    start, answers = (
+        _first(stages.sample(name, checkpoint, valid, stages.recipe.evaluate.decode))
+        for name, checkpoint in (("watch-0", before), (f"watch-{round}", now))
+    )
+    found = _reading(stages, str(round), round, start, answers, valid, taught)
+    stages.warn(f"Round {round}", found.complaints)
+    return found
+
+
+def probe(
+    stages: Stages,
+    round: int,
+    before: Checkpoint,
+    examples: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+) -> Probe:
+    """What reads a student within round ``round`` as :func:`reading` does after it."""
+    watch, how = stages.recipe.watch or Watch(), stages.recipe.evaluate
+    valid = _watched(examples, taught)
+    # before training begins: the student that would answer is the one that will be trained
+    start = _first(stages.sample("watch-0", before, valid, how.decode))
+
+    def read(student: Student, step: int) -> Reading:
+        name = f"{round}.{step}"
+        chunks = sampled(
+            lambda: student,
+            f"student:{name}",
+            stages.task.prompt,
+            valid,
+            how.decode,
+            stages.recipe.seed,
+            f"watch-{name}",
+        )
+        responses = [r for part in chunks(0) for r in part if isinstance(r, Response)]
+        answers = _first(by_example(responses))
+        return _reading(stages, name, step, start, answers, valid, taught)
+
+    taught_ids = ids_hash(r for e in valid for r in taught[e.id][:1])
+    return Probe(read, watch, [stages.models.critic_key, how.decode, how.tie, before.id, ids_hash(valid), taught_ids])
+
+
+def _watched(examples: Sequence[Example], taught: Mapping[str, Sequence[Response]]) -> list[Example]:
+    valid = [e for e in examples if e.split == "valid" and e.id in taught]
+    if not valid:
+        raise DataError("watch measures on the valid split, which is empty.", "Give data.valid, or leave watch out.")
+    return valid
+
+
+def _reading(
+    stages: Stages,
+    name: str,
+    number: int,
+    start: System,
+    answers: System,
+    valid: Sequence[Example],
+    taught: Mapping[str, Sequence[Response]],
+) -> Reading:
+    watch, how = stages.recipe.watch or Watch(), stages.recipe.evaluate
+    systems = {"before": start, "now": answers, "teacher": _first({e.id: taught[e.id] for e in valid})}
+    compared = comparisons("now", "teacher", systems, valid)
+    scores = scores_by_input(compared, stages.judge(f"watch-judge-{name}", compared))
+    rate = win_tie_loss(list(scores.values()), how.tie).win_tie_rate or 0.0
+    complaints = watch.complaints(*(quality(n, "valid", systems[n], valid, {}) for n in ("now", "before")))
+    round, _, within = name.partition(".")
+    stages.metrics.add("watch-epoch" if within else "watch", int(round), number, {"against-teacher/win_tie_rate": rate})
+    return Reading(number, rate, tuple(complaints))

@@ -1,0 +1,1 @@
+"""A grid of recipe variants and seeds, run in one folder."""

@@ -1,0 +1,70 @@
+"""Further judges of a grid: they read the recorded answers of its runs, and train nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import Field
+
+from quipwright.core.errors import QuipwrightError
+from quipwright.core.records import Pair
+from quipwright.critics.base import Comparison, Critic
+from quipwright.critics.copy_filter import Guarded
+from quipwright.critics.loading import Chosen, opened_settings
+from quipwright.evaluation.audit import judge_all
+from quipwright.evaluation.pairwise import showings_won
+from quipwright.pipeline.evaluate import Sample
+from quipwright.pipeline.summary import Summary
+
+if TYPE_CHECKING:
+    from quipwright.pipeline.experiment.grid import Experiment
+
+Run = tuple[str, int]
+"""A variant's name and a seed."""
+Verdicts = Mapping[Run, Mapping[str, float | None]]
+"""Of each run, the share of its showings that the variant won or tied, by example id."""
+
+
+class Judge(Chosen):
+    """A critic that judges what a grid's recipes left recorded. ``paper``: figures to print beside its own, by variant."""
+
+    paper: dict[str, float] = Field(default_factory=dict)
+
+
+def judged(
+    experiment: Experiment, found: Mapping[Run, Summary | str], folder: Path, base: Path, task: str
+) -> dict[str, Verdicts | str]:
+    """What each further judge of ``experiment`` says of the runs in ``found``, or in one line why it says nothing.
+
+    Answers of language models are kept in ``folder``: a judge that is added later asks only its own questions.
+    """
+    made = {run: summary for run, summary in found.items() if not isinstance(summary, str)}
+    return {name: _verdicts(experiment, name, made, folder, base, task) for name in experiment.judges}
+
+
+def _verdicts(
+    experiment: Experiment, name: str, made: Mapping[Run, Summary], folder: Path, base: Path, task: str
+) -> Verdicts | str:
+    try:
+        with opened_settings([(experiment.judges[name], base)], folder, task) as critics:
+            if critics.store:
+                critics.store.stage = lambda: f"judge {name}"
+            return {run: _won(experiment, run, critics[0], summary) for run, summary in made.items()}
+    except QuipwrightError as error:
+        return str(error)
+
+
+def _won(experiment: Experiment, run: Run, critic: Critic, summary: Summary) -> dict[str, float | None]:
+    names = experiment.variants[run[0]].student, experiment.opponent
+    both = [s for s in summary.samples if s.split == experiment.split and all(n in s.answers for n in names)]
+    compared = [_comparison(sample, *names) for sample in both]
+    judge = Guarded(critic) if summary.recipe["copies_lose"] else critic
+    return showings_won(compared, [j for own in judge_all(judge, compared) for j in own])
+
+
+def _comparison(sample: Sample, mine: str, theirs: str) -> Comparison:
+    a_id, b_id = (sample.ids.get(name, name) for name in (mine, theirs))
+    pair = Pair(example_id=sample.example_id, a_id=a_id, b_id=b_id, selector=f"{mine}:{theirs}")
+    return Comparison(pair, sample.literal, sample.answers[mine], sample.answers[theirs])

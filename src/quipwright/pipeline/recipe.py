@@ -1,0 +1,233 @@
+"""The recipe: every setting of a run in one frozen object, composed from the settings of its rooms and doors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from quipwright.core.metrics import Tracker
+from quipwright.core.resources import recipe_path
+from quipwright.core.settings import Settings, identity_of, override, read_yaml, validate
+from quipwright.critics.active import Distilled
+from quipwright.critics.cloze import Cloze
+from quipwright.critics.multiple_choice import MCP
+from quipwright.critics.panel import Member, Panel
+from quipwright.critics.reward_model.critic import RewardSettings
+from quipwright.data.examples import DataSettings
+from quipwright.data.recorded_teacher import RecordedTeacher
+from quipwright.data.teacher import ModelTeacher
+from quipwright.evaluation.quality import AnyJudge, EvaluateSettings
+from quipwright.llm.costs import Budget, Price
+from quipwright.students.base import StudentSettings
+from quipwright.training.loop import TrainSettings
+from quipwright.training.objectives import BRIO, DPO, MLE, Objective
+from quipwright.training.preference.candidates import Candidates, SampleSettings
+from quipwright.training.preference.pairs import BestWorst, Diverse, RankRule, Selector
+from quipwright.training.rounds import Watch
+
+AnyTeacher = Annotated[RecordedTeacher | ModelTeacher, Field(discriminator="kind")]
+AnyCritic = Annotated[RewardSettings | MCP | Cloze | Panel | Distilled, Field(discriminator="kind")]
+
+
+class Imitation(Settings):
+    """Phase 1: MLE on the teacher's paraphrases (Ravi et al. 2024 sec. 3.1)."""
+
+    objective: MLE = MLE()
+    train: TrainSettings = TrainSettings()
+
+
+class Learning(Settings):
+    """Phase 2: what is learnt from the critic. ``train.epochs`` are those of each round, so ten epochs in all are
+    ``rounds: 1`` with 10, ``rounds: 2`` with 5 or ``rounds: 10`` with 1. ``copy_share``: for that share of the rankings,
+    an extra pair in which the chosen response beats the literal itself, so that copying never pays.
+
+    ``source``: ``verdicts`` (ranked pairs or lists; under MLE the preferred only, the paper's SD), ``best_of_n`` (MLE
+    on the critic's best of each literal's candidates), or ``teacher`` (MLE on the teacher's responses: the warm start
+    trained on, the paper's FT). ``anchor``: a teacher's response as target of the objective's MLE term; unset means for
+    BRIO only, whose published forms have it.
+    """
+
+    objective: Objective = DPO()
+    train: TrainSettings = TrainSettings(lr=2e-4, epochs=2)
+    source: Literal["verdicts", "best_of_n", "teacher"] = "verdicts"
+    copy_share: float = Field(0.25, ge=0, le=1)
+    anchor: bool | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Learning:
+        if self.source != "verdicts" and self.objective.kind != "mle":
+            raise ValueError(f"source {self.source} is imitation; use objective: {{kind: mle}}")
+        return self
+
+    @property
+    def anchored(self) -> bool:
+        """True where rows carry a teacher's response beside the compared ones."""
+        return self.objective.kind == "brio" if self.anchor is None else self.anchor
+
+
+class Supervision(Settings):
+    """A step between imitation and the rounds: the critic compares the *teacher's* responses, and the student learns
+    from that (the BRIO of BRIO-DPO, Ravi et al. 2024 sec. 3.2). ``select`` as for the student's candidates."""
+
+    select: Selector = Diverse()
+    learn: Learning = Learning(objective=BRIO(), copy_share=0)
+
+    @model_validator(mode="after")
+    def _by_pairs(self) -> Supervision:
+        _of_pairs(self.learn)
+        return self
+
+
+class OnFile(Settings):
+    """A step between imitation and the rounds: the student learns from verdicts that are on file already, given on
+    attempts of earlier students of its kind. Nothing is sampled and nothing asked.
+
+    Of each training literal the ``pairs`` best: winner's grade first, then strength. A pair needs a ``strength`` and,
+    where it is graded, a winner of at least ``grade``; copies never win. ``teacher``: also pairs that a text of the
+    teacher won. ``path``: one file or several.
+    """
+
+    path: str | tuple[str, ...] = "bundled:verdicts.jsonl"
+    pairs: int = Field(2, ge=1)
+    strength: int = Field(2, ge=1, le=3)
+    grade: int = Field(1, ge=0, le=3)
+    teacher: bool = False
+    learn: Learning = Learning()
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The files."""
+        return (self.path,) if isinstance(self.path, str) else self.path
+
+    @model_validator(mode="after")
+    def _by_pairs(self) -> OnFile:
+        _of_pairs(self.learn)
+        return self
+
+
+def _of_pairs(learn: Learning) -> None:
+    """Raises ``ValueError`` for what learns nothing from a pair, or would learn the loser's text too."""
+    if learn.source != "verdicts" or learn.objective.kind == "mle":
+        raise ValueError("this step learns from pairs; use learn: {objective: {kind: dpo}} or another of pairs")
+
+
+class Recipe(Settings):
+    """A whole run. Defaults are the embedded parts; ``recipes/demo.yaml`` is the smallest complete example.
+
+    ``scorer``: a cheap critic that scores single responses, for selectors that need scores, best-of-N and grades, where
+    ``critic`` only compares pairs (or is too dear for that); unset, ``critic`` scores them itself if it can.
+    ``copies_lose``: the rule of :mod:`quipwright.critics.copy_filter` stands before the critic. ``prices`` (by model) and
+    ``budget`` are for teachers and critics that cost money. ``track``: who else is told the figures of
+    ``metrics.jsonl``; it changes no result, so it is no part of what identifies a run.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
+    seed: int = Field(0, ge=0)
+    task: str = "humour"
+    data: DataSettings = DataSettings()
+    teacher: AnyTeacher = RecordedTeacher()
+    student: StudentSettings = StudentSettings()
+    imitation: Imitation = Imitation()
+    supervision: Supervision | None = None
+    verdicts: OnFile | None = None
+    rounds: int = Field(1, ge=0)
+    keep_pairs: bool = Field(False, description="train each round on the earlier rounds' pairs too")
+    reference: Literal["previous", "initial"] = "previous"
+    watch: Watch | None = None
+    candidates: Candidates = SampleSettings()
+    feedback: int | None = Field(
+        None, ge=1, description="training literals that are sampled for feedback; all if unset"
+    )
+    select: Selector = BestWorst()
+    critic: AnyCritic = RewardSettings()
+    scorer: RewardSettings | None = None
+    copies_lose: bool = True
+    rank: RankRule = RankRule()
+    learn: Learning = Learning()
+    evaluate: EvaluateSettings = EvaluateSettings()
+    prices: dict[str, Price] = Field(default_factory=dict)
+    budget: Budget = Budget()
+    track: tuple[Tracker, ...] = Field((), exclude=True)
+
+    @property
+    def students(self) -> tuple[str, ...]:
+        """The names that the run's students can have."""
+        steps = [name for name in ("supervision", "verdicts") if getattr(self, name) is not None]
+        rounds = [f"round-{number}" for number in range(1, self.rounds + 1)]
+        return ("imitation", *steps, *rounds, *(["feedback"] if self.rounds or self.verdicts else []))
+
+    def results_key(self) -> dict[str, Any]:
+        """What of the recipe a run folder belongs to: not its caps and prices, nor how its models are reached, nor the
+        judges beside the critic, who change nothing that is there and may come later."""
+        unset = () if self.scorer else ("scorer",)  # folders of before there was one stay theirs
+        found = {k: v for k, v in identity_of(self).items() if k not in ("prices", "budget", *unset)}
+        found["evaluate"] = {k: v for k, v in found["evaluate"].items() if k != "judges"}
+        return found
+
+    @property
+    def grader(self) -> RewardSettings | None:
+        """What scores single responses; ``None`` where nothing here does."""
+        return self.scorer or (self.critic if isinstance(self.critic, RewardSettings) else None)
+
+    @property
+    def outside_judges(self) -> tuple[AnyJudge, ...]:
+        """The judges of the evaluation that share no model with the critic: only they can back a claim."""
+        trained = [_reads(member) for member in members(self.critic)]
+        return tuple(j for j in self.evaluate.judges if all(_reads(m) not in trained for m in members(j)))
+
+    @field_validator("candidates", mode="before")
+    @classmethod
+    def _nucleus_unless_named(cls, value: Any) -> Any:
+        return {"kind": "nucleus", **value} if isinstance(value, dict) else value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Recipe:
+        least = self.learn.objective.min_columns
+        if self.rounds and self.learn.source != "teacher" and self.candidates.k < max(2, least):
+            kind = self.learn.objective.kind
+            raise ValueError(
+                f"candidates.k is {self.candidates.k}, but {kind} compares {max(2, least)} candidates; set k >= 2"
+            )
+        unknown = [name for name in self.evaluate.students or () if name not in self.students]
+        if unknown:
+            raise ValueError(
+                f"evaluate.students names {unknown[0]!r}, but the run's students are {', '.join(self.students)}"
+            )
+        if self.grader is None and (needs := self._needs_scores()):
+            raise ValueError(
+                f"{needs[0]} needs each response scored alone, which critic {self.critic.kind} does not do; set scorer: "
+                f"{{kind: reward}}, or {needs[1]}"
+            )
+        return self
+
+    def _needs_scores(self) -> tuple[str, str] | None:
+        """A setting that needs scores of single responses, and one to use instead of it."""
+        if self.supervision is not None and self.supervision.select.needs_scores:
+            return f"supervision.select {self.supervision.select.kind}", "supervision.select: {kind: diverse}"
+        if self.rounds and self.learn.source == "best_of_n":
+            return "learn.source best_of_n", "learn.source: verdicts"
+        if self.rounds and self.learn.source == "verdicts" and self.select.needs_scores:
+            return f"select {self.select.kind}", "select: {kind: diverse}"
+        return None
+
+
+def members(critic: AnyCritic) -> tuple[Member, ...]:
+    """The critics that judge in the end: a panel's members, and those a distilled one buys from."""
+    source = critic.source if isinstance(critic, Distilled) else critic
+    return source.critics if isinstance(source, Panel) else (source,)
+
+
+def _reads(member: Member) -> dict[str, Any]:
+    return identity_of(member) if isinstance(member, RewardSettings) else identity_of(member.model)
+
+
+def load_recipe(reference: str, assignments: Sequence[str] = ()) -> tuple[Recipe, Path]:
+    """The recipe of a file, or of a name that ships, with ``--set`` overrides applied, and the folder its relative
+    paths start from. Raises :class:`~quipwright.core.errors.RecipeError` or ``DataError`` in one line."""
+    path = Path(reference) if reference.endswith((".yaml", ".yml")) else recipe_path(reference)
+    tree = override(read_yaml(path, "Recipe"), assignments)
+    tree.setdefault("name", path.stem)
+    return validate(Recipe, tree, f"Recipe {path}"), path.parent

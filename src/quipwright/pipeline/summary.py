@@ -1,0 +1,186 @@
+"""What a run found, in one object and one file (``summary.json``) that reports and tools read."""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from quipwright.core.metrics import Metrics
+from quipwright.core.records import Checkpoint, Quality, Ranking, WinRate
+from quipwright.core.statistics import wilson
+from quipwright.core.storage.run_folder import write_atomic
+from quipwright.core.version import VERSION
+from quipwright.critics.active import DistilledCritic
+from quipwright.critics.reward_model.critic import RewardCritic
+from quipwright.evaluation.pairwise import Contest, Duel
+from quipwright.evaluation.quality import Difference
+from quipwright.llm.costs import Spent
+from quipwright.pipeline.evaluate import Evaluation, Sample
+from quipwright.pipeline.recipe import Recipe
+from quipwright.pipeline.stages import Stages
+
+
+class Summary(BaseModel):
+    """What a run found. Rates carry their intervals; nothing here is computed twice elsewhere.
+
+    ``spent``: on calls, of this run's folder.
+    ``scores``: s by example id (``None`` is unread) under ``candidate>baseline@split``, for paired comparisons of runs.
+    ``won``: under the same names, the share of its two showings that the candidate won or tied, where the judge is shown
+    an order (see :func:`~quipwright.evaluation.pairwise.showings_won`).
+    ``task``: the whole task file, so that a student can be used where that file is not. ``models``: what is known of
+    what each teacher or critic can do.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    name: str
+    recipe: dict[str, Any]
+    versions: dict[str, str]
+    win_rates: list[WinRate]
+    differences: list[Difference]
+    quality: list[Quality]
+    stages: list[dict[str, Any]]
+    critic: dict[str, Any]
+    checkpoints: dict[str, dict[str, Any]]
+    training: dict[str, dict[str, Any]]
+    counts: dict[str, Any]
+    warnings: list[str]
+    samples: list[Sample]
+    contests: list[Contest] = []
+    duels: list[Duel] = []
+    scores: dict[str, dict[str, float | None]] = {}
+    won: dict[str, dict[str, float | None]] = {}
+    spent: list[Spent] = []
+    task: dict[str, Any] = {}
+    models: dict[str, dict[str, Any]] = {}
+
+
+def summarise(
+    stages: Stages, students: Mapping[str, Checkpoint], rankings: Sequence[Sequence[Ranking]], evaluation: Evaluation
+) -> Summary:
+    """Gather the run's findings and write them to ``summary.json``."""
+    import torch
+    import transformers
+
+    run = stages.run
+    summary = Summary(
+        name=stages.recipe.name,
+        recipe=stages.recipe.model_dump(mode="json"),
+        versions={
+            "quipwright": VERSION,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+        },
+        win_rates=evaluation.win_rates,
+        differences=evaluation.differences,
+        quality=evaluation.quality,
+        stages=[asdict(stage) for stage in run.stages],
+        critic=_critic_figures(stages),
+        checkpoints={name: {"id": c.id, **c.model_dump(mode="json")} for name, c in students.items()},
+        training=run.facts,
+        counts={**_counts(stages, rankings), **evaluation.data},
+        warnings=[*_warnings(evaluation, stages.recipe), *stages.notes],
+        samples=evaluation.samples,
+        contests=evaluation.contests,
+        duels=evaluation.duels,
+        scores=evaluation.scores,
+        won=evaluation.won,
+        spent=stages.models.spent(),
+        task=stages.task.model_dump(mode="json"),
+        models=run.manifest().get("models", {}),
+    )
+    write_atomic(run.path / "summary.json", summary.model_dump_json(indent=1))
+    _record(summary, stages.metrics)
+    return summary
+
+
+def _record(summary: Summary, metrics: Metrics) -> None:
+    """Every evaluation figure as a point of the stream, at the round of the student it is of (0: no student's)."""
+
+    def add(system: str, split: str, figures: Mapping[str, Any]) -> None:
+        rounds = [
+            c["round"] for name, c in summary.checkpoints.items() if system == name or system.startswith(f"{name}-")
+        ]
+        at = rounds[-1] if rounds else 0
+        numbers = {f"{system}/{name}": float(v) for name, v in figures.items() if isinstance(v, int | float)}
+        metrics.add(f"evaluate-{split}", at, at, numbers)
+
+    for w in summary.win_rates:
+        against = {"win_tie_rate": w.rate, "length_controlled": w.length_controlled}
+        by = _by(summary, w.judge)
+        add(w.candidate, w.split, {f"{by}against-{w.baseline}/{name}": value for name, value in against.items()})
+    for d in summary.differences:
+        add(d.candidate, d.split, {f"{_by(summary, d.judge)}minus-{d.baseline}/against-{d.opponent}": d.mean})
+    for q in summary.quality:
+        add(q.system, q.split, q.model_dump(exclude={"system", "split"}))
+
+
+def _by(summary: Summary, judge: str) -> str:
+    """How the figures of a judge beside the critic are told from the critic's."""
+    return "" if judge == summary.critic["name"] else f"by-{judge}/"
+
+
+def _critic_figures(stages: Stages) -> dict[str, Any]:
+    """What is known of the critic; figures that nobody measured are ``None``."""
+    critic = stages.models.critic
+    if isinstance(critic, RewardCritic):
+        card = critic.card
+        known = {"agreement": card.agreement, "low": card.low, "high": card.high, "n": card.n}
+        return {"name": critic.name, **card.figures, **known}
+    if isinstance(critic, DistilledCritic):
+        measured = critic.agreement
+        low, high = wilson(round(measured.share * measured.n), measured.n)
+        return {"name": critic.name, "agreement": measured.share, "low": low, "high": high, "n": measured.n}
+    return {"name": critic.name, "agreement": None, "low": None, "high": None, "n": 0}
+
+
+def _counts(stages: Stages, rankings: Sequence[Sequence[Ranking]]) -> dict[str, Any]:
+    taught = {} if stages.taught is None else {"yield": stages.taught.model_dump(mode="json")}
+    return {
+        **taught,
+        "rankings": [len(ranked) for ranked in rankings],
+        "selected": stages.selected,
+        "dropped": {name: dict(Counter(reasons)) for name, reasons in stages.run.dropped.items()},
+        "strength": [round(sum(r.strength for r in ranked) / len(ranked), 4) for ranked in rankings if ranked],
+    }
+
+
+def _warnings(evaluation: Evaluation, recipe: Recipe) -> list[str]:
+    """What a reader must know before believing a number."""
+    found = []
+    if not recipe.outside_judges:
+        found.append(
+            "The critic that trained the student is the only judge here: an outside judge is needed for a claim."
+        )
+    by_name = {(q.system, q.split): q for q in evaluation.quality}
+    for (name, split), q in by_name.items():
+        taught = by_name.get(("teacher", split))
+        if name == "imitation" and taught is not None and (taught.broken or 0) > (q.broken or 0):
+            found.append(
+                f"The critic calls the teacher broken more often than the student on {split} ({taught.broken:.0%} against "
+                f"{q.broken:.0%}): it does not know such texts, and win rates against the teacher mean nothing."
+            )
+        if name not in ("teacher", "base") and q.empty > 0.05:
+            found.append(f"{name} answers nothing at all on {q.empty:.0%} of {split}.")
+        base = by_name.get(("imitation", split))
+        if base is None or not base.words or name in ("imitation", "teacher", "base"):
+            continue
+        if q.copy_rate > base.copy_rate + 0.05:
+            found.append(
+                f"{name} copies the literal more often than imitation on {split}: {q.copy_rate:.0%} against {base.copy_rate:.0%}."
+            )
+        if q.length_ratio > 1.25 * base.length_ratio:
+            found.append(
+                f"{name} writes {q.length_ratio / base.length_ratio:.2f} times as long as imitation on {split}."
+            )
+        if q.distinct_2 < 0.75 * base.distinct_2:
+            found.append(
+                f"{name} is less varied than imitation on {split}: distinct-2 {q.distinct_2:.2f} against {base.distinct_2:.2f}."
+            )
+    return found

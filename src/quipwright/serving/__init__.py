@@ -1,0 +1,1 @@
+"""Use a trained student: write, serve and export it."""

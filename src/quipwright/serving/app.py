@@ -1,0 +1,252 @@
+"""A trained student as a server: the chat-completions dialect for programs, one small page for people."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from quipwright.core.errors import QuipwrightError
+from quipwright.core.records import Grade, Sampling
+from quipwright.core.records import Response as Attempt
+from quipwright.core.text import normalise
+from quipwright.critics.base import Grader
+from quipwright.data.task import Task
+from quipwright.serving.batcher import Ask, Batcher, BusyError
+from quipwright.serving.chat_api import (
+    BadRequestError,
+    ChatRequest,
+    Chunks,
+    completion,
+    cut,
+    error,
+    failed,
+    read_request,
+    settled,
+)
+from quipwright.serving.gate import Gate, form, pages
+from quipwright.students.base import Generated, Student
+
+TRIES = 3  # samples beside the beam's answer on the page
+
+
+@dataclass
+class Served:
+    """What is served. ``model`` is its name to clients; ``teacher`` knows what was recorded for a literal, if anything.
+
+    ``patience``: seconds after which a request that has no answer is given up.
+    """
+
+    student: Student
+    task: Task
+    model: str
+    critic: Grader | None = None
+    teacher: Callable[[str], Sequence[str] | None] = lambda literal: None
+    rows: int = 16
+    waiting: int = 64
+    patience: float = 120.0
+
+
+@dataclass(frozen=True)
+class Shown:
+    """One text on the page with the critic's reading, where there is a critic."""
+
+    title: str
+    text: str
+    funny: float | None = None
+    score: float = 0.0
+
+
+class Endpoint:
+    """The handlers over one batcher."""
+
+    def __init__(self, served: Served) -> None:
+        """Nothing is loaded here; the student comes ready."""
+        self.served = served
+        self.batcher = Batcher(served.student.generate, rows=served.rows, waiting=served.waiting)
+        self.template = pages().get_template("try.html.j2")
+
+    async def models(self, request: Request) -> Response:
+        """The one model there is."""
+        card = {"id": self.served.model, "object": "model", "created": 0, "owned_by": "quipwright"}
+        name = request.path_params.get("name")
+        if name is None:
+            return JSONResponse({"object": "list", "data": [card]})
+        if name != self.served.model:
+            raise BadRequestError(f"The model {name!r} does not exist.", "model", 404, "model_not_found")
+        return JSONResponse(card)
+
+    async def chat(self, request: Request) -> Response:
+        """Chat completions, whole or streamed.
+
+        One text without beams is streamed as it is written; beams and several texts once they are finished.
+        """
+        asked = read_request(await request.body(), self.served.model)
+        if asked.stream and asked.n == 1 and asked.sampling.beams == 1:
+            return await self._live(asked)
+        texts = await self._texts(asked)
+        usage = self._usage(asked, texts)
+        if asked.stream:
+            events = Chunks(self.served.model).whole(texts, usage if asked.usage else None)
+            return StreamingResponse(_each(events), media_type="text/event-stream")
+        return JSONResponse(completion(self.served.model, texts, usage))
+
+    async def _live(self, asked: ChatRequest) -> Response:
+        """A stream that opens with the first tokens, so that what is wrong with a request is still an HTTP error."""
+        grown: asyncio.Queue[str | None] = asyncio.Queue()
+        answer = asyncio.create_task(self._texts(asked, grown.put_nowait))
+        answer.add_done_callback(lambda _: grown.put_nowait(None))
+        first = await grown.get()
+        if first is None:
+            answer.result()  # raises what went wrong before there was a token
+        return StreamingResponse(self._growing(asked, first, grown, answer), media_type="text/event-stream")
+
+    async def _growing(
+        self,
+        asked: ChatRequest,
+        text: str | None,
+        grown: asyncio.Queue[str | None],
+        answer: asyncio.Task[list[Generated]],
+    ) -> AsyncIterator[str]:
+        events, sent = Chunks(self.served.model), ""
+        try:
+            yield events.opening()
+            while text is not None:
+                if len(known := settled(text, asked.stops)) > len(sent):
+                    yield events.more(known[len(sent) :])
+                    sent = known
+                text = await grown.get()
+            texts = await answer
+        except Exception as wrong:  # the status is sent: the stream itself must say that it is not complete
+            yield failed(wrong.message if isinstance(wrong, BadRequestError) else "The student failed.")
+            return
+        finally:
+            answer.cancel()
+        if rest := texts[0].text[len(sent) :]:
+            yield events.more(rest)
+        yield events.finish(texts[0])
+        for event in events.end(self._usage(asked, texts) if asked.usage else None):
+            yield event
+
+    async def page(self, request: Request) -> Response:
+        """The try-it page."""
+        literal = " ".join((await form(request)).get("literal", "").split()) if request.method == "POST" else ""
+        attempts, problem = list[Shown](), ""
+        if request.method == "POST":
+            try:
+                attempts = await self._attempts(literal)
+            except (QuipwrightError, BadRequestError) as wrong:
+                problem = str(wrong)
+            except BusyError:
+                problem = "Too many people are trying at once; wait a moment."
+        shown = self.template.render(model=self.served.model, literal=literal, attempts=attempts, error=problem)
+        return HTMLResponse(shown, 400 if problem else 200)
+
+    async def _texts(self, asked: ChatRequest, heard: Callable[[str], None] | None = None) -> list[Generated]:
+        drawn = asked.sampling.temperature > 0
+        ask = Ask(self._prompt(asked.literal), asked.sampling, asked.n if drawn else 1, asked.seed, heard)
+        try:
+            found = await asyncio.wait_for(self.batcher.ask(ask), self.served.patience)
+        except TimeoutError:
+            raise BadRequestError("The student took too long.", None, 503, "timeout") from None
+        texts = [cut(generated, asked.stops) for generated in found]
+        return texts if drawn else texts * asked.n  # beams know one best answer
+
+    async def _attempts(self, literal: str) -> list[Shown]:
+        if not any(character.isalpha() for character in literal):
+            raise BadRequestError("Write a sentence with at least one letter.")
+        prompt = self._prompt(literal)
+        beam, drawn = await asyncio.gather(
+            self.batcher.ask(Ask(prompt, Sampling(beams=5, max_tokens=48), 1)),
+            self.batcher.ask(Ask(prompt, Sampling(temperature=0.7, top_p=0.95, max_tokens=48), TRIES)),
+        )
+        found = [("Its best", beam[0].text)]
+        others = dict.fromkeys(g.text for g in drawn if g.text != beam[0].text)
+        found += [(f"Another try, {i}", text) for i, text in enumerate(others, 1)]
+        found += [("The teacher", text) for text in self.served.teacher(literal) or ()]
+        grades = await self._grades(literal, [text for _, text in found])
+        return [
+            Shown(title, text, grade.funny if grade else None, grade.score if grade else 0.0)
+            for (title, text), grade in zip(found, grades, strict=True)
+        ]
+
+    async def _grades(self, literal: str, texts: Sequence[str]) -> list[Grade | None]:
+        critic = self.served.critic
+        if critic is None:
+            return [None] * len(texts)
+        responses = [Attempt(example_id="", text=text, author="student") for text in texts]
+        return list(await self.batcher.run(lambda: critic.grade([literal] * len(texts), responses)))
+
+    def _prompt(self, literal: str) -> str:
+        return self.served.task.prompt(normalise(literal))
+
+    def _usage(self, asked: ChatRequest, texts: Sequence[Generated]) -> dict[str, int]:
+        """Tokens as the student counts them, 0 where its family does not say."""
+        count_in, count_out = (
+            getattr(self.served.student, name, lambda text: ()) for name in ("prompt_ids", "response_ids")
+        )
+        spent = len(count_in(self._prompt(asked.literal))), sum(len(count_out(g.text)) for g in texts)
+        return {"prompt_tokens": spent[0], "completion_tokens": spent[1], "total_tokens": sum(spent)}
+
+
+def serving_app(served: Served, token: str | None = None) -> Any:
+    """The ASGI application. ``token`` is the API key and opens the page, where it is set."""
+    endpoint = Endpoint(served)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with endpoint.batcher.running():
+            yield
+
+    routes = [
+        Route("/", endpoint.page, methods=["GET", "POST"]),
+        Route("/v1/models", endpoint.models),
+        Route("/v1/models/{name:path}", endpoint.models),
+        Route("/v1/chat/completions", endpoint.chat, methods=["POST"]),
+    ]
+    handlers: Any = {
+        BadRequestError: _refused, QuipwrightError: _unusable, BusyError: _busy, HTTPException: _http, ClientDisconnect: _gone,
+        Exception: _broken,
+    }  # fmt: skip
+    return Gate(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), token)
+
+
+async def _each(events: Any) -> AsyncIterator[str]:
+    for event in events:
+        yield event
+        await asyncio.sleep(0)  # one long answer must not hold up the others
+
+
+async def _refused(request: Request, wrong: BadRequestError) -> Response:
+    kind = "invalid_request_error" if wrong.status < 500 else "server_error"
+    return JSONResponse(error(wrong.message, kind, wrong.param, wrong.code), wrong.status)
+
+
+async def _unusable(request: Request, wrong: QuipwrightError) -> Response:
+    return JSONResponse(error(str(wrong), param="messages"), 400)
+
+
+async def _busy(request: Request, wrong: BusyError) -> Response:
+    body = error("Too many requests wait; try again in a moment.", "rate_limit_error", code="rate_limit_exceeded")
+    return JSONResponse(body, 429, {"retry-after": "1"})
+
+
+async def _http(request: Request, wrong: HTTPException) -> Response:
+    return JSONResponse(error(str(wrong.detail)), wrong.status_code, wrong.headers)
+
+
+async def _broken(request: Request, wrong: Exception) -> Response:
+    """What nobody foresaw: the console of the server shows it, the client is told nothing of the inside."""
+    return JSONResponse(error("The server failed on this request.", "server_error"), 500)
+
+
+async def _gone(request: Request, wrong: ClientDisconnect) -> Response:
+    return Response(status_code=499)

@@ -1,0 +1,1 @@
+"""Small models with a loss and a generator."""

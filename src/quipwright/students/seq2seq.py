@@ -1,0 +1,263 @@
+"""Encoder-decoder students: BART, T5 (v1.0, v1.1, Flan), mT5, Pegasus, through transformers' public API.
+
+The score is of what ``generate`` maximises: decoder input = start token, then the response shifted right by us, once;
+the logits at position t predict token t. A tokenizer that opens every target with a constant token (BART's ``<s>``)
+has it in the decoder's input and not in the score or the length, and generation begins after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor, nn
+
+from quipwright.core.errors import DataError, RecipeError, WeightsError
+from quipwright.core.records import DiverseBeams, Sampling
+from quipwright.students.base import Generated, Heard, LoRA, Prompted, StudentSettings
+from quipwright.students.batches import LogProbs, RankedBatch
+from quipwright.students.common import (
+    add_lora,
+    listener,
+    load_trained,
+    merged,
+    need_room,
+    pad,
+    ranked_batch,
+    read_generated,
+    save_trained,
+    snapshot,
+    trained,
+)
+from quipwright.students.diverse_beams import seq2seq_beams
+from quipwright.students.weights import device, load, quiet
+
+
+class Seq2SeqPolicy(nn.Module):
+    """The trained network: each prompt is encoded once and its states serve all responses of its row."""
+
+    def __init__(self, network: Any, opening: Sequence[int], autocast: bool) -> None:
+        """``network`` is a transformers encoder-decoder, possibly wrapped by peft; ``opening`` is what the decoder is
+        given before a response: the start token and whatever constant tokens follow it."""
+        super().__init__()
+        self.network = network
+        self.opening = tuple(opening)
+        self.autocast = autocast
+
+    def forward(self, batch: RankedBatch, uniform: bool = False) -> LogProbs:
+        """Log-probabilities of every response of ``batch``, float32. Absent columns are not run."""
+        rows, k, width = batch.response.shape
+        present = batch.mask.any(-1).view(-1).nonzero()[:, 0]  # of rows * k
+        here = next(self.parameters()).device
+        batch, present = batch.to(here), present.to(here)
+        response, mask = batch.response.view(-1, width)[present], batch.mask.view(-1, width)[present]
+        with torch.autocast(response.device.type, torch.bfloat16, enabled=self.autocast):
+            logits = self.logits(batch.prompt, batch.prompt_mask, response, present // k)
+        logs = logits.float().log_softmax(-1)
+        token = logs.gather(-1, response[..., None])[..., 0]
+        zeros = torch.zeros(rows * k, dtype=token.dtype, device=token.device)
+
+        def summed(values: Tensor) -> Tensor:
+            return zeros.index_add(0, present, torch.where(mask, values, 0.0).sum(-1)).view(rows, k)
+
+        even = summed(logs.mean(-1)) if uniform else None
+        return LogProbs(summed(token), batch.mask.sum(-1).to(token.dtype), even)
+
+    def logits(
+        self,
+        prompt: Int[Tensor, "batch src"],
+        prompt_mask: Bool[Tensor, "batch src"],
+        response: Int[Tensor, "present tgt"],
+        row: Int[Tensor, " present"],
+    ) -> Float[Tensor, "present tgt vocabulary"]:
+        """Logits whose place t predicts token t of ``response``; ``row`` says which prompt each one answers."""
+        from transformers.modeling_outputs import BaseModelOutput
+
+        network = bare(self.network)
+        states = network.get_encoder()(input_ids=prompt, attention_mask=prompt_mask.long()).last_hidden_state
+        opening = torch.tensor(self.opening, device=prompt.device).expand(len(response), -1)
+        # No decoder mask: padding stands on the right, where a causal decoder does not look, and a start token that
+        # is also the padding (T5, Pegasus) must stay visible.
+        out = network(
+            attention_mask=prompt_mask.long()[row],
+            encoder_outputs=BaseModelOutput(last_hidden_state=states[row]),
+            decoder_input_ids=torch.cat([opening, response[:, :-1]], -1),
+            use_cache=False,
+        )
+        found: Tensor = out.logits[:, len(self.opening) - 1 :]
+        return found
+
+
+class Seq2SeqStudent:
+    """An encoder-decoder student (see the ``Student`` protocol)."""
+
+    def __init__(self, network: Any, tokenizer: Any, settings: StudentSettings) -> None:
+        """Wrap a loaded ``network``; :meth:`open` loads one by settings."""
+        if not getattr(network.config, "is_encoder_decoder", False):
+            raise RecipeError("A seq2seq student was given a decoder-only model.", "Use student: {kind: causal}.")
+        if tokenizer.eos_token_id is None:
+            raise WeightsError("The student's tokenizer has no end token.", "Choose weights with one.")
+        start = network.config.decoder_start_token_id
+        if start is None:
+            raise WeightsError("The student's config has no decoder_start_token_id.", "Choose weights with one.")
+        self.settings = settings
+        self.tokenizer = tokenizer
+        self.prefix = _constant_prefix(tokenizer)
+        self.opening = [start, *self.prefix]
+        if isinstance(settings.tuning, LoRA):
+            network = add_lora(network, settings.tuning)
+        self.network = network
+        self.module: nn.Module = Seq2SeqPolicy(network, self.opening, settings.precision == "bf16")
+        self._engine: Any = None
+
+    @classmethod
+    def open(cls, settings: StudentSettings) -> Seq2SeqStudent:
+        """Load weights and tokenizer, on :func:`device`; frozen weights are held in bf16 when so trained, trained ones in
+        float32."""
+        from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
+
+        config = load(AutoConfig, settings.weights, settings.revision)
+        if not getattr(config, "is_encoder_decoder", False):
+            raise RecipeError(f"{settings.weights} is a decoder-only model.", "Use student: {kind: causal}.")
+        frozen_bf16 = settings.precision == "bf16" and isinstance(settings.tuning, LoRA)
+        dtype = torch.bfloat16 if frozen_bf16 else torch.float32
+        network = load(AutoModelForSeq2SeqLM, settings.weights, settings.revision, dtype=dtype, use_safetensors=True)
+        student = cls(network, load(AutoTokenizer, settings.weights, settings.revision), settings)
+        student.module.to(device())  # only now: fresh adapters are drawn on the CPU, the same for every machine
+        return student
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
+
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that training may change, by name; asking for them drops the generation snapshot."""
+        self._engine = None
+        return trained(self.network)
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """Token ids of a prompt, with the tokenizer's own special tokens."""
+        return list(self.tokenizer(prompt).input_ids)
+
+    def response_ids(self, text: str) -> list[int]:
+        """Token ids of a response as they are scored: without the constant prefix, end token included."""
+        return list(self.tokenizer(text_target=text).input_ids)[len(self.prefix) :]
+
+    def collate(self, rows: Sequence[Prompted]) -> RankedBatch:
+        """Token ids, right-padded. Raises :class:`DataError` where a prompt or a response outgrows the context."""
+        prompts = [self.prompt_ids(row.prompt) for row in rows]
+        responses = [[self.response_ids(text) for text in row.responses] for row in rows]
+        longest = max(
+            max(len(p), len(self.opening) + max(map(len, r))) for p, r in zip(prompts, responses, strict=True)
+        )
+        if longest > self.settings.context:
+            raise DataError(
+                f"A literal or its response takes {longest} tokens; the context is {self.settings.context}.",
+                "Shorten it or raise student.context.",
+            )
+        return ranked_batch(prompts, responses, rows)
+
+    def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
+        """Log-probabilities under the current weights (see ``Seq2SeqPolicy``)."""
+        result: LogProbs = self.module(batch, uniform)
+        return result
+
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, heard: Heard | None = None
+    ) -> list[list[Generated]]:
+        """``k`` texts a prompt: nucleus sampling at temperature > 0, else beam search or greedy; or diverse beams.
+
+        No end token is forced at the limit (published BART configs do), so that what was cut off is known as such.
+        Raises :class:`DataError` for a prompt that outgrows the context.
+        """
+        from transformers import GenerationConfig, LogitsProcessorList
+
+        from quipwright.students.nucleus import Nucleus
+
+        ids, mask = self._encoded(prompts, sampling.max_tokens)
+        if isinstance(sampling, DiverseBeams):
+            return self._diverse(ids, mask, sampling)
+        opening = torch.tensor([self.opening], device=self.device).expand(len(prompts), -1)
+        drawn = sampling.temperature > 0
+        nucleus = [Nucleus(sampling.temperature, sampling.top_p)] if drawn else []
+        config = GenerationConfig(
+            max_new_tokens=sampling.max_tokens,
+            num_beams=sampling.beams,
+            num_return_sequences=k,
+            eos_token_id=self.tokenizer.eos_token_id,
+            pad_token_id=self._pad,
+            decoder_start_token_id=self.opening[0],
+            do_sample=drawn,
+            **({"top_k": 0} if drawn else {}),
+        )
+        with torch.inference_mode(), quiet():
+            torch.manual_seed(sampling.seed)
+            out = self._snapshot().generate(
+                input_ids=ids,
+                attention_mask=mask.long(),
+                decoder_input_ids=opening,
+                generation_config=config,
+                logits_processor=LogitsProcessorList(nucleus),
+                streamer=listener(self.tokenizer, len(prompts), sampling, k, self.tokenizer.eos_token_id, heard),
+            )
+        begun, end = len(self.opening), self.tokenizer.eos_token_id
+        texts = [read_generated(self.tokenizer, row[begun:], end) for row in out.cpu()]
+        return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
+
+    def _diverse(self, ids: Tensor, mask: Tensor, how: DiverseBeams) -> list[list[Generated]]:
+        found = seq2seq_beams(
+            self._snapshot(), ids, mask, torch.tensor(self.opening, device=self.device), how.groups,
+            penalty=how.penalty, end=self.tokenizer.eos_token_id, pad=self._pad, max_tokens=how.max_tokens,
+        )  # fmt: skip
+        end = self.tokenizer.eos_token_id
+        return [[read_generated(self.tokenizer, own, end) for own in row] for row in found.ids.cpu()]
+
+    def _encoded(self, prompts: Sequence[str], new: int) -> tuple[Tensor, Tensor]:
+        ids = [self.prompt_ids(prompt) for prompt in prompts]
+        need_room(max(map(len, ids)), 0, self.settings.context)
+        need_room(len(self.opening), new, self.settings.context)
+        tokens, mask = pad(ids)
+        return tokens.to(self.device), mask.to(self.device)
+
+    @property
+    def _pad(self) -> int:
+        pad_id = self.tokenizer.pad_token_id
+        return int(self.tokenizer.eos_token_id if pad_id is None else pad_id)
+
+    def _snapshot(self) -> Any:
+        """The weights to generate with, kept until they change."""
+        if self._engine is None:
+            self._engine = snapshot(self.network, self.settings)
+        return self._engine
+
+    def merged(self) -> Any:
+        """A copy of the network with the adapters merged in, in the precision of generation."""
+        return merged(self.network, self.settings)
+
+    def save(self, folder: Path) -> None:
+        """Write the trained weights in float32 (adapter alone, or all) to ``folder``."""
+        save_trained(trained(self.network), folder)
+
+    def load(self, folder: Path) -> None:
+        """Read trained weights from ``folder``. Raises :class:`WeightsError` when they are of another shape."""
+        load_trained(trained(self.network), folder)
+        self._engine = None
+
+
+def bare(network: Any) -> Any:
+    """The transformers model itself, without a wrapper of peft's (whose adapters sit in its layers anyway)."""
+    return network.get_base_model() if hasattr(network, "get_base_model") else network
+
+
+def _constant_prefix(tokenizer: Any) -> list[int]:
+    """What the tokenizer puts before every target: BART's ``<s>``, nothing for T5 and Pegasus."""
+    *prefix, end = tokenizer(text_target="").input_ids or [None]
+    if end != tokenizer.eos_token_id:
+        raise WeightsError(
+            "The student's tokenizer does not close a target with its end token.", "Choose other weights."
+        )
+    return list(prefix)

@@ -1,0 +1,143 @@
+"""A summary made by hand through the real readings: two rounds, a teacher, the untrained weights."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+from quipwright.core.records import Example, Grade, Response
+from quipwright.critics.heuristics import RuleCritic
+from quipwright.evaluation.pairwise import adjusted, contest, duel, scores_by_input
+from quipwright.evaluation.quality import comparisons, contests, difference, quality, win_rate
+from quipwright.pipeline.evaluate import Sample, score_key
+from quipwright.pipeline.summary import Summary
+
+SYSTEMS = ("imitation", "round-1", "feedback", "base", "teacher")
+ENDS = {
+    "imitation": ", and nobody was surprised.",
+    "round-1": ", a classic of the genre.",
+    "feedback": ", and somewhere a spreadsheet quietly updated itself.",
+    "base": ".",
+    "teacher": ", which the household now celebrates as a minor public holiday.",
+}
+
+
+def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0) -> Summary:
+    """``n`` inputs; ``text`` is added to every literal and answer, a hostile payload say."""
+    rng = random.Random(seed)
+    examples = [
+        Example(text=f"Reading number {i} was late again {'very ' * (i % 4)}today.{text}", split="test")
+        for i in range(n)
+    ]
+    systems = {
+        s: {e.id: Response(example_id=e.id, text=_answer(e, s, rng) + text, author=s) for e in examples}
+        for s in SYSTEMS
+    }
+    grades = {
+        r.id: Grade(response_id=r.id, judge="reward:made", score=0.0, broken=0.2, plain=0.8 - f, funny=f)
+        for own in systems.values()
+        for r in own.values()
+        for f in [round(0.7 * rng.random(), 3)]
+    }
+    judge = RuleCritic("coin")
+    rates, found, scores = [], [], {}
+    for names in contests(systems, ("teacher", "base"), ("round-1", "feedback")):
+        compared = comparisons(*names, systems, examples)
+        judgments = judge.judge(compared)
+        scores[names] = scores_by_input(compared, judgments)
+        found.append(contest(names, judge.name, "test", compared, judgments, resamples=100))
+        rates.append(win_rate(found[-1]))
+    samples = [
+        Sample(
+            literal=e.text,
+            answers={s: own[e.id].text for s, own in systems.items()},
+            funny={s: grades[own[e.id].id].funny or 0.0 for s, own in systems.items()},
+            feedback_over_imitation=rng.random(),
+            example_id=e.id,
+            ids={s: own[e.id].id for s, own in systems.items()},
+        )
+        for e in examples
+    ]
+    against = (scores[student, "teacher"] for student in ("feedback", "imitation"))
+    gain = duel(("feedback", "imitation"), "teacher", judge.name, "test", *against, resamples=200)
+    return Summary(
+        name=name,
+        recipe=_recipe(name),
+        versions={"quipwright": "0.1.0", "python": "3.11"},
+        win_rates=rates,
+        differences=[difference(gain)],
+        quality=[quality(s, "test", own, examples, grades) for s, own in systems.items()],
+        stages=[
+            {"name": s, "seconds": t, "skipped": t < 1}
+            for s, t in (("teach", 0.1), ("imitate", 240.5), ("learn-1", 88.0), (f"judge-test{text}", 31.2))
+        ],
+        critic={
+            "name": f"reward:made{text}",
+            "agreement": 0.68,
+            "low": 0.61,
+            "high": 0.74,
+            "n": 180,
+            "ece": 0.04,
+            "length_bias": 0.11,
+        },
+        checkpoints=_checkpoints(),
+        training={
+            "imitate": {"rows": 20, "losses": [3.4 / (1 + 0.1 * i) for i in range(40)]},
+            "learn-1": {"losses": [0.69, 0.61, 0.58]},
+        },
+        counts={
+            "rankings": [310, 284],
+            "selected": {"select-1": {"pairs": 20865, "within": 9000, "literals": 1391, "paired": 1300}},
+            "dropped": {f"sample-1{text}": {"duplicate": 12, f"repeats{text}": 3}},
+            "literals": {"train": 1391, "test": n},
+            "teacher": 4400,
+            "untaught": 2,
+        },
+        warnings=[f"The critic that trained the student is the only judge here.{text}"],
+        samples=samples,
+        contests=adjusted(found),
+        duels=adjusted(
+            [
+                duel(
+                    (student, "imitation"),
+                    "teacher",
+                    judge.name,
+                    "test",
+                    scores[student, "teacher"],
+                    scores["imitation", "teacher"],
+                    resamples=100,
+                )
+                for student in ("round-1", "feedback")
+            ]
+        ),
+        scores={score_key(*names, "test"): own for names, own in scores.items()},
+    )
+
+
+def _answer(example: Example, system: str, rng: random.Random) -> str:
+    if rng.random() < 0.1:
+        return example.text
+    return example.text.rstrip(".") + ENDS[system]
+
+
+def _recipe(name: str) -> dict[str, Any]:
+    from quipwright.pipeline.recipe import Recipe
+
+    return {**Recipe(name="made").model_dump(mode="json"), "name": name, "rounds": 2, "seed": 7}
+
+
+def _checkpoints() -> dict[str, dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    parent = None
+    for round, name in enumerate(("imitation", "round-1", "feedback")):
+        facts = dict.fromkeys(("settings_hash", "data_hash", "weights_hash", "path"), f"{round:016x}")
+        found[name] = {
+            "id": f"c{round}",
+            "student": "embedded",
+            "objective": "dpo" if round else "mle",
+            "round": round,
+            "parent_id": parent,
+            **facts,
+        }
+        parent = f"c{round}"
+    return found

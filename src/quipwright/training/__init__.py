@@ -1,0 +1,1 @@
+"""Rows of texts become a checkpoint: objectives, the loop, early stopping."""

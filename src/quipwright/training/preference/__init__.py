@@ -1,0 +1,1 @@
+"""Candidates become pairs, pairs with judgments become rankings, rankings become training rows."""

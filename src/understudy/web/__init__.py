@@ -1,1 +1,0 @@
-"""Web pages: blind rating and trying a student."""

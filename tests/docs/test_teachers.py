@@ -1,0 +1,85 @@
+"""The snippets of docs/teachers-and-critics.md are valid, and those for a server answer against one."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import TypeAdapter
+
+from quipwright.core.errors import TeacherError
+from quipwright.critics.multiple_choice import MCP
+from quipwright.critics.reward_model.critic import RewardSettings
+from quipwright.data.task import Task
+from quipwright.data.teacher import ModelTeacher
+from quipwright.llm.calls import Calls
+from quipwright.llm.config import AnyModel
+from quipwright.llm.costs import Budget, Price
+from quipwright.llm.types import Completion
+from quipwright.pipeline.costs.estimate import main
+from quipwright.pipeline.recipe import Recipe
+from quipwright.testing.faulty_server import FaultyServer
+from tests.critics.test_critics import comparison
+from tests.llm.test_calls_drill import FAST, ask, requests
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "teachers-and-critics.md").read_text(encoding="utf-8")
+SNIPPETS: list[dict[str, Any]] = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
+MODELS: TypeAdapter[Any] = TypeAdapter(AnyModel)
+
+
+@pytest.mark.parametrize("snippet", [s for s in SNIPPETS if "kind" in s], ids=lambda s: s["kind"])
+def test_every_door_is_what_the_page_says(
+    snippet: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    door = MODELS.validate_python(snippet)
+    assert door.identity()["model" if "model" in snippet else "kind"]
+    if snippet["kind"] == "chat":
+        monkeypatch.setenv("GATEWAY_KEY", "x")
+        with FaultyServer() as server:
+            here = MODELS.validate_python(snippet | {"base_url": server.url, "retry": FAST.model_dump()})
+            assert isinstance(ask(tmp_path, here, requests(1))[0], Completion)
+
+
+def test_the_other_snippets_are_valid() -> None:
+    first, by_files, scored, money = (s for s in SNIPPETS if "kind" not in s)
+    assert Recipe.model_validate({"name": "r", **scored}).grader == RewardSettings()
+    assert ModelTeacher.model_validate(first["teacher"])
+    assert MCP.model_validate(first["critic"])
+    assert MCP.model_validate(by_files["critic"])
+    assert Price.model_validate(money["prices"]["some-model"])
+    assert Budget.model_validate(money["budget"])
+
+
+def documented_critics() -> list[dict[str, Any]]:
+    """The critics of both pages that are asked by files."""
+    guide = (ROOT / "docs" / "your-own-task.md").read_text(encoding="utf-8")
+    shown = [yaml.safe_load(text) for text in re.findall(r"--set 'critic=(.*)'", guide)]
+    shown += [s["critic"] for s in SNIPPETS if "critic" in s]
+    critics = [critic.get("from", critic) for critic in shown]
+    return [critic for critic in critics if critic["model"]["kind"] == "files"]
+
+
+def test_a_critic_by_files_asks_each_showing_once(tmp_path: Path) -> None:
+    critics = documented_critics()
+    assert len(critics) == 2
+    compared = [comparison(f"joke {i}", f"pun {i}") for i in range(5)]
+    for number, tree in enumerate(critics):
+        with Calls.open(tmp_path / str(number), base=tmp_path) as calls:
+            critic = MCP.model_validate(tree).open(calls, Task.load())
+            with pytest.raises(TeacherError, match="10 questions for"):
+                critic.judge(compared)
+
+
+def test_all_kinds_are_shown() -> None:
+    kinds = {s["kind"] for s in SNIPPETS if "kind" in s}
+    assert kinds == {"chat", "anthropic", "local", "gguf", "vllm", "recorded", "batch", "files"}
+
+
+@pytest.mark.parametrize("arguments", [[], ["--reading", "reason_then_answer"]])
+def test_the_cost_table_is_what_the_command_prints(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    main(arguments)
+    assert capsys.readouterr().out.strip() in PAGE

@@ -1,0 +1,417 @@
+"""The rounds' pure pieces, and every way of learning run on tiny parts of both families."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quipwright.core.errors import DataError, RecipeError
+from quipwright.core.records import Checkpoint, Example, Grade, Quality, Ranking, Response, content_hash, ids_hash
+from quipwright.core.settings import validate
+from quipwright.core.storage.run_folder import RunFolder
+from quipwright.critics.base import Comparison
+from quipwright.critics.reward_model.critic import RewardSettings
+from quipwright.pipeline.distil import distil
+from quipwright.pipeline.evaluate import Evaluation
+from quipwright.pipeline.recipe import Recipe, load_recipe
+from quipwright.pipeline.stages import Stages
+from quipwright.pipeline.summary import Summary, _warnings
+from quipwright.serving.writer import Writer
+from quipwright.students.base import Prompted
+from quipwright.students.batches import ANCHOR
+from quipwright.testing.faulty_server import FaultyServer
+from quipwright.testing.tiny_models import seq2seq_student
+from quipwright.training.loop import measured
+from quipwright.training.objectives import BRIO
+from quipwright.training.rounds import (
+    Memory,
+    Past,
+    Reading,
+    Watch,
+    best_of,
+    best_round,
+    out_of_patience,
+    ranked_rows,
+    winners,
+)
+from tests.conftest import write_recipe
+
+Run = Callable[..., Summary]
+
+
+def quality(**changed: float) -> Quality:
+    usual = {"copy_rate": 0.1, "empty": 0.0, "truncated": 0.0, "words": 9.0, "length_ratio": 1.2, "distinct_2": 0.8}
+    return Quality(system="s", split="valid", n=50, **(usual | changed))
+
+
+@pytest.mark.parametrize(
+    ("changed", "complaint"),
+    [
+        ({}, None),
+        ({"length_ratio": 1.7}, None),
+        ({"length_ratio": 2.4}, "writes 2.00 times as long"),
+        ({"distinct_2": 0.4}, "distinct-2 fell from 0.80 to 0.40"),
+        ({"copy_rate": 0.3}, "copies rose from 10% to 30%"),
+        ({"empty": 0.1}, "empty answers rose from 0% to 10%"),
+    ],
+)
+def test_the_guard_names_what_degenerated(changed: dict[str, float], complaint: str | None) -> None:
+    assert Watch().complaints(quality(**changed), quality()) == ([complaint] if complaint else [])
+
+
+def test_a_summary_warns_of_empty_answers() -> None:
+    def told(**changed: Any) -> list[str]:
+        looks = [quality().model_copy(update=changed)]
+        return [line for line in _warnings(Evaluation([], [], looks, []), Recipe(name="x")) if "nothing at all" in line]
+
+    assert told(system="feedback", empty=0.2) == ["feedback answers nothing at all on 20% of valid."]
+    assert told(system="feedback", empty=0.02) == told(system="teacher", empty=0.2) == []
+
+
+def readings(*rates: float, bad: tuple[int, ...] = ()) -> list[Reading]:
+    return [Reading(i, rate, ("copies",) if i in bad else ()) for i, rate in enumerate(rates, 1)]
+
+
+def test_the_best_sound_round_is_kept() -> None:
+    assert best_round(readings(0.3, 0.5, 0.5, 0.4)) == 2
+    assert best_round(readings(0.3, 0.9, 0.5, bad=(2,))) == 3
+    assert best_round(readings(0.3, 0.9, bad=(1, 2))) == 2
+
+
+@pytest.mark.parametrize(
+    ("rates", "patience", "stop"),
+    [
+        ((0.3, 0.2), 1, True),
+        ((0.3, 0.4), 1, False),
+        ((0.3, 0.2), 2, False),
+        ((0.3, 0.2, 0.3), 2, True),
+        ((0.3,), 1, False),
+        ((0.3, 0.1, 0.1), None, False),
+    ],
+)
+def test_patience_runs_out_after_rounds_without_gain(
+    rates: tuple[float, ...], patience: int | None, stop: bool
+) -> None:
+    assert out_of_patience(readings(*rates), patience) is stop
+
+
+def test_a_degenerate_round_is_no_gain() -> None:
+    assert out_of_patience(readings(0.3, 0.9, bad=(2,)), 1)
+    assert not out_of_patience(readings(0.9, 0.3, bad=(1,)), 1)
+
+
+def checkpoint(round: int) -> Checkpoint:
+    same = dict.fromkeys(("path", "student", "objective", "settings_hash", "data_hash", "weights_hash"), "x")
+    return Checkpoint(**same, round=round, parent_id=None)
+
+
+def test_the_kept_round_is_named_feedback_and_stands_last() -> None:
+    past = Past([checkpoint(i) for i in (1, 2, 3)], [], readings(0.3, 0.5, 0.4))
+    named = past.named(Watch())
+    assert [(name, c.round) for name, c in named.items()] == [("round-1", 1), ("round-3", 3), ("feedback", 2)]
+    assert list(past.named(None)) == ["round-1", "round-2", "feedback"]
+    assert past.named(Watch(keep_best=False))["feedback"].round == 3
+    assert Past().named(None) == {}
+
+
+EXAMPLE = Example(text="The cat ate my sandwich.")
+
+
+def response(text: str, author: str = "student:x", dropped: str = "") -> Response:
+    return Response(example_id=EXAMPLE.id, text=text, author=author, dropped=dropped)
+
+
+def ranking(*best_first: Response) -> Ranking:
+    return Ranking(example_id=EXAMPLE.id, best_first=tuple(r.id for r in best_first), strength=0.9)
+
+
+def test_rows_carry_a_teacher_text_as_anchor_another_for_each_ranking() -> None:
+    a, b, c = (response(t) for t in "abc")
+    taught = {EXAMPLE.id: [response("t1", "teacher:y"), response("t2", "teacher:y")]}
+    texts = {r.id: r for r in (a, b, c)}
+    args = (lambda e: f"<{e.text}>", {EXAMPLE.id: EXAMPLE}, texts, [ranking(a, b), ranking(c, b, a), ranking(a, c)])
+    rows, columns = ranked_rows(*args, taught)
+    assert [row.responses for row in rows] == [("a", "b", "t1"), ("c", "b", "a", "t2"), ("a", "c", "t1")]
+    assert [row.ranks for row in rows] == [(0, 1, ANCHOR), (0, 1, 2, ANCHOR), (0, 1, ANCHOR)]
+    assert [[r.text for r in own] for own in columns] == [list(row.responses) for row in rows]
+    plain, _ = ranked_rows(*args, {})
+    assert [row.ranks for row in plain] == [(), (), ()]
+
+
+def test_winners_and_the_best_of_n() -> None:
+    a, b, c = response("a"), response("b"), response("c", dropped="repeats")
+    assert winners([ranking(a, b), ranking(b, c)], {r.id: r for r in (a, b, c)}) == {EXAMPLE.id: [a, b]}
+    grades = {r.id: Grade(response_id=r.id, judge="j", score=s) for r, s in ((a, 1.0), (b, 2.0), (c, 9.0))}
+    assert best_of({EXAMPLE.id: [a, b, c], "none": [c]}, grades) == {EXAMPLE.id: [b]}
+
+
+def test_old_pairs_are_kept_or_dropped() -> None:
+    a, b = response("a"), response("b")
+    keeps, drops = Memory(True), Memory(False)
+    for memory, expected in ((keeps, 2), (drops, 1)):
+        memory.recall({a.id: a}, [ranking(a)])
+        texts, used = memory.recall({b.id: b}, [ranking(b)])
+        assert (len(texts), len(used)) == (expected, expected)
+
+
+MCP = {"kind": "mcp", "model": {"kind": "local"}}
+DIVERSE = {"select": {"kind": "diverse"}}
+
+
+@pytest.mark.parametrize(
+    ("tree", "words"),
+    [
+        ({"learn": {"source": "best_of_n"}}, "source best_of_n is imitation"),
+        ({"learn": {"objective": {"kind": "mle"}, "source": "worst"}}, "learn.source"),
+        (
+            {"supervision": {"learn": {"objective": {"kind": "brio", "margins": "linear"}}}},
+            "nearest valid one is 'margin'",
+        ),
+        ({"select": {"kind": "teacher_mix", "otherwise": {"kind": "list"}}}, "otherwise"),
+        ({"supervision": {"learn": {"objective": {"kind": "mle"}}}}, "supervision: this step learns from pairs"),
+        ({"supervision": {"learn": {"objective": {"kind": "mle"}, "source": "teacher"}}}, "learns from pairs"),
+        ({"critic": MCP}, r"select best_worst needs .*critic mcp does not do; set scorer: \{kind: reward\}, or select"),
+        ({"critic": MCP, **DIVERSE, "supervision": {"select": {"kind": "list"}}}, r"supervision.select list needs"),
+        (
+            {"critic": MCP, **DIVERSE, "learn": {"objective": {"kind": "mle"}, "source": "best_of_n"}},
+            r"learn.source best_of_n needs .*, or learn.source: verdicts",
+        ),
+    ],
+)
+def test_recipes_that_do_not_fit_are_refused(tree: dict[str, object], words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        validate(Recipe, {"name": "r", **tree}, "Recipe")
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"scorer": {}},
+        {"scorer": {}, "supervision": {"select": {"kind": "list"}}},
+        DIVERSE,
+        {"rounds": 0},
+        {"learn": {"objective": {"kind": "mle"}, "source": "teacher"}},
+    ],
+    ids=str,
+)
+def test_a_judge_of_pairs_is_enough_where_nothing_needs_scores_or_a_scorer_gives_them(tree: dict[str, object]) -> None:
+    assert validate(Recipe, {"name": "r", "critic": MCP, **tree}, "Recipe").critic.kind == "mcp"
+
+
+def test_a_scorer_is_of_a_runs_identity_only_where_there_is_one() -> None:
+    assert "scorer" not in Recipe(name="r").results_key()
+    assert "scorer" in Recipe(name="r", scorer=RewardSettings()).results_key()
+
+
+# --- whole runs ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def run(tmp_path: Path, tiny_weights: Path, tiny_critic: Path, corpus_file: Path) -> Run:
+    """Run the tiny recipe with overrides."""
+    path = write_recipe(tmp_path, tiny_weights, tiny_critic, corpus_file)
+
+    def go(*sets: str, folder: str = "run", shared: Path | None = None) -> Summary:
+        usual = ("evaluate.best_of=0", "evaluate.base=false")
+        recipe, base = load_recipe(str(path), [*usual, *sets])
+        with RunFolder.open(tmp_path / folder, recipe.model_dump(mode="json"), shared=shared) as opened:
+            return distil(recipe, opened, base)
+
+    return go
+
+
+LEARN = "learn.copy_share=0"
+
+
+@pytest.mark.parametrize(
+    "sets",
+    [
+        ("learn.objective={kind: mle}",),
+        ("learn.objective={kind: mle}", "learn.source=best_of_n"),
+        ("learn.objective={kind: mle}", "learn.source=teacher"),
+        ("learn.objective={kind: brio}",),
+        ("learn.objective={kind: dpo, nll_weight: 0.1}", "learn.anchor=true"),
+        ("learn.objective={kind: simpo, nll_weight: 0.1}", "learn.anchor=true"),
+        ("learn.objective={kind: brio}", "select={kind: list, size: 3}"),
+        ("select={kind: diverse_quality}",),
+        ("select={kind: teacher_mix, share: 1.0}",),
+        ("candidates={kind: diverse_beam, k: 3, max_tokens: 60}",),
+        ("candidates={kind: mixed, k: 4, beams: 2, max_tokens: 60}",),
+    ],
+    ids=lambda sets: " ".join(sets),
+)
+def test_every_way_of_learning_runs(run: Run, sets: tuple[str, ...]) -> None:
+    summary = run(LEARN, *sets)
+    assert list(summary.checkpoints) == ["imitation", "feedback"]
+    feedback = summary.checkpoints["feedback"]
+    assert feedback["parent_id"] == summary.checkpoints["imitation"]["id"]
+    assert feedback["weights_hash"] != summary.checkpoints["imitation"]["weights_hash"]
+
+
+def test_brio_then_dpo_is_a_recipe_of_two_steps(run: Run) -> None:
+    brio = "{objective: {kind: brio}, copy_share: 0, train: {epochs: 1, lr: 0.001}}"
+    summary = run(LEARN, f"supervision={{select: {{kind: diverse, length_rule: before}}, learn: {brio}}}")
+    marks = summary.checkpoints
+    steps = [(name, mark["objective"]) for name, mark in marks.items()]
+    assert steps == [("imitation", "mle"), ("supervision", "brio"), ("feedback", "dpo")]
+    assert marks["supervision"]["parent_id"] == marks["imitation"]["id"]
+    assert marks["feedback"]["parent_id"] == marks["supervision"]["id"]
+    assert summary.training["learn-1"]["losses"][0] == pytest.approx(0.69315, abs=1e-4)
+
+
+def test_verdicts_on_file_are_learnt_before_any_round(run: Run, tmp_path: Path, corpus_file: Path) -> None:
+    literals = [json.loads(line)["literal"] for line in corpus_file.read_text().splitlines()]
+    rows = [
+        {"literal": x, "a": "Fate, that old comedian, struck again.", "b": "Nonsense is it.", "verdict": "a"}
+        for x in literals
+    ]
+    rows.append({**rows[0], "split": "heldout"})
+    path = tmp_path / "verdicts.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)))
+    summary = run(LEARN, f"verdicts={{path: {path}, learn: {{copy_share: 0}}}}")
+    marks = summary.checkpoints
+    assert list(marks) == ["imitation", "verdicts", "feedback"]
+    assert marks["feedback"]["parent_id"] == marks["verdicts"]["id"]
+    assert summary.training["learn-0"]["losses"][0] == pytest.approx(0.69315, abs=1e-4)
+    alone = run(LEARN, f"verdicts={{path: {path}, learn: {{copy_share: 0}}}}", "rounds=0", folder="alone").checkpoints
+    assert alone["feedback"]["weights_hash"] == marks["verdicts"]["weights_hash"]
+    halves = [tmp_path / "first.jsonl", tmp_path / "second.jsonl"]
+    for half, part in zip(halves, (rows[::2], rows[1::2]), strict=True):
+        half.write_text("\n".join(json.dumps(row) for row in [*part, rows[-1]]))
+    both = f"verdicts={{path: [{halves[0]}, {halves[1]}], learn: {{copy_share: 0}}}}"
+    halved = run(LEARN, both, "rounds=0", folder="both").checkpoints
+    assert halved["feedback"]["data_hash"] == marks["verdicts"]["data_hash"]
+    path.write_text("\n".join(json.dumps({**row, "literal": "Unknown."}) for row in rows))
+    with pytest.raises(DataError, match="no usable verdict"):
+        run(LEARN, f"verdicts={{path: {path}}}", folder="other")
+
+
+def test_the_reference_stays_the_initial_student_where_the_recipe_says_so(run: Run, tmp_path: Path) -> None:
+    arrows = tmp_path / "arrows"
+    previous = run(LEARN, "rounds=2", shared=arrows)
+    assert previous.training["learn-2"]["losses"][0] == pytest.approx(0.69315, abs=1e-4)
+    initial = run(LEARN, "rounds=2", "reference=initial", folder="initial", shared=arrows)
+    assert initial.training["learn-2"]["losses"][0] != pytest.approx(0.69315, abs=1e-4)
+    # the two share every arrow up to there, and no more
+    assert initial.checkpoints["round-1"] == previous.checkpoints["round-1"]
+    assert initial.checkpoints["feedback"]["weights_hash"] != previous.checkpoints["feedback"]["weights_hash"]
+    assert [len(list(arrows.glob(f"learn-{i}-*"))) for i in (1, 2)] == [1, 2]
+
+
+def test_lambda_is_of_the_run_and_on_record_with_each_round(run: Run, tmp_path: Path, corpus_file: Path) -> None:
+    training = run("learn.objective={kind: brio}", "rounds=2").training
+    texts = [json.loads(line) for line in corpus_file.read_text().splitlines()]
+    student = Writer.of_run(tmp_path / "run").student
+    taught = [Prompted("", tuple(t["humorous"])) for t in texts if t["split"] == "train"]
+    found = measured(BRIO(), student, taught)
+    assert isinstance(found, BRIO)
+    assert training["learn-1"]["mean_length"] == training["learn-2"]["mean_length"] == found.mean_length
+    assert "mean_length" not in training["imitate"]
+
+
+def test_a_judge_of_pairs_learns_and_evaluates_by_the_best_of_n_of_its_scorer(run: Run, tiny_critic: Path) -> None:
+    with FaultyServer(lambda body: "Answer: 1") as server:
+        summary = run(
+            "learn={objective: {kind: mle}, source: best_of_n}",
+            f"critic={{kind: mcp, model: {{kind: chat, model: m, base_url: '{server.url}', capabilities: {{}}}}}}",
+            f"scorer={{path: {tiny_critic}, floor: 0.5}}",
+            "evaluate.best_of=2",
+            "rounds=1",
+        )
+    assert {"imitation-best-of-2", "feedback-best-of-2"} <= {q.system for q in summary.quality}
+    assert all(q.funny is not None for q in summary.quality)
+    assert {w.judge for w in summary.win_rates} == {summary.critic["name"]}
+    assert summary.critic["name"].startswith("mcp-")
+
+
+def test_a_scorers_grades_choose_pairs_and_its_critic_judges_them(
+    tmp_path: Path, tiny_weights: Path, tiny_critic: Path, corpus_file: Path
+) -> None:
+    path = write_recipe(tmp_path, tiny_weights, tiny_critic, corpus_file)
+    example = Example(text="The cat ate my sandwich before lunch.")
+    own = [
+        Response(example_id=example.id, text=f"The cat {verb} my sandwich.", author="s")
+        for verb in ("sued", "ate", "hid")
+    ]
+    by_id = {example.id: example}
+
+    def graded(folder: str, *sets: str) -> tuple[str, list[str]]:
+        """The grade arrow's name, and who judged the best against the worst."""
+        recipe, base = load_recipe(str(path), ["select={kind: best_worst}", *sets])
+        with RunFolder.open(tmp_path / folder, recipe.model_dump(mode="json")) as opened:
+            stages = Stages(recipe, opened, base)
+            grades = stages.grade("grade-1", by_id, own)
+            pairs = stages.select(1, [example], {example.id: own}, grades)
+            text = {r.id: r.text for r in own}
+            compared = [Comparison(p, example.text, text[p.a_id], text[p.b_id]) for p in pairs]
+            assert stages.selected == {"select-1": {"pairs": 3, "within": 3, "literals": 1, "paired": 1}}
+            plain = content_hash("grade-1", stages.models.critic_key, ids_hash(own), ids_hash([example]))
+            (arrow,) = opened.arrows.glob("grade-1-*")
+            return arrow.name.replace(plain, "plain"), [j.judge for j in stages.judge("judge-1", compared)]
+
+    scorer = f"scorer={{path: {tiny_critic}, floor: 0.4}}"
+    assert graded("alone") == ("grade-1-plain", ["reward:critic0"])
+    name, _ = graded("same", scorer)
+    assert "plain" not in name
+    with FaultyServer(lambda body: "Answer: 1") as server:
+        model = f"{{kind: chat, model: m, base_url: '{server.url}', capabilities: {{}}}}"
+        name, judges = graded("two", scorer, f"critic={{kind: mcp, model: {model}}}")
+        assert "plain" not in name
+        assert len(judges) == 2
+        assert all(judge.startswith("mcp-") for judge in judges)
+        assert server.heads
+
+
+def test_kept_pairs_are_trained_on_again(run: Run) -> None:
+    dropped = run(LEARN, "rounds=2")
+    kept = run(LEARN, "rounds=2", "keep_pairs=true", folder="kept")
+    first, second = kept.counts["rankings"]
+    assert kept.training["learn-2"]["rows"] == first + second
+    assert dropped.training["learn-2"]["rows"] == dropped.counts["rankings"][1]
+
+
+def test_a_watched_run_keeps_its_best_round(run: Run) -> None:
+    summary = run(LEARN, "rounds=3", "watch={patience: 1}")
+    assert list(summary.checkpoints)[-1] == "feedback"
+    assert {"watch-0", "watch-1"} <= {stage["name"] for stage in summary.stages}
+
+
+def test_a_round_is_watched_epoch_by_epoch(run: Run) -> None:
+    sets = (LEARN, "learn.train.epochs=4", "watch={each: epoch, patience: 1}")
+    summary = run(*sets)
+    found = summary.training["learn-1"]["readings"]
+    steps = [r["round"] for r in found]
+    assert 2 <= len(steps) <= 4
+    judged = [s["name"] for s in summary.stages if s["name"].startswith("watch-judge-")]
+    assert judged == [*(f"watch-judge-1.{step}" for step in steps), "watch-judge-1"]
+    again = run(*sets)
+    assert all(stage["skipped"] for stage in again.stages)
+    assert again.warnings == summary.warnings
+
+
+def test_a_watch_needs_validation_literals(run: Run) -> None:
+    with pytest.raises(DataError, match="valid split, which is empty"):
+        run(LEARN, "watch={}", "data.valid=0")
+
+
+@pytest.mark.parametrize("family", ["bart", "t5-v1.1"])
+@pytest.mark.parametrize("objective", ["dpo", "brio"])
+def test_encoder_decoders_run_the_whole_flow(run: Run, tmp_path: Path, family: str, objective: str) -> None:
+    student = seq2seq_student(family)
+    for part in (student.network, student.tokenizer):
+        part.save_pretrained(tmp_path / "weights")
+    summary = run(
+        LEARN,
+        f"student={{kind: seq2seq, weights: {tmp_path / 'weights'}, precision: fp32, tuning: full, context: 256}}",
+        f"learn.objective={{kind: {objective}}}",
+        "imitation.train={epochs: 60, batch: 4, micro_batch: 4, lr: 0.01}",
+        "candidates={kind: mixed, k: 6, beams: 3, max_tokens: 60, top_up: 2}",
+        "select={kind: random}",
+        "evaluate.decode={beams: 5, max_tokens: 60}",
+    )
+    assert list(summary.checkpoints) == ["imitation", "feedback"]
+    assert {w.candidate for w in summary.win_rates} == {"imitation", "feedback"}
