@@ -219,8 +219,8 @@ def test_a_run_in_use_names_its_process(quipwright, tiny_recipe, tmp_path) -> No
     folder = tmp_path / "run"
     quipwright("distil", tiny_recipe, "--run", folder, "--until", "teach")
     holder = (
-        "import fcntl, os, sys; f = open(sys.argv[1], 'r+'); fcntl.flock(f, fcntl.LOCK_EX);"
-        "f.truncate(0); f.write(str(os.getpid())); f.flush(); print('held', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from quipwright.core.storage.files import locked\n"
+        "with locked(Path(sys.argv[1]), 'it', 'wait'): print('held', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", holder, str(folder / "lock")], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

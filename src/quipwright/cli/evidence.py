@@ -51,7 +51,7 @@ def audit(
 ) -> None:
     """Measure critics against people: agreement, position and length bias, calibration, go or no-go."""
     from quipwright.core.resources import resolve
-    from quipwright.core.storage.run_folder import write_atomic
+    from quipwright.core.storage.files import write_atomic
     from quipwright.critics.loading import asks, opened
     from quipwright.evaluation.audit import audit_critic, decision_line, lines, table
     from quipwright.evaluation.human.labels import read_labels, sampled_pairs
@@ -86,7 +86,7 @@ def compare(
     calls: CallsFolder = Path("runs/evidence"),
 ) -> None:
     """Compare systems: win rates in four readings with intervals and tests, length control, quality of the outputs."""
-    from quipwright.core.storage.run_folder import write_atomic
+    from quipwright.core.storage.files import write_atomic
     from quipwright.critics.loading import opened
     from quipwright.data.examples import read_rows
     from quipwright.evaluation.compare import compare as run

@@ -41,7 +41,7 @@ def experiment(
 
 
 def _folder(run: Path | None, name: str) -> Path:
-    from quipwright.core.storage.run_folder import disk_errors
+    from quipwright.core.storage.files import disk_errors
 
     folder = run or Path("runs") / name
     with disk_errors(folder):

@@ -18,7 +18,7 @@ from typing import Any, Literal, TextIO
 
 from quipwright.core.errors import DamagedError, RecipeError
 from quipwright.core.records import content_hash
-from quipwright.core.storage.run_folder import disk_errors
+from quipwright.core.storage.files import disk_errors
 
 FILE = "metrics.jsonl"
 Tracker = Literal["tensorboard", "trackio", "wandb"]

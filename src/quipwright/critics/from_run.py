@@ -9,7 +9,8 @@ from typing import Any
 
 from quipwright.core.errors import DataError, RunError
 from quipwright.core.records import Judgment, Pair, Response
-from quipwright.core.storage.run_folder import stored_rows, write_atomic
+from quipwright.core.storage.files import write_atomic
+from quipwright.core.storage.run_folder import stored_rows
 from quipwright.critics.active import Labelled, split
 from quipwright.critics.base import Comparison
 from quipwright.critics.combine import combined

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from quipwright.core.errors import RecipeError
 from quipwright.core.settings import Settings, read_yaml, validate
-from quipwright.core.storage.run_folder import disk_errors
+from quipwright.core.storage.files import disk_errors
 from quipwright.critics.base import Critic
 from quipwright.critics.cloze import Cloze, ClozeCritic
 from quipwright.critics.heuristics import RuleSettings

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from quipwright.core.errors import DamagedError, DiskError, RunError
-from quipwright.core.storage.run_folder import disk_errors
+from quipwright.core.storage.files import disk_errors
 from quipwright.llm.costs import Ledger, Spent
 from quipwright.llm.write_ahead_log import Row, Tail
 

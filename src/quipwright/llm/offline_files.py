@@ -16,7 +16,7 @@ from pydantic import Field
 from quipwright.core.errors import TeacherError
 from quipwright.core.resources import resolve
 from quipwright.core.settings import Settings, read_text
-from quipwright.core.storage.run_folder import write_atomic
+from quipwright.core.storage.files import write_atomic
 from quipwright.llm.call_store import Failed, Stored
 from quipwright.llm.calls import Asked, Calls
 from quipwright.llm.chat_model import ChatDoor

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from quipwright.core.resources import resolve
 from quipwright.core.settings import Settings
-from quipwright.core.storage.run_folder import file_sha256
+from quipwright.core.storage.files import file_sha256
 from quipwright.llm.calls import Calls
 from quipwright.llm.recorder import line_key, read_lines
 from quipwright.llm.types import (

@@ -15,7 +15,7 @@ from quipwright.core.errors import DataError
 from quipwright.core.paths import inside
 from quipwright.core.records import content_hash
 from quipwright.core.settings import read_text
-from quipwright.core.storage.run_folder import disk_errors
+from quipwright.core.storage.files import disk_errors
 from quipwright.llm.calls import Calls
 from quipwright.llm.types import (
     Capabilities,

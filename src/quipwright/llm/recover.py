@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from quipwright.core.errors import DataError, QuipwrightError
-from quipwright.core.storage.run_folder import disk_errors
+from quipwright.core.storage.files import disk_errors
 from quipwright.llm.call_store import CallStore, Failed, Stored, locked, read_note, read_row, read_text
 
 _GAP = 20_000  # so many rows may be missing in a row before we believe that no more follow

@@ -11,7 +11,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from quipwright.core.storage.run_folder import disk_errors
+from quipwright.core.storage.files import disk_errors
 
 Row = tuple[str, str, str]  # key, value, hash
 

@@ -18,7 +18,8 @@ from quipwright.core.progress import console
 from quipwright.core.records import Checkpoint
 from quipwright.core.resources import resolve
 from quipwright.core.settings import identity_of, within
-from quipwright.core.storage.run_folder import RunFolder, file_sha256
+from quipwright.core.storage.files import file_sha256
+from quipwright.core.storage.run_folder import RunFolder
 from quipwright.critics.active import Distilled, DistilledCritic, distil_critic
 from quipwright.critics.base import Comparison, Critic, Grader
 from quipwright.critics.cloze import Cloze

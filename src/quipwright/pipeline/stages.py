@@ -32,7 +32,8 @@ from quipwright.core.records import (
 )
 from quipwright.core.resources import resolve
 from quipwright.core.settings import identity_of
-from quipwright.core.storage.run_folder import Chunks, RunFolder, file_sha256, write_atomic
+from quipwright.core.storage.files import file_sha256, write_atomic
+from quipwright.core.storage.run_folder import Chunks, RunFolder
 from quipwright.critics.active import DistilledCritic
 from quipwright.critics.base import Comparison, Critic
 from quipwright.critics.copy_filter import Guarded

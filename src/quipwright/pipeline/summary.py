@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 from quipwright.core.metrics import Metrics
 from quipwright.core.records import Checkpoint, Quality, Ranking, WinRate
 from quipwright.core.statistics import wilson
-from quipwright.core.storage.run_folder import write_atomic
+from quipwright.core.storage.files import write_atomic
 from quipwright.core.version import VERSION
 from quipwright.critics.active import DistilledCritic
 from quipwright.critics.reward_model.critic import RewardCritic

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from quipwright.core.errors import RunError
-from quipwright.core.storage.run_folder import disk_errors
+from quipwright.core.storage.files import disk_errors
 from quipwright.data.task import Task
 from quipwright.evaluation.systems import read_summary
 from quipwright.serving.writer import Writer

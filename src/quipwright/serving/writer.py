@@ -14,7 +14,8 @@ from typing import Any, TextIO
 from quipwright.core.errors import DataError, QuipwrightError, RunError
 from quipwright.core.records import Response, Sampling
 from quipwright.core.resources import resolve
-from quipwright.core.storage.run_folder import arrows_of, disk_errors
+from quipwright.core.storage.files import disk_errors
+from quipwright.core.storage.run_folder import arrows_of
 from quipwright.core.text import degenerate, is_copy, normalise
 from quipwright.critics.reward_model.critic import CARD_FILE, RewardCard, RewardCritic, RewardSettings
 from quipwright.data.examples import Row, read_rows

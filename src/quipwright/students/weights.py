@@ -19,7 +19,7 @@ import torch
 
 from quipwright.core.errors import WeightsError
 from quipwright.core.settings import cache_dir
-from quipwright.core.storage.run_folder import disk_errors, file_sha256
+from quipwright.core.storage.files import disk_errors, file_sha256
 
 EMBEDDED = "embedded"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"

@@ -60,7 +60,7 @@ def causal_network(
     torch.manual_seed(0)
     common: dict[str, Any] = {"vocab_size": vocabulary, "eos_token_id": 0, "bos_token_id": None, "pad_token_id": 0}
     if family == "gpt2":
-        sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": positions}
+        sizes: dict[str, Any] = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": positions}
         rates: dict[str, Any] = dict.fromkeys(("resid_pdrop", "embd_pdrop", "attn_pdrop"), dropout)
         return hf.GPT2LMHeadModel(hf.GPT2Config(**common, **sizes, **rates, initializer_range=spread)).eval()
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
@@ -107,7 +107,7 @@ SEQ2SEQ = ("bart", "t5", "t5-v1.1", "mt5", "pegasus")
 def seq2seq_tokenizer(family: str) -> PreTrainedTokenizerFast:
     """BART wraps a text in start and end; the others end it only, and start decoding from the padding."""
     if family == "bart":
-        named = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+        named: dict[str, Any] = {"bos_token": "<s>", "pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
         return tokenizer(["<s>", "<pad>", "</s>", "<unk>"], "<s> $A </s>", **named)
     named = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
     return tokenizer(["<pad>", "</s>", "<unk>"], "$A </s>", **named)

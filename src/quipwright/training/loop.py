@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from quipwright.core.errors import RecipeError, TrainingError
 from quipwright.core.progress import Step
 from quipwright.core.settings import Settings
-from quipwright.core.storage.run_folder import disk_errors, file_sha256
+from quipwright.core.storage.files import disk_errors, file_sha256
 from quipwright.students.base import Prompted, Student
 from quipwright.students.batches import LogProbs
 from quipwright.training.objectives import BRIO, DPO, MLE, SimPO

@@ -8,9 +8,6 @@ chunk, each closed by a marker line: a torn chunk is cut off and made again. Bui
 
 from __future__ import annotations
 
-import errno
-import fcntl
-import hashlib
 import json
 import os
 import shutil
@@ -23,8 +20,9 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel
 
-from quipwright.core.errors import DamagedError, DiskError, QuipwrightError, RunError
+from quipwright.core.errors import DamagedError, QuipwrightError, RunError
 from quipwright.core.records import Record, content_hash
+from quipwright.core.storage.files import disk_errors, file_sha256, locked, write_atomic
 
 R = TypeVar("R", bound=Record)
 Chunks = Callable[[int], Iterator[Sequence[Record]]]
@@ -44,37 +42,6 @@ class StageTime:
     seconds: float
     skipped: bool
     took: float | None = None
-
-
-@contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk or a forbidden path into one line; whatever was sealed before stays."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS, errno.EPERM):
-            raise DiskError(
-                f"could not write {path}: {error.strerror}.",
-                "Free some space (or mend the permissions) and run the same command again; finished work is kept.",
-            ) from None
-        raise
-
-
-def write_atomic(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` through a temporary file, fsync and rename: readers see the old or the new, whole."""
-    temporary = path.with_name(path.name + ".tmp")
-    with disk_errors(path):
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, hex."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def arrows_of(run: Path) -> Path:
@@ -101,7 +68,6 @@ class RunFolder:
     current: str = ""
     resources: ExitStack = field(default_factory=ExitStack)
     on_stage: Callable[[str, bool], None] | None = None
-    _lock: Any = None
 
     @classmethod
     @contextmanager
@@ -124,29 +90,9 @@ class RunFolder:
             except (FileExistsError, NotADirectoryError):
                 raise RunError(f"{path} is a file, not a run folder.", "Name another folder with --run.") from None
         run = cls(path, shared)
-        run._take_lock()
-        try:
+        with locked(path / "lock", str(path), "Wait for it, or choose another --run folder."), run.resources:
             run._check_identity(recipe, recipe if identity is None else identity)
             yield run
-        finally:
-            run.resources.close()
-            run._lock.close()
-
-    def _take_lock(self) -> None:
-        with disk_errors(self.path):
-            self._lock = open(self.path / "lock", "a+", encoding="utf-8")  # noqa: SIM115 - held while the run is open
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.seek(0)
-            holder = self._lock.read().strip() or "unknown"
-            self._lock.close()
-            raise RunError(
-                f"{self.path} is in use by process {holder}.", "Wait for it, or choose another --run folder."
-            ) from None
-        self._lock.truncate(0)
-        self._lock.write(str(os.getpid()))
-        self._lock.flush()
 
     def _check_identity(self, recipe: dict[str, Any], identity: dict[str, Any]) -> None:
         manifest, key = self.path / "manifest.json", content_hash(identity)
@@ -158,7 +104,9 @@ class RunFolder:
                     "Use its own recipe, or name a new folder with --run.",
                 )
             return
-        others = [entry.name for entry in self.path.iterdir() if entry.name not in ("lock", "manifest.json.tmp")]
+        others = [
+            entry.name for entry in self.path.iterdir() if entry.name not in ("lock", "lock.pid", "manifest.json.tmp")
+        ]
         if others:
             raise RunError(
                 f"{self.path} is not a run folder: it holds {sorted(others)[0]!r}.", "Name a new or empty folder."

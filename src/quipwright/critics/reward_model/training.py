@@ -21,7 +21,7 @@ from quipwright.core.records import content_hash
 from quipwright.core.resources import resolve
 from quipwright.core.settings import Settings
 from quipwright.core.statistics import wilson
-from quipwright.core.storage.run_folder import file_sha256
+from quipwright.core.storage.files import file_sha256
 from quipwright.critics.active import Labelled
 from quipwright.critics.reward_model.critic import (
     Calibration,

@@ -18,7 +18,7 @@ from typing import Any, Literal
 from quipwright.core.errors import DamagedError, RunError
 from quipwright.core.records import Judgment, Pair, Record, content_hash
 from quipwright.core.statistics import Choice, krippendorff_alpha, share
-from quipwright.core.storage.run_folder import disk_errors
+from quipwright.core.storage.files import disk_errors
 from quipwright.evaluation.human.labels import LabelledPair
 from quipwright.evaluation.pairwise import Figure
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from quipwright.core.storage.run_folder import write_atomic
+from quipwright.core.storage.files import write_atomic
 from quipwright.evaluation.report import across, evidence, figures, view
 from quipwright.evaluation.report.evidence import Evidence, read_evidence
 from quipwright.evaluation.report.figures import Dot, dot_plot

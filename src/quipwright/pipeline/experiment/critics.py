@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from quipwright.core.errors import QuipwrightError, RecipeError
 from quipwright.core.resources import resolve
 from quipwright.core.settings import Settings, validate
-from quipwright.core.storage.run_folder import write_atomic
+from quipwright.core.storage.files import write_atomic
 from quipwright.critics.loading import AnyCritic, Chosen, OneCritic, opened_settings
 from quipwright.evaluation.audit import Passport, audit_critic, hundred
 from quipwright.evaluation.human.labels import LabelledPair, read_labels, sampled_pairs

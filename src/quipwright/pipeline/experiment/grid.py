@@ -17,7 +17,8 @@ from pydantic import Field, model_validator
 from quipwright.core.errors import QuipwrightError, RecipeError
 from quipwright.core.resources import recipe_path
 from quipwright.core.settings import Settings, override, read_yaml, validate
-from quipwright.core.storage.run_folder import ARROWS, RunFolder, write_atomic
+from quipwright.core.storage.files import write_atomic
+from quipwright.core.storage.run_folder import ARROWS, RunFolder
 from quipwright.data.task import task_path
 from quipwright.evaluation.experiment_table import Result, markdown, tabulate, total
 from quipwright.evaluation.report import write_experiment
