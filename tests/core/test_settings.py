@@ -8,9 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quipwright.core.config_files import override, validate
 from quipwright.core.errors import DataError, RecipeError
 from quipwright.core.records import Example, Judgment, Response, content_hash
-from quipwright.core.settings import override, read_text, secret, validate
+from quipwright.core.settings import secret
+from quipwright.core.text_files import read_text
 from quipwright.pipeline.recipe import Recipe
 
 

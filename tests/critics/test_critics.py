@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quipwright.core.config_files import validate
 from quipwright.core.errors import CriticError, DataError
 from quipwright.core.records import Judgment, Pair
-from quipwright.core.settings import identity_of, validate
+from quipwright.core.settings import identity_of
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.critics.active import Buying, Labelled, choose, distil_critic
 from quipwright.critics.base import Comparison

@@ -304,7 +304,7 @@ def test_bad_verdict_files(tmp_path: Path) -> None:
 
 
 def test_the_bundled_verdicts_hold_no_literal_on_both_sides() -> None:
-    from quipwright.core.resources import resolve
+    from quipwright.core.paths import resolve
 
     rows = read_verdicts(resolve("bundled:verdicts.jsonl", "Verdicts"))
     sides = [{r.literal for r in rows if r.split == side} for side in ("train", "heldout")]

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from quipwright.cli.main import app
 from quipwright.core.errors import CriticError, DataError, RecipeError
+from quipwright.core.paths import resolve
 from quipwright.core.records import Judgment
-from quipwright.core.resources import resolve
 from quipwright.core.text import word_count
 from quipwright.critics.active import Agreement, DistilledCritic
 from quipwright.critics.base import Comparison

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from quipwright.core.config_files import validate
 from quipwright.core.errors import DataError, RecipeError, RunError, TeacherError
 from quipwright.core.records import Example, Sampling, content_hash
-from quipwright.core.settings import identity_of, validate
+from quipwright.core.settings import identity_of
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.critics.multiple_choice import MCP
 from quipwright.critics.panel import Panel

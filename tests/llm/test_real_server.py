@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
+from quipwright.core.paths import PACKAGE
 from quipwright.core.records import Example, Sampling
-from quipwright.core.resources import PACKAGE
 from quipwright.critics.multiple_choice import MCP
 from quipwright.data.task import Task
 from quipwright.data.teacher import ModelTeacher

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from quipwright.core.config_files import validate
 from quipwright.core.errors import CriticError
 from quipwright.core.records import Example
-from quipwright.core.settings import validate
 from quipwright.critics.multiple_choice import MCP, Reader
 from quipwright.data.task import Task
 from quipwright.data.teacher import ModelTeacher

@@ -16,9 +16,9 @@ import yaml
 from typer.testing import CliRunner
 
 from quipwright.cli.main import app
+from quipwright.core.config_files import validate
 from quipwright.core.errors import RecipeError, RunError
 from quipwright.core.records import Example, Judgment, Pair, Quality, Verdict
-from quipwright.core.settings import validate
 from quipwright.core.statistics import holm, sign_flip_test
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.core.text import degenerate, is_copy

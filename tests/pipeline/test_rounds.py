@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from quipwright.core.config_files import validate
 from quipwright.core.errors import DataError, RecipeError
 from quipwright.core.records import Checkpoint, Example, Grade, Quality, Ranking, Response, content_hash, ids_hash
-from quipwright.core.settings import validate
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.critics.base import Comparison
 from quipwright.critics.reward_model.critic import RewardSettings

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from quipwright.core.errors import WeightsError
-from quipwright.core.resources import resolve
+from quipwright.core.paths import resolve
 from quipwright.critics.reward_model.critic import RewardSettings
 from quipwright.students import weights
 from tests.cli.test_main import call

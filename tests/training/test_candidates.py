@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from quipwright.core.config_files import validate
 from quipwright.core.errors import RecipeError
 from quipwright.core.records import DiverseBeams, Example, Response, Sampling
-from quipwright.core.settings import validate
 from quipwright.pipeline.recipe import Recipe
 from quipwright.students.base import Generated
 from quipwright.training.preference.candidates import (

@@ -50,7 +50,7 @@ def audit(
     calls: CallsFolder = Path("runs/evidence"),
 ) -> None:
     """Measure critics against people: agreement, position and length bias, calibration, go or no-go."""
-    from quipwright.core.resources import resolve
+    from quipwright.core.paths import resolve
     from quipwright.core.storage.files import write_atomic
     from quipwright.critics.loading import asks, opened
     from quipwright.evaluation.audit import audit_critic, decision_line, lines, table

@@ -23,7 +23,7 @@ def experiment(
     """Run a grid of recipe variants and seeds, or measure several critics against people; what is finished is kept,
     and one that fails stops no other."""
     console.print("[dim]loading libraries …[/dim]")
-    from quipwright.core.settings import read_yaml
+    from quipwright.core.config_files import read_yaml
     from quipwright.pipeline.experiment.critics import critics_markdown, load_critic_table, run_critic_table
     from quipwright.pipeline.experiment.grid import load_experiment, markdown, run_experiment
 

@@ -191,8 +191,8 @@ def train_critic(
         raise RunError(f"{export} is there already.", "Name a new file.")
     if output is not None and output.exists() and any(output.iterdir()):
         raise RunError(f"{output} is not empty.", "Name a new folder.")
+    from quipwright.core.config_files import override, read_yaml, validate
     from quipwright.core.records import content_hash
-    from quipwright.core.settings import override, read_yaml, validate
     from quipwright.critics.from_run import settings_for_run, verdicts_of_run, write_verdicts
     from quipwright.critics.reward_model.training import CriticTraining, train_on
     from quipwright.critics.reward_model.training import train_critic as run_training
@@ -257,7 +257,7 @@ def measure_critic(
     verdicts: Annotated[str, typer.Option(help="Verdicts whose heldout split is used.")] = "bundled:verdicts.jsonl",
 ) -> None:
     """Agreement of a distilled critic, and of each of its parts alone, with held-out verdicts."""
-    from quipwright.core.resources import resolve
+    from quipwright.core.paths import resolve
     from quipwright.critics.reward_model.critic import RewardCritic
     from quipwright.critics.reward_model.figures import component_figures, measure
     from quipwright.data.verdicts import read_verdicts

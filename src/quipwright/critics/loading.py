@@ -10,8 +10,9 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import Field
 
+from quipwright.core.config_files import read_yaml, validate
 from quipwright.core.errors import RecipeError
-from quipwright.core.settings import Settings, read_yaml, validate
+from quipwright.core.settings import Settings
 from quipwright.core.storage.files import disk_errors
 from quipwright.critics.base import Critic
 from quipwright.critics.cloze import Cloze, ClozeCritic

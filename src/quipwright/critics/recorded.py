@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from quipwright.core.errors import DataError
+from quipwright.core.paths import resolve
 from quipwright.core.records import Grade, Judgment, Response, Verdict
-from quipwright.core.resources import resolve
-from quipwright.core.settings import Settings, read_text
+from quipwright.core.settings import Settings
 from quipwright.core.text import normalise
+from quipwright.core.text_files import read_text
 from quipwright.critics.base import Comparison
 from quipwright.data.examples import json_objects
 

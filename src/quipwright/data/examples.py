@@ -13,10 +13,11 @@ from typing import Any, Literal, get_args
 from pydantic import Field
 
 from quipwright.core.errors import DataError
+from quipwright.core.paths import BUNDLED, resolve
 from quipwright.core.records import Example, Split, content_hash
-from quipwright.core.resources import BUNDLED, resolve
-from quipwright.core.settings import Settings, read_text
+from quipwright.core.settings import Settings
 from quipwright.core.text import normalise, word_count
+from quipwright.core.text_files import read_text
 from quipwright.data.hub import HUB, cleaned, hub_splits
 
 SPLITS: tuple[Split, ...] = get_args(Split)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from quipwright.core.errors import DataError, TeacherError
-from quipwright.core.resources import resolve
+from quipwright.core.paths import resolve
 from quipwright.core.settings import Settings
 from quipwright.core.text import normalise
 from quipwright.data.examples import read_rows

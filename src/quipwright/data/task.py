@@ -14,9 +14,10 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, Field, model_validator
 
+from quipwright.core.config_files import read_yaml, validate
 from quipwright.core.errors import DataError
-from quipwright.core.settings import Settings, read_yaml, validate
-from quipwright.training.preference.pairs import LengthRule
+from quipwright.core.settings import Settings
+from quipwright.core.text import length_ratio
 
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 _TASKS = Path(__file__).parent / "tasks"
@@ -37,6 +38,20 @@ def _pattern(pattern: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
+
+
+class LengthRule(Settings):
+    """Keep pairs whose shorter text has at least ``minimum`` of the longer one's words.
+
+    Ravi et al. (2024, sec. 3.2) keep ratios within 0.8..1.2, which depends on which text is named first (0.82 passes,
+    1/0.82 does not); 1/1.2 on shorter over longer is the symmetric, stricter reading.
+    """
+
+    minimum: float = Field(1 / 1.2, ge=0, le=1)
+
+    def passes(self, a: str, b: str) -> bool:
+        """True where the two texts are of like length."""
+        return length_ratio(a, b) >= self.minimum
 
 
 class TeacherWording(Settings):

@@ -180,7 +180,7 @@ def _trainer(summary: Mapping[str, Any], student: str | None) -> str | None:
 
 
 def _teacher() -> Outputs:
-    from quipwright.core.resources import resolve
+    from quipwright.core.paths import resolve
     from quipwright.data.recorded_teacher import RecordedTeacher
 
     settings = RecordedTeacher()

@@ -10,7 +10,7 @@ import numpy as np
 from pydantic import Field
 
 from quipwright.core.errors import RecipeError, WeightsError
-from quipwright.core.resources import resolve
+from quipwright.core.paths import resolve
 from quipwright.core.settings import Settings
 from quipwright.llm.calls import Calls
 from quipwright.llm.in_process import InProcessModel

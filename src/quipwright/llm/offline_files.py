@@ -14,9 +14,10 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field
 
 from quipwright.core.errors import TeacherError
-from quipwright.core.resources import resolve
-from quipwright.core.settings import Settings, read_text
+from quipwright.core.paths import resolve
+from quipwright.core.settings import Settings
 from quipwright.core.storage.files import write_atomic
+from quipwright.core.text_files import read_text
 from quipwright.llm.call_store import Failed, Stored
 from quipwright.llm.calls import Asked, Calls
 from quipwright.llm.chat_model import ChatDoor

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Literal
 
-from quipwright.core.resources import resolve
+from quipwright.core.paths import resolve
 from quipwright.core.settings import Settings
 from quipwright.core.storage.files import file_sha256
 from quipwright.llm.calls import Calls

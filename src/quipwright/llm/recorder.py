@@ -14,8 +14,8 @@ from typing import Any
 from quipwright.core.errors import DataError
 from quipwright.core.paths import inside
 from quipwright.core.records import content_hash
-from quipwright.core.settings import read_text
 from quipwright.core.storage.files import disk_errors
+from quipwright.core.text_files import read_text
 from quipwright.llm.calls import Calls
 from quipwright.llm.types import (
     Capabilities,

@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from quipwright.core.config_files import override, read_yaml, validate
 from quipwright.core.metrics import Tracker
-from quipwright.core.resources import recipe_path
-from quipwright.core.settings import Settings, identity_of, override, read_yaml, validate
+from quipwright.core.paths import recipe_path
+from quipwright.core.settings import Settings, identity_of
 from quipwright.critics.active import Distilled
 from quipwright.critics.cloze import Cloze
 from quipwright.critics.multiple_choice import MCP

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from quipwright.core.errors import DataError
+from quipwright.core.paths import resolve
 from quipwright.core.records import Checkpoint, Example, Ranking, Response
-from quipwright.core.resources import resolve
 from quipwright.core.text import normalise
 from quipwright.critics.base import Comparison
 from quipwright.data.verdicts import preferences, read_verdicts

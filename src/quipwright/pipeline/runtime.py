@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from quipwright.core.errors import CriticError
+from quipwright.core.paths import resolve
 from quipwright.core.progress import console
 from quipwright.core.records import Checkpoint
-from quipwright.core.resources import resolve
 from quipwright.core.settings import identity_of, within
 from quipwright.core.storage.files import file_sha256
 from quipwright.core.storage.run_folder import RunFolder

@@ -16,6 +16,7 @@ import torch
 
 from quipwright.core.errors import TeacherError, TrainingError
 from quipwright.core.metrics import Metrics
+from quipwright.core.paths import resolve
 from quipwright.core.progress import bar, console
 from quipwright.core.records import (
     Checkpoint,
@@ -30,7 +31,6 @@ from quipwright.core.records import (
     content_hash,
     ids_hash,
 )
-from quipwright.core.resources import resolve
 from quipwright.core.settings import identity_of
 from quipwright.core.storage.files import file_sha256, write_atomic
 from quipwright.core.storage.run_folder import Chunks, RunFolder

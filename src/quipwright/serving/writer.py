@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from quipwright.core.errors import DataError, QuipwrightError, RunError
+from quipwright.core.paths import resolve
 from quipwright.core.records import Response, Sampling
-from quipwright.core.resources import resolve
 from quipwright.core.storage.files import disk_errors
 from quipwright.core.storage.run_folder import arrows_of
 from quipwright.core.text import degenerate, is_copy, normalise

@@ -25,8 +25,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import dropout, linear, softplus
 
 from quipwright.core.errors import CriticError
+from quipwright.core.paths import resolve
 from quipwright.core.records import Grade, Judgment, Response
-from quipwright.core.resources import resolve
 from quipwright.core.settings import Settings
 from quipwright.critics.base import Comparison
 from quipwright.critics.reward_model.features import NAMES, FeatureReader, FeatureWeights

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits as bce
 
 from quipwright.core.errors import DataError, TrainingError
+from quipwright.core.paths import resolve
 from quipwright.core.progress import bar
 from quipwright.core.records import content_hash
-from quipwright.core.resources import resolve
 from quipwright.core.settings import Settings
 from quipwright.core.statistics import wilson
 from quipwright.core.storage.files import file_sha256

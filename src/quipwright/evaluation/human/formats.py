@@ -12,8 +12,8 @@ from typing import Any
 
 from quipwright.core.errors import DataError
 from quipwright.core.records import Judgment, Verdict, content_hash
-from quipwright.core.settings import read_text
 from quipwright.core.storage.files import write_atomic
+from quipwright.core.text_files import read_text
 from quipwright.evaluation.human.ratings import CANNOT_TELL, QUESTIONS, Ratings
 
 COLUMNS = ("pair", "literal", "a", "b", "author_a", "author_b", "question", "rater", "shown", "verdict")

@@ -10,9 +10,9 @@ from typing import Any
 
 from quipwright.core.errors import DataError
 from quipwright.core.records import Example, Pair, Record, Response
-from quipwright.core.settings import read_text
 from quipwright.core.statistics import Choice
 from quipwright.core.text import normalise
+from quipwright.core.text_files import read_text
 from quipwright.critics.base import Comparison
 from quipwright.data.examples import json_objects
 

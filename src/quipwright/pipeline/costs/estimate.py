@@ -16,8 +16,9 @@ from statistics import fmean
 
 from pydantic import Field
 
+from quipwright.core.config_files import validate
 from quipwright.core.records import Sampling
-from quipwright.core.settings import Settings, validate
+from quipwright.core.settings import Settings
 from quipwright.critics.multiple_choice import ANSWER_TOKENS, MCPCritic, Reader, Reading
 from quipwright.data.task import Task
 from quipwright.data.teacher import teacher_request

@@ -9,9 +9,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from quipwright.core.config_files import validate
 from quipwright.core.errors import QuipwrightError, RecipeError
-from quipwright.core.resources import resolve
-from quipwright.core.settings import Settings, validate
+from quipwright.core.paths import resolve
+from quipwright.core.settings import Settings
 from quipwright.core.storage.files import write_atomic
 from quipwright.critics.loading import AnyCritic, Chosen, OneCritic, opened_settings
 from quipwright.evaluation.audit import Passport, audit_critic, hundred

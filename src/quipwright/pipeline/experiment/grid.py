@@ -14,9 +14,10 @@ from typing import Any
 
 from pydantic import Field, model_validator
 
+from quipwright.core.config_files import override, read_yaml, validate
 from quipwright.core.errors import QuipwrightError, RecipeError
-from quipwright.core.resources import recipe_path
-from quipwright.core.settings import Settings, override, read_yaml, validate
+from quipwright.core.paths import recipe_path
+from quipwright.core.settings import Settings
 from quipwright.core.storage.files import write_atomic
 from quipwright.core.storage.run_folder import ARROWS, RunFolder
 from quipwright.data.task import task_path

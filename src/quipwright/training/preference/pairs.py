@@ -12,23 +12,10 @@ from pydantic import Field
 from quipwright.core.records import Example, Grade, Judgment, Pair, Ranking, Response, content_hash
 from quipwright.core.settings import Settings
 from quipwright.core.statistics import sign
-from quipwright.core.text import is_copy, length_ratio, n_dist, words
+from quipwright.core.text import is_copy, n_dist, words
+from quipwright.data.task import LengthRule
 
 Scores = Mapping[str, float]
-
-
-class LengthRule(Settings):
-    """Keep pairs whose shorter text has at least ``minimum`` of the longer one's words.
-
-    Ravi et al. (2024, sec. 3.2) keep ratios within 0.8..1.2, which depends on which text is named first (0.82 passes,
-    1/0.82 does not); 1/1.2 on shorter over longer is the symmetric, stricter reading.
-    """
-
-    minimum: float = Field(1 / 1.2, ge=0, le=1)
-
-    def passes(self, a: str, b: str) -> bool:
-        """True where the two texts are of like length."""
-        return length_ratio(a, b) >= self.minimum
 
 
 class Diverse(Settings):
