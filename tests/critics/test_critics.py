@@ -192,7 +192,7 @@ def test_low_coverage_is_asked_once_more_and_then_unparsed() -> None:
 
 def test_a_failure_is_unparsed_with_its_reason() -> None:
     judged = judge(Model(lambda r: Failure("status 400: no", 400), exact=True), comparison())
-    assert [(j.verdict, j.reason) for j in judged] == [("unparsed", "failed: status 400: no")] * 2
+    assert [(j.verdict, j.answered, j.reason) for j in judged] == [("unparsed", False, "status 400: no")] * 2
 
 
 def test_without_log_probabilities_it_falls_back_aloud_or_refuses() -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quipwright.core.errors import DataError, RecipeError
-from quipwright.core.records import Example
+from quipwright.core.records import Example, Status
 from quipwright.core.storage.run_folder import RunFolder, StageReached
 from quipwright.data.list_parser import parse_list
 from quipwright.data.task import Task, fill
@@ -103,7 +103,7 @@ def test_teacher_keeps_counts_and_drops_with_reasons() -> None:
     taught = teach(Scripted(*answers), Task.load(), examples)  # type: ignore[arg-type]
     assert taught.counts == Yield(
         asked=6, answered=3, refused=2, failed=1, items=8, kept=3,
-        dropped={"copy": 1, "too long": 1, "duplicate": 1, "symbols": 1, "cut off": 1},
+        dropped={"copy": 1, "too long": 1, "duplicate": 1, "symbols": 1, "truncated": 1},
     )  # fmt: skip
     assert [r.author for r in taught.responses] == ["teacher:scripted"] * 3
     assert taught.responses[0].call_id == "c"
@@ -116,7 +116,7 @@ def test_an_unreadable_answer_is_asked_for_once_more_with_another_key() -> None:
     taught = teach(model, Task.load(), [PLAIN, Example(text="It rained.")])  # type: ignore[arg-type]
     assert [request.sampling.index for request in model.asked] == [0, 0, 1, 1]
     assert (taught.counts.answered, taught.counts.unparsed) == (1, 1)
-    assert [drop.dropped for drop in taught.drops] == ["no list"]
+    assert [drop.status for drop in taught.drops] == [Status.UNPARSED]
     assert taught.responses[0].sampling is not None
     assert taught.responses[0].sampling.index == 1
 

@@ -16,7 +16,7 @@ from quipwright.critics.reward_model.critic import RewardSettings
 from quipwright.data.task import Task
 from quipwright.data.teacher import ModelTeacher
 from quipwright.llm.calls import Calls
-from quipwright.llm.config import AnyModel
+from quipwright.llm.config import ModelConfig
 from quipwright.llm.costs import Budget, Price
 from quipwright.llm.types import Completion
 from quipwright.pipeline.costs.estimate import main
@@ -28,7 +28,7 @@ from tests.llm.test_calls_drill import FAST, ask, requests
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "teachers-and-critics.md").read_text(encoding="utf-8")
 SNIPPETS: list[dict[str, Any]] = [yaml.safe_load(text) for text in re.findall(r"```yaml\n(.*?)```", PAGE, re.DOTALL)]
-MODELS: TypeAdapter[Any] = TypeAdapter(AnyModel)
+MODELS: TypeAdapter[Any] = TypeAdapter(ModelConfig)
 
 
 @pytest.mark.parametrize("snippet", [s for s in SNIPPETS if "kind" in s], ids=lambda s: s["kind"])

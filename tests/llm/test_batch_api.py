@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from quipwright.core.errors import BudgetError, TeacherError
+from quipwright.core.errors import BudgetError, ModelError
 from quipwright.core.records import Example
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.critics.multiple_choice import MCP
@@ -183,7 +183,7 @@ def test_a_lost_reply_to_a_submission_submits_nothing_again(provider: Provider, 
 
 def test_impatience_leaves_the_batch_to_be_collected_later(provider: Provider, tmp_path: Path) -> None:
     provider.looks_until_done = 10**6
-    with pytest.raises(TeacherError, match=r"batch b0 is in_progress\. Run the same command again later"):
+    with pytest.raises(ModelError, match=r"batch b0 is in_progress\. Run the same command again later"):
         ask(tmp_path, batch(provider, patience=0.05), requests(5))
     provider.looks_until_done = 0
     assert None not in texts(ask(tmp_path, batch(provider), requests(5)))
@@ -192,7 +192,7 @@ def test_impatience_leaves_the_batch_to_be_collected_later(provider: Provider, t
 
 def test_answers_of_a_changed_recipe_are_kept_too(provider: Provider, tmp_path: Path) -> None:
     provider.looks_until_done = 10**6
-    with pytest.raises(TeacherError):
+    with pytest.raises(ModelError):
         ask(tmp_path, batch(provider, patience=0.02), requests(5))
     provider.looks_until_done = 0
     ask(tmp_path, batch(provider), requests(2))
@@ -223,13 +223,13 @@ def test_a_batch_that_counts_no_tokens_is_charged_at_its_most(provider: Provider
 def test_answers_made_elsewhere_are_merged_by_id(tmp_path: Path) -> None:
     door = Files(model="a colleague", answers="answers.jsonl", capabilities=Capabilities())
     run, base = tmp_path / "run", tmp_path
-    with pytest.raises(TeacherError, match=r"4 questions for a colleague wait in .*questions\.jsonl; 0 answers"):
+    with pytest.raises(ModelError, match=r"4 questions for a colleague wait in .*questions\.jsonl; 0 answers"):
         ask(run, door, requests(4), base=base)
     questions = [json.loads(line) for line in (run / "batches" / "questions.jsonl").read_text().splitlines()]
     assert questions[0]["body"]["messages"][-1]["content"] == "q0"
     lines = [json.dumps({"custom_id": q["custom_id"], "text": f"by hand {i}"}) for i, q in enumerate(questions)]
     (base / "answers.jsonl").write_text("\n".join(lines[2:]))
-    with pytest.raises(TeacherError, match=r"2 questions .* 2 answers were read"):
+    with pytest.raises(ModelError, match=r"2 questions .* 2 answers were read"):
         ask(run, door, requests(4), base=base)
     (base / "answers.jsonl").write_text("\n".join(reversed(lines)))
     assert texts(ask(run, door, requests(4), base=base)) == [f"by hand {i}" for i in range(4)]
@@ -263,12 +263,12 @@ def test_a_stage_puts_all_its_questions_into_one_file(tmp_path: Path) -> None:
     compared = [comparison(f"joke {i}", f"pun {i}", f"It rained {i} times.") for i in range(100)]
     stack, stages = stages_of(tmp_path)
     with stack:
-        with pytest.raises(TeacherError, match="150 questions"):
+        with pytest.raises(ModelError, match="150 questions"):
             stages.teach(examples)
         assert answered(tmp_path, "1. A wet joke.\n2. A dry pun.") == 150
         taught = stages.teach(examples)
         assert [len(own) for own in taught.values()] == [2] * 150
-        with pytest.raises(TeacherError, match="200 questions"):
+        with pytest.raises(ModelError, match="200 questions"):
             stages.judge("judge-1", compared)
         assert answered(tmp_path, "Answer: 1") == 200
         judged = stages.judge("judge-1", compared)

@@ -16,20 +16,22 @@ from pathlib import Path
 
 import pytest
 
-from quipwright.core.errors import BudgetError, DamagedError, DiskError, RecipeError, RunError, TeacherError
+from quipwright.core.errors import BudgetError, DamagedError, DiskError, ModelError, RecipeError, RunError
 from quipwright.core.records import Sampling
 from quipwright.llm.call_store import FILE, UNFINISHED, CallStore, Failed, Stored
 from quipwright.llm.calls import Calls
 from quipwright.llm.costs import Budget, Price
 from quipwright.llm.http_models import Anthropic, Chat
 from quipwright.llm.recover import salvage
-from quipwright.llm.retry import Lane, Retry
+from quipwright.llm.retry import Endpoint, Retry
 from quipwright.llm.types import Completion, Failure, Message, Request
 from quipwright.testing.faulty_server import FaultyServer
 
 # Repeats come at once, but no attempt is ended by the clock: a busy machine must not make more of them.
-FAST = Retry(timeout=60, wait=0.01, longest_wait=0.05, deadline=600, rest=0.05)
-UNHURRIED = FAST.model_copy(update={"breaker": 1000, "wait": 60.0, "longest_wait": 60.0})  # repeats come too late
+FAST = Retry(timeout=60, wait=0.01, longest_wait=0.05, deadline=600, cooldown=0.05)
+UNHURRIED = FAST.model_copy(
+    update={"failure_threshold": 1000, "wait": 60.0, "longest_wait": 60.0}
+)  # repeats come too late
 
 
 def requests(n: int, **sampling: object) -> list[Request]:
@@ -41,7 +43,7 @@ def ask(
     folder: Path, settings: Chat | Anthropic, asked: list[Request], **options: object
 ) -> list[Completion | Failure]:
     with Calls.open(folder, **options) as calls:  # type: ignore[arg-type]
-        return settings.open(calls).complete_many(asked)  # type: ignore[no-any-return]
+        return settings.build(calls).complete_many(asked)  # type: ignore[no-any-return]
 
 
 def chat(server: FaultyServer, **fields: object) -> Chat:
@@ -117,20 +119,20 @@ def test_2_one_permanent_refusal_leaves_the_others_alone(tmp_path: Path) -> None
 
 
 def test_a_dead_server_is_left_alone_and_named(tmp_path: Path) -> None:
-    retry = FAST.model_copy(update={"breaker": 4, "trials": 2})
+    retry = FAST.model_copy(update={"failure_threshold": 4, "max_trials": 2})
     with FaultyServer(fault=lambda n, body: "500") as server:
-        with pytest.raises(TeacherError, match=r"does not answer: status 500: fault 500 \(\d+ failures in a row\)"):
+        with pytest.raises(ModelError, match=r"does not answer: status 500: fault 500 \(\d+ failures in a row\)"):
             ask(tmp_path, chat(server, retry=retry), requests(200))
         assert len(server.bodies) < 60  # not 200 x 8
-    with pytest.raises(TeacherError, match="does not answer: no connection"):
+    with pytest.raises(ModelError, match="does not answer: no connection"):
         ask(tmp_path, chat(server, retry=retry), requests(20))
 
 
 def test_a_server_that_is_always_overloaded_stops_the_run_in_its_own_words(tmp_path: Path) -> None:
-    retry = FAST.model_copy(update={"breaker": 4, "trials": 2})
+    retry = FAST.model_copy(update={"failure_threshold": 4, "max_trials": 2})
     for kind in ("503", "429", "529"):
         with FaultyServer(fault=lambda n, body, kind=kind: kind) as server:
-            with pytest.raises(TeacherError, match=f"does not answer: status {kind}: fault {kind}"):
+            with pytest.raises(ModelError, match=f"does not answer: status {kind}: fault {kind}"):
                 ask(tmp_path / kind, chat(server, retry=retry), requests(200))
             assert len(server.bodies) < 30
             with CallStore.open(tmp_path / kind) as store:
@@ -142,7 +144,7 @@ def test_a_server_that_is_always_overloaded_stops_the_run_in_its_own_words(tmp_p
 
 
 def test_a_burst_of_429_only_slows_a_server_down() -> None:
-    lane = Lane("http://localhost", 64, Retry(), limit=64.0)
+    lane = Endpoint("http://localhost", 64, Retry(), limit=64.0)
     for burst in range(100):
         for _ in range(64):
             lane.overloaded(sent=10.0 * burst, now=10.0 * burst + 1, wait=None)
@@ -159,7 +161,7 @@ def test_a_server_that_refuses_every_call_is_not_sent_them_all(tmp_path: Path) -
     settings = {"concurrency": 4}
     for kind in ("400", "422"):
         with FaultyServer(fault=lambda n, body, kind=kind: kind) as server:
-            with pytest.raises(TeacherError, match=f"refused the first 16 calls .*: status {kind}: fault {kind}.*omit"):
+            with pytest.raises(ModelError, match=f"refused the first 16 calls .*: status {kind}: fault {kind}.*omit"):
                 ask(tmp_path / kind, chat(server, **settings), requests(200))
             assert len(server.bodies) < 20
             server.fault = lambda n, body: None
@@ -172,7 +174,7 @@ def test_calls_that_are_refused_for_good_do_not_stop_the_run_twice(tmp_path: Pat
     refuse = lambda n, body: "400" if body["messages"][-1]["content"] in bad else None  # noqa: E731
     with FaultyServer(fault=refuse) as server:
         settings = chat(server, concurrency=1)
-        with pytest.raises(TeacherError, match="refused the first 16 calls"):
+        with pytest.raises(ModelError, match="refused the first 16 calls"):
             ask(tmp_path, settings, requests(20))
         for n in (20, 60, 20):  # the rest of them, then all, then nothing but them
             failed = [a for a in ask(tmp_path, settings, requests(n)) if isinstance(a, Failure)]
@@ -180,7 +182,7 @@ def test_calls_that_are_refused_for_good_do_not_stop_the_run_twice(tmp_path: Pat
 
 
 def test_a_pool_spreads_its_load_and_survives_a_dead_replica(tmp_path: Path) -> None:
-    retry = FAST.model_copy(update={"breaker": 2, "rest": 5.0})
+    retry = FAST.model_copy(update={"failure_threshold": 2, "cooldown": 5.0})
     with FaultyServer(latency=0.01) as one, FaultyServer(latency=0.01) as two:
         ask(tmp_path / "two", chat(one, base_url=(one.url, two.url)), requests(200))
         assert 60 <= len(one.bodies) <= 140
@@ -196,7 +198,7 @@ def test_a_replica_that_is_none_is_left_out_and_costs_no_row(kind: str, tmp_path
         ask(tmp_path, chat(one), requests(1))
         pool = chat(one, base_url=(one.url, two.url))
         with Calls.open(tmp_path) as calls:
-            door = pool.open(calls)
+            door = pool.build(calls)
             with pytest.warns(UserWarning, match=rf"{two.url} is left out of the pool: status \d+.*\. \w+") as told:
                 answers = door.complete_many(requests(100))
             assert all(isinstance(answer, Completion) for answer in answers)
@@ -209,7 +211,7 @@ def test_a_replica_that_is_none_is_left_out_and_costs_no_row(kind: str, tmp_path
             one.fault = two.fault
             if kind != "403":
                 for _ in range(2):  # the same door may be asked again when the servers were mended
-                    with pytest.raises(TeacherError, match="refused us: status"):
+                    with pytest.raises(ModelError, match="refused us: status"):
                         door.complete_many(requests(50, seed=2))
 
 
@@ -515,7 +517,7 @@ def test_11_a_key_reaches_no_file_no_log_and_no_error(
                 shown = repr(door)
                 try:
                     shown += repr(ask(tmp_path, door, requests(2)))
-                except TeacherError as error:
+                except ModelError as error:
                     shown += repr(error) + repr(error.__cause__) + repr(error.__context__)
                 assert canary in server.heads[0]
                 assert canary not in shown
@@ -526,7 +528,7 @@ def test_11_a_key_reaches_no_file_no_log_and_no_error(
 def test_11_no_key_in_an_address_and_no_unset_key(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="must not hold a key"):
         Chat(model="m", base_url="http://user:secret@localhost/v1")
-    with pytest.raises(TeacherError, match="NO_SUCH_KEY is not set"):
+    with pytest.raises(ModelError, match="NO_SUCH_KEY is not set"):
         ask(tmp_path, Chat(model="m", base_url="http://localhost/v1", key_env="NO_SUCH_KEY"), requests(1))
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from quipwright.core.config_files import validate
-from quipwright.core.errors import DataError, RecipeError, RunError, TeacherError
+from quipwright.core.errors import DataError, ModelError, RecipeError, RunError
 from quipwright.core.records import Example, Sampling, content_hash
 from quipwright.core.settings import identity_of
 from quipwright.core.storage.run_folder import RunFolder
@@ -23,7 +23,7 @@ from quipwright.llm.costs import Budget
 from quipwright.llm.http_models import Anthropic, Chat
 from quipwright.llm.recorded import Recorded
 from quipwright.llm.retry import Retry
-from quipwright.llm.types import Capabilities, Completion, Message, Request
+from quipwright.llm.types import Capabilities, Completion, Message, Request, complete
 from quipwright.pipeline.recipe import Recipe
 from quipwright.pipeline.stages import Stages
 from quipwright.testing.faulty_server import FaultyServer
@@ -42,10 +42,9 @@ class Kind:
         *,
         cooled: bool = False,
         system: bool = True,
-        n: bool = True,
         echoes: bool = False,
     ) -> None:
-        self.prefill, self.most, self.cooled, self.system, self.several = prefill, most, cooled, system, n
+        self.prefill, self.most, self.cooled, self.system = prefill, most, cooled, system
         self.echoes = echoes
 
     def fault(self, number: int, body: dict[str, Any]) -> str | None:
@@ -72,17 +71,17 @@ class Kind:
             whole = sum(weights.values()) if self.cooled else 1.0
             top = [{"token": t, "logprob": math.log(max(w / whole, 1e-30))} for t, w in weights.items()]
             choice["logprobs"] = {"content": [{"token": "1", "logprob": top[0]["logprob"], "top_logprobs": top}]}
-        return {"choices": [choice] * (body.get("n", 1) if self.several else 1), "usage": {"prompt_tokens": 9}}
+        return {"choices": [choice], "usage": {"prompt_tokens": 9}}
 
 
 KINDS = [
-    (Kind(), Capabilities(logprobs=20, several=True)),
-    (Kind("continue"), Capabilities(logprobs=20, prefill="continue", several=True)),
-    (Kind("plain", n=False), Capabilities(logprobs=20, prefill="plain")),
-    (Kind("plain", echoes=True), Capabilities(logprobs=20, prefill="plain", echoes=True, several=True)),
-    (Kind(most=5, system=False), Capabilities(logprobs=5, several=True, system=False)),
-    (Kind(most=0), Capabilities(several=True)),
-    (Kind(cooled=True), Capabilities(logprobs=20, raw_logprobs=False, several=True)),
+    (Kind(), Capabilities(logprobs=20)),
+    (Kind("continue"), Capabilities(logprobs=20, prefill="continue")),
+    (Kind("plain"), Capabilities(logprobs=20, prefill="plain")),
+    (Kind("plain", echoes=True), Capabilities(logprobs=20, prefill="plain", echoes=True)),
+    (Kind(most=5, system=False), Capabilities(logprobs=5, system=False)),
+    (Kind(most=0), Capabilities()),
+    (Kind(cooled=True), Capabilities(logprobs=20, raw_logprobs=False)),
 ]
 
 
@@ -90,11 +89,11 @@ KINDS = [
 def test_the_probe_finds_out_once_what_a_server_can_do(kind: Kind, found: Capabilities, tmp_path: Path) -> None:
     with FaultyServer(kind.answer, kind.fault) as server:
         with Calls.open(tmp_path) as calls:
-            assert chat(server).open(calls).capabilities == found
+            assert chat(server).build(calls).capabilities == found
         sent = len(server.bodies)
-        assert sent <= 9
+        assert sent <= 8
         with Calls.open(tmp_path) as calls:
-            assert chat(server).open(calls).capabilities == found
+            assert chat(server).build(calls).capabilities == found
         assert len(server.bodies) == sent
 
 
@@ -105,19 +104,19 @@ def test_a_server_that_is_busy_while_it_is_probed_is_asked_again_later(status: s
         retry = FAST.model_copy(update={"attempts": 2})
         with (
             Calls.open(tmp_path) as calls,
-            pytest.raises(TeacherError, match=f"while it was probed: status {status}: fault {status}.*again later"),
+            pytest.raises(ModelError, match=f"while it was probed: status {status}: fault {status}.*again later"),
         ):
-            _ = chat(server, retry=retry).open(calls).capabilities
+            _ = chat(server, retry=retry).build(calls).capabilities
         server.fault = kind.fault
         with Calls.open(tmp_path) as calls:
-            assert chat(server, retry=retry).open(calls).capabilities.logprobs == 20
+            assert chat(server, retry=retry).build(calls).capabilities.logprobs == 20
 
 
 def test_log_probabilities_that_move_with_temperature_are_read_at_one(tmp_path: Path) -> None:
     kind = Kind(cooled=True)
     with FaultyServer(kind.answer, kind.fault) as server, Calls.open(tmp_path) as calls:
         asked = Request((Message("user", "1 or 2?"),), Sampling(), ("1", "2"))
-        (choice,) = chat(server).open(calls).choose_many([asked])
+        (choice,) = chat(server).build(calls).choose_many([asked])
         assert choice.probabilities == pytest.approx((0.75, 0.25))
         assert server.bodies[-1]["temperature"] == 1.0
 
@@ -125,9 +124,9 @@ def test_log_probabilities_that_move_with_temperature_are_read_at_one(tmp_path: 
 def test_a_beginning_that_comes_back_is_not_read_twice(tmp_path: Path) -> None:
     begun = (Message("user", "1 or 2?"), Message("assistant", "Answer:"))
     with FaultyServer(Kind("plain", echoes=True).answer) as server, Calls.open(tmp_path) as calls:
-        door = chat(server).open(calls)
-        assert door.complete(begun, Sampling()).text == " 2"
-        assert door.choose(begun, ("1", "2"), Sampling()).text == " 2"
+        door = chat(server).build(calls)
+        assert complete(door, begun, Sampling()).text == " 2"
+        assert door.choose_many([Request(begun, Sampling(), ("1", "2"))])[0].text == " 2"
 
 
 def test_a_critic_over_http_in_all_readings(tmp_path: Path) -> None:
@@ -186,14 +185,14 @@ def test_a_teacher_over_http_recorded_and_replayed(tmp_path: Path) -> None:
     reply = "1. My train collects stamps at every stop.\n2. The train took a gap year.\n3. The train was late again."
     examples = [Example(text="The train was late again."), Example(text="It is raining hard today.")]
     with FaultyServer(lambda body: reply) as server, Calls.open(tmp_path / "a") as calls:
-        live = ModelTeacher(model=chat(server, record="t.jsonl")).open(calls, Task.load())
+        live = ModelTeacher(model=chat(server, record="t.jsonl")).build(calls, Task.load())
         taught = live.teach(examples)
         assert len(server.bodies) == 2
         assert server.bodies[0]["temperature"] == 0.8
     assert taught.counts.line().startswith("asked 2, answered 2, refused 0")
     path = tmp_path / "a" / "recordings" / "t.jsonl"
     with Calls.open(tmp_path / "b") as calls:
-        replay = ModelTeacher(model=Recorded(path=str(path))).open(calls, Task.load())
+        replay = ModelTeacher(model=Recorded(path=str(path))).build(calls, Task.load())
         again = replay.teach(examples)
     assert [r.text for r in again.responses] == [r.text for r in taught.responses]
     assert again.responses[0].author == "teacher:m"
@@ -302,7 +301,7 @@ def test_a_recording_that_is_none_is_one_line(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("status", "words"), [("404", "status 404"), ("301", "status 301"), ("405", "status 405")])
 def test_a_wrong_server_stops_at_once(status: str, words: str, tmp_path: Path) -> None:
-    with FaultyServer(fault=lambda n, body: status) as server, pytest.raises(TeacherError, match=words):
+    with FaultyServer(fault=lambda n, body: status) as server, pytest.raises(ModelError, match=words):
         ask(tmp_path, chat(server), requests(100))
     assert len(server.bodies) <= 8
 
@@ -313,7 +312,7 @@ def test_beams_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_account_is_not_asked_again(tmp_path: Path) -> None:
-    with FaultyServer(fault=lambda n, body: "quota") as server, pytest.raises(TeacherError, match="Top up the account"):
+    with FaultyServer(fault=lambda n, body: "quota") as server, pytest.raises(ModelError, match="Top up the account"):
         ask(tmp_path, chat(server), requests(100))
     assert len(server.bodies) <= 8
 
@@ -329,10 +328,10 @@ def test_an_arrow_without_a_single_answer_is_not_kept_and_asked_again(tmp_path: 
             stages = Stages(recipe, run, tmp_path)
             for _ in range(2):
                 sent = len(server.bodies)
-                with pytest.raises(TeacherError, match=r"None of 3 questions was answered; .* failed: status 400"):
+                with pytest.raises(ModelError, match=r"None of 3 questions was answered; .* failed: status 400"):
                     stages.teach(examples)
                 assert len(server.bodies) == sent + 3
-            with pytest.raises(TeacherError, match="None of 2 questions was answered"):
+            with pytest.raises(ModelError, match="None of 2 questions was answered"):
                 stages.judge("judge-1", compared)
             server.fault = lambda n, body: "400" if "0 times" in body["messages"][-1]["content"] else None
             assert len(stages.teach(examples)) == 2
@@ -374,7 +373,7 @@ def test_what_the_probe_found_is_in_the_manifest_and_identifies_nothing(tmp_path
                 Stages(recipe, run, tmp_path).judge("judge-1", [comparison("a joke about it", "another pun")])
                 models = run.manifest()["models"]
             assert models == dict.fromkeys(
-                ("teacher m", "critic m"), Capabilities(logprobs=20, prefill="continue", several=True).model_dump()
+                ("teacher m", "critic m"), Capabilities(logprobs=20, prefill="continue").model_dump()
             )
 
 

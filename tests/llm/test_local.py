@@ -12,7 +12,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from quipwright.core.errors import RecipeError, TeacherError
+from quipwright.core.errors import ModelError, RecipeError
 from quipwright.core.records import Sampling
 from quipwright.critics.cloze import Cloze, ClozeCritic
 from quipwright.critics.multiple_choice import MCP, MCPCritic, Reader
@@ -22,7 +22,7 @@ from quipwright.llm.in_process import InProcessModel
 from quipwright.llm.local import Local, TransformersBackend
 from quipwright.llm.prompts import labels_after, text_after
 from quipwright.llm.recorded import Recorded
-from quipwright.llm.types import Failure, Message, Request
+from quipwright.llm.types import Failure, Message, Request, complete
 from tests.critics.test_critics import comparison
 
 TEMPLATE = (
@@ -160,10 +160,11 @@ def test_what_is_too_long_fails_alone(tmp_path: Path) -> None:
         assert all(re.fullmatch(reason, failed.reason) for failed in calls.store.failures())
         assert (calls.ledger.calls, calls.ledger.failures) == (4, 2)
         judged = ClozeCritic(model, Task.load()).judge([comparison(long, "a"), comparison("so wet", "dry as a joke")])
-        assert judged[0].reason.startswith("failed: takes 2")
+        assert judged[0].reason.startswith("takes 2")
+        assert not judged[0].answered
         assert judged[1].p_a is not None
-        with pytest.raises(TeacherError, match="the context is 2048"):
-            model.score(long)
+        with pytest.raises(ModelError, match="the context is 2048"):
+            complete(model, [Message("user", long)])
 
 
 def test_a_finished_run_is_read_back_without_loading_the_weights(tmp_path: Path) -> None:
@@ -204,20 +205,20 @@ def test_a_recording_answers_for_the_model_it_was_made_with(tmp_path: Path) -> N
         live = recorded(door(tmp_path, calls, []), "answers.jsonl", calls)
         judged = MCPCritic(live, task, Reader(coverage=0.0)).judge(compared)
         cloze = ClozeCritic(live, task).judge(compared)
-        reply = live.complete([Message("user", "hi")], Sampling(max_tokens=4))
+        reply = complete(live, [Message("user", "hi")], Sampling(max_tokens=4))
     path = tmp_path / "live" / "recordings" / "answers.jsonl"
     path.write_bytes(path.read_bytes() + b'{"kind": "compl')  # a kill tore the last line
     with Calls.open(tmp_path / "again", base=path.parent) as calls:
-        replay = Recorded(path="answers.jsonl").open(calls)
+        replay = Recorded(path="answers.jsonl").build(calls)
         assert [j.p_a for j in MCPCritic(replay, task, Reader(coverage=0.0)).judge(compared)] == [j.p_a for j in judged]
         assert ClozeCritic(replay, task).judge(compared)[0].p_a == cloze[0].p_a
-        assert replay.complete([Message("user", "hi")], Sampling(max_tokens=4)).text == reply.text
+        assert complete(replay, [Message("user", "hi")], Sampling(max_tokens=4)).text == reply.text
         failed = replay.complete_many([asked("never asked")])[0]
         assert failed.reason == "not in the recording: 'never asked'"
     with Calls.open(tmp_path / "live") as calls:  # recording goes on behind the torn line, and repeats nothing
         live = recorded(door(tmp_path, calls, []), "answers.jsonl", calls)
         before = path.read_bytes().rindex(b"\n") + 1
-        live.complete([Message("user", "hi")], Sampling(max_tokens=4))
+        complete(live, [Message("user", "hi")], Sampling(max_tokens=4))
         assert len(path.read_bytes()) == before
 
 
@@ -231,11 +232,10 @@ def test_the_embedded_weights_judge_and_score(tmp_path: Path) -> None:
         )
         assert all("coverage" in j.reason for j in judged)
         assert (
-            MCPCritic(Local().open(calls), Task.load(), Reader(reading="reason_then_answer", reason_tokens=40)).judge(
+            MCPCritic(Local().build(calls), Task.load(), Reader(reading="reason_then_answer", reason_tokens=40)).judge(
                 []
             )
             == []
         )
-        score = Local().open(calls).score("The funny paraphrase of It rained. is It rained.")
-        assert score is not None
-        assert score < 0
+        (score,) = Local().build(calls).score_many([("", "The funny paraphrase of It rained. is It rained.")])
+        assert score.nats < 0

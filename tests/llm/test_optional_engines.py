@@ -19,7 +19,7 @@ from quipwright.data.task import Task
 from quipwright.llm.calls import Calls
 from quipwright.llm.gguf import Gguf
 from quipwright.llm.local import Local
-from quipwright.llm.types import Failure, Message, Request
+from quipwright.llm.types import Failure, Message, Request, complete
 from quipwright.llm.vllm import Vllm
 from tests.critics.test_critics import comparison
 from tests.llm.test_local import TransformersBackend, asked, network, tokenizer
@@ -123,7 +123,7 @@ def test_an_engine_reads_as_the_same_weights_do_in_transformers(settings: Any, t
     texts = [("", "The cat sat."), ("The cat ", "sat.")]
     greedy = asked("hello", sampling={"temperature": 0.0}, logprobs=3)
     with Calls.open(tmp_path / "run") as calls:
-        door = settings.open(calls)
+        door = settings.build(calls)
         able = door.capabilities
         assert (able.exact, able.score, able.system, able.prefill) == (True, True, True, "plain")
         nats = plain.label_nats(requests)
@@ -145,7 +145,7 @@ def test_an_engine_reads_as_the_same_weights_do_in_transformers(settings: Any, t
 def test_what_is_too_long_fails_alone(settings: Any, tmp_path: Path) -> None:
     long, options = "x" * 60, {"options": ("1", "2")}
     with Calls.open(tmp_path / "run") as calls:
-        door = settings.model_copy(update={"context": 64}).open(calls)
+        door = settings.model_copy(update={"context": 64}).build(calls)
         for answers in (
             door.complete_many([asked(text) for text in (long, "hi")]),
             door.choose_many([asked(text, **options) for text in (long, "hi")]),
@@ -165,20 +165,20 @@ def test_a_missing_engine_is_one_line(door: Any, package: str, tmp_path: Path, m
         Calls.open(tmp_path / "run") as calls,
         pytest.raises(WeightsError, match=r"is not installed.*pip install 'quipwright\["),
     ):
-        door.open(calls).complete([Message("user", "hi")], Sampling())
+        complete(door.build(calls), [Message("user", "hi")], Sampling())
 
 
 def test_a_missing_gguf_file_is_one_line(tmp_path: Path) -> None:
     with Calls.open(tmp_path) as calls, pytest.raises(WeightsError, match="does not exist"):
-        Gguf(path="nowhere.gguf").open(calls)
+        Gguf(path="nowhere.gguf").build(calls)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("llama_cpp"), reason="llama-cpp-python is not installed")
 def test_the_embedded_gguf_answers_and_judges(tmp_path: Path) -> None:
     with Calls.open(tmp_path) as calls:
-        door = Gguf().open(calls)
-        assert door.complete([Message("user", "Say hello.")], Sampling(max_tokens=8)).text.strip()
+        door = Gguf().build(calls)
+        assert complete(door, [Message("user", "Say hello.")], Sampling(max_tokens=8)).text.strip()
         judged = MCP(model=Gguf()).open(calls, Task.load()).judge([comparison("My socks now swim.", "It did rain.")])
         assert all("coverage" in judgment.reason for judgment in judged)
         begun = (
@@ -186,10 +186,11 @@ def test_the_embedded_gguf_answers_and_judges(tmp_path: Path) -> None:
             Message("assistant", "Answer:"),
         )
         asked_of = Request(begun, Sampling(max_tokens=4), ("1", "2"))
-        other = Local(weights="embedded").open(calls)  # the same file, dequantised: only the rounding differs
+        other = Local(weights="embedded").build(calls)  # the same file, dequantised: only the rounding differs
         (here,), (there,) = door.choose_many([asked_of]), other.choose_many([asked_of])
         assert not isinstance(here, Failure)
         assert not isinstance(there, Failure)
         assert here.probabilities[0] == pytest.approx(there.probabilities[0], abs=0.05)
         text = "The cat sat on the mat."
-        assert door.score(text) == pytest.approx(other.score(text), rel=0.05)
+        (mine,), (theirs,) = door.score_many([("", text)]), other.score_many([("", text)])
+        assert mine.nats == pytest.approx(theirs.nats, rel=0.05)

@@ -19,7 +19,7 @@ from quipwright.data.teacher import ModelTeacher
 from quipwright.llm.calls import Calls
 from quipwright.llm.http_models import Anthropic, Chat
 from quipwright.llm.retry import Retry
-from quipwright.llm.types import Failure, Message, Request
+from quipwright.llm.types import Failure, Message, Request, complete
 from quipwright.testing.llama_server import llama_server
 from tests.cli.test_main import call
 from tests.conftest import LITERALS
@@ -58,32 +58,32 @@ def url() -> Iterator[str]:
 
 def test_the_probe_finds_what_llama_cpp_can_do(url: str, tmp_path: Path) -> None:
     with Calls.open(tmp_path) as calls:
-        able = chat(url).open(calls).capabilities
+        able = chat(url).build(calls).capabilities
     assert (able.logprobs, able.raw_logprobs) == (20, True)
     assert (able.prefill, able.echoes) == ("plain", True)
-    assert (able.several, able.system) == (True, True)
+    assert able.system
 
 
 def test_a_begun_answer_goes_on_and_is_read_at_its_label(url: str, tmp_path: Path) -> None:
     asked = (Message("user", "Which is larger, 1 or 2? Reply with Answer: 1 or Answer: 2."),)
     begun = Request((*asked, Message("assistant", "Answer:")), Sampling(max_tokens=4), ("1", "2"))
     with Calls.open(tmp_path) as calls:
-        (choice,) = chat(url).open(calls).choose_many([begun])
+        (choice,) = chat(url).build(calls).choose_many([begun])
     assert choice.coverage > 0.5
     assert not choice.text.startswith("Answer:")
 
 
 def test_the_messages_api_of_the_same_server(url: str, tmp_path: Path) -> None:
     with Calls.open(tmp_path) as calls:
-        model = Anthropic(model="smollm2", base_url=url, concurrency=2).open(calls)
-        answer = model.complete([Message("user", "Say hello.")], Sampling(max_tokens=8))
+        model = Anthropic(model="smollm2", base_url=url, concurrency=2).build(calls)
+        answer = complete(model, [Message("user", "Say hello.")], Sampling(max_tokens=8))
         assert (answer.finish, answer.tokens_out) == ("length", 8)
         assert model.capabilities.logprobs == 0
 
 
 def test_a_prompt_too_long_for_a_slot_is_refused_in_the_servers_words(url: str, tmp_path: Path) -> None:
     with Calls.open(tmp_path) as calls:
-        door = chat(url).open(calls)
+        door = chat(url).build(calls)
         short, long = (Request((Message("user", "word " * n),), Sampling(max_tokens=2)) for n in (3, 3000))
         answered, refused = door.complete_many([short, long])
     assert not isinstance(answered, Failure)
@@ -94,7 +94,7 @@ def test_a_prompt_too_long_for_a_slot_is_refused_in_the_servers_words(url: str, 
 
 def test_the_teacher_is_read(url: str, task: Path, tmp_path: Path) -> None:
     with Calls.open(tmp_path) as calls:
-        teacher = ModelTeacher(model=chat(url, extra={"stop": ["\n"]})).open(calls, Task.load(str(task)))
+        teacher = ModelTeacher(model=chat(url, extra={"stop": ["\n"]})).build(calls, Task.load(str(task)))
         taught = teacher.teach([Example(text=text) for text in LITERALS[:2]])
         assert taught.counts.asked == 2
         assert taught.counts.failed == 0

@@ -82,7 +82,7 @@ def test_a_measured_handful_replaces_what_was_reckoned(tmp_path: Path) -> None:
     examples = [Example(text=f"It rained {i} times.") for i in range(5)]
     with FaultyServer(lambda body: "1. Wet again, says my sock.", tokens=50) as server:
         with Calls.open(tmp_path, prices=prices) as calls:
-            teacher = ModelTeacher(model=chat(server)).open(calls, TASK)
+            teacher = ModelTeacher(model=chat(server)).build(calls, TASK)
             (line,) = estimate(TASK, Work(literals=1000, pairs=0, teacher="m"), prices).lines
             better = measured(line, calls, lambda: teacher.teach(examples), prices)
             assert (better.tokens_in, better.tokens_out, better.measured) == (50, 50, True)

@@ -11,7 +11,17 @@ import pytest
 
 from quipwright.core.config_files import validate
 from quipwright.core.errors import DataError, RecipeError
-from quipwright.core.records import Checkpoint, Example, Grade, Quality, Ranking, Response, content_hash, ids_hash
+from quipwright.core.records import (
+    Checkpoint,
+    Example,
+    Grade,
+    Quality,
+    Ranking,
+    Response,
+    Status,
+    content_hash,
+    ids_hash,
+)
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.critics.base import Comparison
 from quipwright.critics.reward_model.critic import RewardSettings
@@ -121,8 +131,8 @@ def test_the_kept_round_is_named_feedback_and_stands_last() -> None:
 EXAMPLE = Example(text="The cat ate my sandwich.")
 
 
-def response(text: str, author: str = "student:x", dropped: str = "") -> Response:
-    return Response(example_id=EXAMPLE.id, text=text, author=author, dropped=dropped)
+def response(text: str, author: str = "student:x", status: Status = Status.OK) -> Response:
+    return Response(example_id=EXAMPLE.id, text=text, author=author, status=status)
 
 
 def ranking(*best_first: Response) -> Ranking:
@@ -143,7 +153,7 @@ def test_rows_carry_a_teacher_text_as_anchor_another_for_each_ranking() -> None:
 
 
 def test_winners_and_the_best_of_n() -> None:
-    a, b, c = response("a"), response("b"), response("c", dropped="repeats")
+    a, b, c = response("a"), response("b"), response("c", status=Status.REPEATS)
     assert winners([ranking(a, b), ranking(b, c)], {r.id: r for r in (a, b, c)}) == {EXAMPLE.id: [a, b]}
     grades = {r.id: Grade(response_id=r.id, judge="j", score=s) for r, s in ((a, 1.0), (b, 2.0), (c, 9.0))}
     assert best_of({EXAMPLE.id: [a, b, c], "none": [c]}, grades) == {EXAMPLE.id: [b]}

@@ -14,7 +14,7 @@ import httpx2
 import openai
 import pytest
 
-from quipwright.core.records import Example, Grade, Response, Sampling
+from quipwright.core.records import Example, Grade, Response, Sampling, Status
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.critics.loading import critic_settings, own_critic
 from quipwright.data.task import Task
@@ -294,7 +294,7 @@ def test_the_teacher_of_a_run_is_known_for_training_literals_too(tmp_path: Path)
     said = [
         Response(example_id=bus.id, text="A rumour with wheels.", author="teacher:m"),
         Response(example_id=bus.id, text="The bus keeps island time.", author="teacher:m"),
-        Response(example_id=bus.id, text="Sorry, no.", author="teacher:m", dropped="refusal"),
+        Response(example_id=bus.id, text="Sorry, no.", author="teacher:m", status=Status.REFUSAL),
         Response(example_id=tested.id, text="A tram in no hurry.", author="teacher:m"),
     ]
     with RunFolder.open(tmp_path / "run", {"name": "x"}) as run:

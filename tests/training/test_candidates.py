@@ -46,14 +46,14 @@ def test_nucleus_draws_k_and_keeps_the_truncated_on_record() -> None:
     chunks, script = draw(SampleSettings(k=3, rows=2))
     assert [len(chunk) for chunk in chunks] == [6, 6, 3]
     assert [call[::2] for call in script.calls] == [(2, 3), (2, 3), (1, 3)]
-    assert [r.dropped for r in chunks[2]] == ["", "truncated", ""]
+    assert [r.status for r in chunks[2]] == ["ok", "truncated", "ok"]
     assert [r.sampling.index for r in chunks[2] if r.sampling] == [0, 1, 2]
 
 
 def test_diverse_beams_are_deduplicated_and_topped_up_to_k() -> None:
     (chunk,), script = draw(DiverseBeamSettings(k=4, rows=9))
     own = [r for r in chunk if r.example_id == EXAMPLES[0].id]
-    assert [r.dropped for r in own] == ["", "duplicate", "", "duplicate", "", "truncated"]
+    assert [r.status for r in own] == ["ok", "duplicate", "ok", "duplicate", "ok", "truncated"]
     assert [type(how).__name__ for _, how, _ in script.calls] == ["DiverseBeams", "Sampling"]
     assert script.calls[0][1] == DiverseBeams(groups=4, penalty=1.0, max_tokens=48)
     assert own[0].sampling == DiverseBeams(groups=4, penalty=1.0, max_tokens=48, index=0)
@@ -61,7 +61,7 @@ def test_diverse_beams_are_deduplicated_and_topped_up_to_k() -> None:
 
 def test_topping_up_goes_on_as_often_as_asked_and_asks_for_what_is_missing() -> None:
     (chunk,), script = draw(DiverseBeamSettings(k=4, rows=9, top_up=3))
-    usable = [r for r in chunk if r.example_id == EXAMPLES[0].id and not r.dropped]
+    usable = [r for r in chunk if r.example_id == EXAMPLES[0].id and r.usable]
     assert len(usable) == 4
     assert [k for _, _, k in script.calls] == [4, 2, 1]
     assert len({how.seed for _, how, _ in script.calls if isinstance(how, Sampling)}) == 2

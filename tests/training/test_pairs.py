@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quipwright.core.records import Example, Grade, Judgment, Pair, Ranking, Response
+from quipwright.core.records import Example, Grade, Judgment, Pair, Ranking, Response, Status
 from quipwright.core.text import n_dist, words
 from quipwright.training.preference.pairs import (
     BestWorst,
@@ -82,7 +82,7 @@ def test_diverse_with_the_rule_after_loses_an_input_whose_most_distant_pair_is_u
 
 def test_what_the_length_rule_let_through_is_counted() -> None:
     own = responses("a b c", "x y z", "a b c d e f")
-    dropped = [own[0], *(r.model_copy(update={"dropped": "duplicate"}) for r in own[1:])]
+    dropped = [own[0], *(r.model_copy(update={"status": Status.DUPLICATE}) for r in own[1:])]
     picked = [Pair(example_id="e", a_id=own[0].id, b_id=own[1].id, selector="diverse")]
     found = acceptance({"e": own, "f": own[1:], "g": dropped}, picked, LengthRule())
     assert found == {"pairs": 4, "within": 1, "literals": 2, "paired": 1}
@@ -150,7 +150,7 @@ def test_best_worst_without_a_margin_buys_nothing() -> None:
 @pytest.mark.parametrize("selector", [Diverse(), Random(), BestWorst()])
 def test_select_uses_no_dropped_response(selector: Diverse | Random | BestWorst) -> None:
     own = responses("a b c", "a b d", "x y z")
-    own[0] = own[0].model_copy(update={"dropped": "duplicate"})
+    own[0] = own[0].model_copy(update={"status": Status.DUPLICATE})
     scores: Scores = scored(own, 9.0, 1.0, 0.0)
     pairs = select(selector, [EXAMPLE], {EXAMPLE.id: own}, scores, ANY, round=2, seed=0)
     assert [{p.a_id, p.b_id} for p in pairs] == [{own[1].id, own[2].id}]

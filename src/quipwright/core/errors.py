@@ -49,10 +49,14 @@ class WeightsError(QuipwrightError):
     exit_code = 6
 
 
-class TeacherError(QuipwrightError):
-    """The teacher cannot answer: unknown literal in a recording, no key, no server."""
+class ModelError(QuipwrightError):
+    """A language model did not answer: no key, no server, a refusal. Exit code as of a teacher."""
 
     exit_code = 7
+
+
+class TeacherError(ModelError):
+    """The teacher gave nothing to learn from: an unknown literal in a recording, no usable paraphrase."""
 
 
 class TrainingError(QuipwrightError):
@@ -61,7 +65,7 @@ class TrainingError(QuipwrightError):
     exit_code = 8
 
 
-class CriticError(QuipwrightError):
+class CriticError(ModelError):
     """The critic cannot judge, or its measured agreement is below the recipe's floor."""
 
     exit_code = 9

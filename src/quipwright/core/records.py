@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable
+from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal, Self
 
@@ -88,10 +89,32 @@ class DiverseBeams(Record):
     index: int = 0
 
 
+class Status(StrEnum):
+    """What became of a response; the value is the word that reports show.
+
+    Of the whole answer to an example: no model gave one (``UNANSWERED``), it was declined (``REFUSED``), it holds no list
+    (``UNPARSED``). Of a single text: all others.
+    """
+
+    OK = "ok"
+    UNANSWERED = "unanswered"
+    REFUSED = "refused"
+    UNPARSED = "no list"
+    REFUSAL = "refusal"
+    TRUNCATED = "truncated"
+    COPY = "copy"
+    DUPLICATE = "duplicate"
+    EMPTY = "empty"
+    SYMBOLS = "symbols"
+    REPEATS = "repeats"
+    TOO_LONG = "too long"
+
+
 class Response(Record):
     """A paraphrase of an example. ``author`` is ``teacher:…``, ``student:<checkpoint>``, ``rule:…`` or ``human``.
 
-    ``dropped`` is the reason why it is kept on record but not used (duplicate, empty, repeats …); "" means usable.
+    ``status`` says whether it is used or only kept on record, and why; ``detail`` is the reason in words, if there is more
+    to say.
     """
 
     example_id: str
@@ -99,7 +122,13 @@ class Response(Record):
     author: str
     sampling: Sampling | DiverseBeams | None = None
     call_id: str | None = None
-    dropped: str = ""
+    status: Status = Status.OK
+    detail: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether it is a text to work with."""
+        return self.status is Status.OK
 
 
 class Pair(Record):
@@ -116,7 +145,8 @@ class Judgment(Record):
     """One reading of one pair by one judge in one showing.
 
     ``shown`` is ``ab`` when A stood first. ``p_a`` is the probability that A is better (already mapped back from the
-    showing), or ``None`` where the judge gives no probability. People and critics write the same record.
+    showing), or ``None`` where the judge gives no probability. ``answered`` is false where no model answered;
+    ``reason`` then says why. People and critics write the same record.
     """
 
     pair_id: str
@@ -126,6 +156,7 @@ class Judgment(Record):
     verdict: Verdict
     question: str = "overall"
     reason: str = ""
+    answered: bool = True
     call_id: str | None = None
 
 
@@ -231,16 +262,3 @@ class Quality(Record):
     repetition: float | None = None
     self_bleu: float | None = None
     meaning: float | None = None
-
-
-class Call(Record):
-    """One paid or local request to a language model, with its reply and its cost (``None`` is unknown, not zero)."""
-
-    model: str
-    request: dict[str, Any]
-    reply: dict[str, Any]
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    cost: float | None = None
-    seconds: float = 0.0
-    attempts: int = 1

@@ -20,8 +20,8 @@ from quipwright.core.text import is_copy
 from quipwright.critics.base import Comparison
 from quipwright.data.task import Task, fill
 from quipwright.llm.calls import Calls
-from quipwright.llm.config import AnyModel
-from quipwright.llm.types import Failure, LanguageModel, Score, Scorer, capabilities
+from quipwright.llm.config import ModelConfig
+from quipwright.llm.types import ChatModel, Failure, Score, Scorer
 
 
 class ClozeReader(Settings):
@@ -40,11 +40,11 @@ class Cloze(ClozeReader):
     """A cloze critic on a model that can score text (``local`` weights, a GGUF file, or a recording of one)."""
 
     kind: Literal["cloze"] = "cloze"
-    model: AnyModel
+    model: ModelConfig
 
     def open(self, calls: Calls, task: Task) -> ClozeCritic:
         """The critic. Raises as :class:`ClozeCritic` does."""
-        return ClozeCritic(self.model.open(calls), task, self)
+        return ClozeCritic(self.model.build(calls), task, self)
 
 
 class ClozeCritic:
@@ -52,9 +52,9 @@ class ClozeCritic:
 
     positional = False
 
-    def __init__(self, model: LanguageModel, task: Task, reader: ClozeReader | None = None) -> None:
+    def __init__(self, model: ChatModel, task: Task, reader: ClozeReader | None = None) -> None:
         """Raises :class:`CriticError` when ``model`` cannot score text, ``DataError`` for a question without a template."""
-        if not isinstance(model, Scorer) or not capabilities(model).score:
+        if not isinstance(model, Scorer) or not model.capabilities.score:
             raise CriticError(f"{model.name} cannot score a text, which a cloze critic needs.", "Use a local model.")
         self.model: Scorer = model
         self.reader = reader or ClozeReader()
@@ -76,9 +76,9 @@ class ClozeCritic:
 
     def _judgment(self, c: Comparison, a: Score | Failure, b: Score | Failure) -> Judgment:
         if isinstance(a, Failure):
-            return self._record(c, None, a.told)
+            return self._record(c, None, a.reason, answered=False)
         if isinstance(b, Failure):
-            return self._record(c, None, b.told)
+            return self._record(c, None, b.reason, answered=False)
         if not a.tokens or not b.tokens:
             return self._record(c, None, "nothing to score")
         log_a, log_b = -a.nats / a.tokens, -b.nats / b.tokens
@@ -89,10 +89,13 @@ class ClozeCritic:
         a, b = (_barred(text, c.literal) for text in (c.a, c.b))
         return self._record(c, 0.5 if a and b else 0.0 if a else 1.0, f"rule: {a or b} loses")
 
-    def _record(self, c: Comparison, p: float | None, reason: str) -> Judgment:
+    def _record(self, c: Comparison, p: float | None, reason: str, *, answered: bool = True) -> Judgment:
         verdict: Verdict = "unparsed" if p is None else "tie" if p == 0.5 else "A" if p > 0.5 else "B"
         question = self.reader.question
-        return Judgment(pair_id=c.pair.id, judge=self.name, p_a=p, verdict=verdict, question=question, reason=reason)
+        return Judgment(
+            pair_id=c.pair.id, judge=self.name, p_a=p, verdict=verdict, question=question, reason=reason,
+            answered=answered,
+        )  # fmt: skip
 
 
 def _barred(text: str, literal: str) -> str | None:

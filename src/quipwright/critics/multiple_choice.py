@@ -22,19 +22,16 @@ from quipwright.critics.combine import verdict_of, vote_share
 from quipwright.data.task import Task, fill
 from quipwright.llm.answer_parser import LABELS, parse_answer
 from quipwright.llm.calls import Calls
-from quipwright.llm.config import AnyModel
+from quipwright.llm.config import ModelConfig
 from quipwright.llm.label_logprobs import read_said
 from quipwright.llm.types import (
     Capabilities,
+    ChatModel,
     Choice,
     Completion,
     Failure,
-    LanguageModel,
     Message,
     Request,
-    capabilities,
-    choose_many,
-    complete_many,
 )
 
 Reading = Literal["answer_only", "reason_then_answer", "sampled"]
@@ -71,11 +68,11 @@ class MCP(Reader):
     """A multiple-choice critic on any model."""
 
     kind: Literal["mcp"] = "mcp"
-    model: AnyModel
+    model: ModelConfig
 
     def open(self, calls: Calls, task: Task) -> MCPCritic:
         """The critic, asking through ``calls``. Raises as :class:`MCPCritic` does."""
-        return MCPCritic(self.model.open(calls), task, self)
+        return MCPCritic(self.model.build(calls), task, self)
 
 
 @dataclass(frozen=True)
@@ -95,6 +92,7 @@ class _Read:
     label: str | None
     reason: str
     call_id: str | None
+    answered: bool = True
 
 
 class MCPCritic:
@@ -102,11 +100,11 @@ class MCPCritic:
 
     positional = True
 
-    def __init__(self, model: LanguageModel, task: Task, reader: Reader | None = None) -> None:
+    def __init__(self, model: ChatModel, task: Task, reader: Reader | None = None) -> None:
         """Raises :class:`CriticError` when ``model`` lacks what the reading needs and the recipe says to refuse."""
         self.model, self.task, self.reader = model, task, reader or Reader()
         self._question = task.question(self.reader.question)
-        self._able: Capabilities = capabilities(model)
+        self._able: Capabilities = model.capabilities
         self.reading: Reading = self._possible()
         self.name = f"mcp-{self.reading}:{model.name}"
 
@@ -169,7 +167,7 @@ class MCPCritic:
             return self._read_labels(asked)
         count = self.reader.samples if self.reading == "sampled" else 1 if again else self.reader.reasons
         requests = [self._request(m, i, again) for m in asked for i in range(count)]
-        answers = complete_many(self.model, requests)
+        answers = self.model.complete_many(requests)
         begun = self.task.critic.prefill if self._prefilled(again) else ""
         groups = [answers[i : i + count] for i in range(0, len(answers), count)]
         if self.reading == "sampled":
@@ -180,7 +178,7 @@ class MCPCritic:
         drawn = Sampling(temperature=self.reader.temperature or 0.0, max_tokens=ANSWER_TOKENS, seed=self.reader.seed)
         requests = [Request(messages, drawn, LABELS) for messages in asked]
         begun = self.task.critic.prefill if self._prefilled(False) else ""
-        return [_labelled(choice, self.reader.coverage, begun) for choice in choose_many(self.model, requests)]
+        return [_labelled(choice, self.reader.coverage, begun) for choice in self.model.choose_many(requests)]
 
     def _request(self, messages: tuple[Message, ...], index: int, again: bool) -> Request:
         reader, reasoning = self.reader, self.reading == "reason_then_answer"
@@ -205,6 +203,7 @@ class MCPCritic:
             verdict=verdict,
             question=self.reader.question,
             reason=read.reason,
+            answered=read.answered,
             call_id=read.call_id,
         )
 
@@ -240,7 +239,7 @@ def _ruled(showing: _Showing) -> _Read | None:
 
 def _labelled(choice: Choice | Failure, least: float, begun: str) -> _Read:
     if isinstance(choice, Failure):
-        return _Read(None, None, choice.told, choice.call_id)
+        return _Read(None, None, choice.reason, choice.call_id, False)
     if choice.coverage is None:
         answer = parse_answer(begun + choice.text)
         reason = f"no log-probabilities came; its words: {choice.text.strip()}"
@@ -263,12 +262,13 @@ def _reasoned(answers: Sequence[Completion | Failure], least: float, begun: str)
     said = {"1": 1.0, "2": 0.0, None: None}
     values = [v for r in reads if (v := r.p if r.p is not None else said[r.label]) is not None]
     reason = next((r.reason for r in reads if r.p is not None or r.label), reads[0].reason)
-    return _Read(sum(values) / len(values) if values else None, None, reason, reads[0].call_id)
+    answered = any(r.answered for r in reads)
+    return _Read(sum(values) / len(values) if values else None, None, reason, reads[0].call_id, answered)
 
 
 def _one_reasoned(answer: Completion | Failure, least: float, begun: str) -> _Read:
     if isinstance(answer, Failure):
-        return _Read(None, None, answer.told, answer.call_id)
+        return _Read(None, None, answer.reason, answer.call_id, False)
     choice = read_said(answer)
     if choice.probabilities is not None and (choice.coverage or 0.0) >= least:
         return _Read(choice.probabilities[0], None, answer.text.strip(), answer.call_id)
@@ -279,7 +279,7 @@ def _one_reasoned(answer: Completion | Failure, least: float, begun: str) -> _Re
 def _counted(answers: Sequence[Completion | Failure], begun: str) -> _Read:
     failures = [answer for answer in answers if isinstance(answer, Failure)]
     if len(failures) == len(answers):
-        return _Read(None, None, failures[0].told, failures[0].call_id)
+        return _Read(None, None, failures[0].reason, failures[0].call_id, False)
     parsed = [None if isinstance(a, Failure) else parse_answer(begun + a.text) for a in answers]
     labels = [p.label if p else None for p in parsed]
     reason = f"{labels.count('1')} for the first, {labels.count('2')} for the second, {labels.count(None)} invalid"

@@ -14,35 +14,35 @@ from typing import Literal, Self
 
 from pydantic import Field
 
-from quipwright.core.records import Example, Record, Response, Sampling
+from quipwright.core.records import Example, Record, Response, Sampling, Status
 from quipwright.core.settings import Settings
 from quipwright.core.text import degenerate, is_copy, normalise
 from quipwright.data.list_parser import Listed, parse_list
 from quipwright.data.task import Task, fill
 from quipwright.llm.calls import Calls
-from quipwright.llm.config import AnyModel
-from quipwright.llm.types import UNANSWERED, Completion, Failure, LanguageModel, Message, Request, complete_many
+from quipwright.llm.config import ModelConfig
+from quipwright.llm.types import ChatModel, Completion, Failure, Message, Request
 
-_NO_LIST, _REFUSED, _REFUSAL = "no list", "refused by the server", "refusal: "  # why all of an answer went
+_OUTCOMES = {Status.UNANSWERED: "failed", Status.REFUSED: "refused", Status.UNPARSED: "unparsed"}
 
 
 class ModelTeacher(Settings):
     """A large model as the teacher. ``n``: paraphrases a literal, the task's number where unset."""
 
     kind: Literal["model"] = "model"
-    model: AnyModel
+    model: ModelConfig
     n: int | None = Field(None, ge=1, le=50)
     seed: int = 0
 
-    def open(self, calls: Calls, task: Task) -> Teacher:
+    def build(self, calls: Calls, task: Task) -> Teacher:
         """The teacher, asking through ``calls``."""
-        return Teacher(self.model.open(calls), task, self.n, self.seed)
+        return Teacher(self.model.build(calls), task, self.n, self.seed)
 
 
 class Yield(Record):
     """What became of the examples put to a teacher: ``asked`` = ``answered`` + ``refused`` + ``unparsed`` + ``failed``.
 
-    ``items`` were read from the answered ones' lists; ``kept`` of them are responses, the others ``dropped`` by reason.
+    ``items`` were read from the answered ones' lists; ``kept`` of them are usable, the others ``dropped`` by status.
     """
 
     asked: int = 0
@@ -60,11 +60,11 @@ class Yield(Record):
         outcomes: dict[str, str] = {}
         items: Counter[str] = Counter()
         for row in rows:
-            outcomes[row.example_id] = outcome = _outcome(row)
+            outcomes[row.example_id] = outcome = _OUTCOMES.get(row.status, "answered")
             if outcome == "answered":
-                items[row.dropped] += 1
+                items[row.status.value] += 1
         counts = Counter(outcomes.values())
-        total, kept = items.total(), items.pop("", 0)
+        total, kept = items.total(), items.pop(Status.OK.value, 0)
         return cls(asked=asked, items=total, kept=kept, dropped=dict(items), **counts)
 
     def line(self) -> str:
@@ -78,8 +78,8 @@ class Yield(Record):
 
 @dataclass(frozen=True)
 class Taught:
-    """What a teacher gave for ``asked`` examples, in their order. ``drops`` did not become a response: each has its
-    reason, and for its text the item, or the whole answer where all of it went."""
+    """What a teacher gave for ``asked`` examples, in their order. ``drops`` are not usable: each has its status, and for
+    its text the item, or the whole answer where all of it went."""
 
     asked: int
     responses: tuple[Response, ...]
@@ -92,10 +92,10 @@ class Taught:
 
 
 class Teacher:
-    """An opened teacher."""
+    """A teacher on any language model."""
 
-    def __init__(self, model: LanguageModel, task: Task, n: int | None = None, seed: int = 0) -> None:
-        """``model`` is any language model."""
+    def __init__(self, model: ChatModel, task: Task, n: int | None = None, seed: int = 0) -> None:
+        """``n``: paraphrases a literal, the task's number where ``None``."""
         self.model, self.task, self.n, self.seed = model, task, n, seed
 
     def teach(self, examples: Sequence[Example]) -> Taught:
@@ -103,16 +103,16 @@ class Teacher:
         return teach(self.model, self.task, examples, n=self.n, seed=self.seed)
 
 
-def teach(
-    model: LanguageModel, task: Task, examples: Sequence[Example], *, n: int | None = None, seed: int = 0
-) -> Taught:
+def teach(model: ChatModel, task: Task, examples: Sequence[Example], *, n: int | None = None, seed: int = 0) -> Taught:
     """Ask ``model`` for ``n`` (the task's number if ``None``) paraphrases of every one of ``examples``."""
     wanted = n or task.teacher.n
-    first = complete_many(model, [teacher_request(task, e.text, wanted, seed, 0) for e in examples])
+    first = model.complete_many([teacher_request(task, e.text, wanted, seed, 0) for e in examples])
     answers = [_read(task, example, answer, wanted) for example, answer in zip(examples, first, strict=True)]
-    again = [place for place, answer in enumerate(answers) if [reason for _, reason in answer.drops] == [_NO_LIST]]
+    again = [
+        place for place, answer in enumerate(answers) if [drop.status for drop in answer.drops] == [Status.UNPARSED]
+    ]
     if again:
-        second = complete_many(model, [teacher_request(task, examples[i].text, wanted, seed, 1) for i in again])
+        second = model.complete_many([teacher_request(task, examples[i].text, wanted, seed, 1) for i in again])
         for place, answer in zip(again, second, strict=True):
             answers[place] = _read(task, examples[place], answer, wanted, 1)
     read, author = list(zip(examples, answers, strict=True)), f"teacher:{model.name}"
@@ -124,10 +124,12 @@ def teach(
         for text in a.texts
     ]  # fmt: skip
     drops = [
-        Response(example_id=e.id, text=text, author=author, call_id=a.call_id, dropped=reason)
+        Response(
+            example_id=e.id, text=drop.text, author=author, call_id=a.call_id, status=drop.status, detail=drop.detail
+        )
         for e, a in read
-        for text, reason in a.drops
-    ]
+        for drop in a.drops
+    ]  # fmt: skip
     return Taught(len(examples), tuple(responses), tuple(drops))
 
 
@@ -141,31 +143,38 @@ def teacher_request(task: Task, literal: str, n: int, seed: int = 0, index: int 
 
 
 @dataclass(frozen=True)
-class _Answer:
-    """``drops`` are texts with the reasons."""
+class _Drop:
+    text: str
+    status: Status
+    detail: str = ""
 
+
+@dataclass(frozen=True)
+class _Answer:
     texts: tuple[str, ...] = ()
-    drops: tuple[tuple[str, str], ...] = ()
+    drops: tuple[_Drop, ...] = ()
     call_id: str | None = None
     index: int = 0
 
 
 def _read(task: Task, example: Example, answer: Completion | Failure, wanted: int, index: int = 0) -> _Answer:
     if isinstance(answer, Failure):
-        return _Answer(drops=(("", answer.told),))
+        return _Answer(drops=(_Drop("", Status.UNANSWERED, answer.reason),), call_id=answer.call_id)
     listed = parse_list(answer.text, wanted)
     refusal = _refusal(task, answer, listed)
-    if refusal is not None or not listed.items:
-        return _Answer(drops=((answer.text, refusal or _NO_LIST),), call_id=answer.call_id)
+    if refusal is not None:
+        return _Answer(drops=(_Drop(answer.text, Status.REFUSED, refusal),), call_id=answer.call_id)
+    if not listed.items:
+        return _Answer(drops=(_Drop(answer.text, Status.UNPARSED),), call_id=answer.call_id)
     texts: list[str] = []
-    drops: list[tuple[str, str]] = []
+    drops: list[_Drop] = []
     for place, text in enumerate(listed.items):
         cut = answer.finish == "length" and place == len(listed.items) - 1
-        reason = "cut off" if cut else _unfit(task, example.text, text, texts)
-        if reason is None:
+        status = Status.TRUNCATED if cut else _status(task, example.text, text, texts)
+        if status is Status.OK:
             texts.append(text)
         else:
-            drops.append((text, reason))
+            drops.append(_Drop(text, status))
     return _Answer(tuple(texts), tuple(drops), answer.call_id, index)
 
 
@@ -173,30 +182,21 @@ def _refusal(task: Task, answer: Completion, listed: Listed) -> str | None:
     """Why the whole input is discarded, or ``None``: a refusal, or a warning around the list. A joke item may sound
     like one; it is then dropped alone."""
     if answer.finish == "refused":
-        return _REFUSED
-    pattern = task.refused(listed.around if listed.items else answer.text)
-    return None if pattern is None else f"{_REFUSAL}{pattern}"
+        return "by the server"
+    return task.refused(listed.around if listed.items else answer.text)
 
 
-def _unfit(task: Task, literal: str, text: str, before: Sequence[str]) -> str | None:
+def _status(task: Task, literal: str, text: str, before: Sequence[str]) -> Status:
     if task.refused(text) is not None:
-        return "refusal"
+        return Status.REFUSAL
     if is_copy(text, literal):
-        return "copy"
+        return Status.COPY
     if normalise(text).lower() in {normalise(other).lower() for other in before}:
-        return "duplicate"
-    return degenerate(text, literal, max_ratio=task.max_ratio)
+        return Status.DUPLICATE
+    fault = degenerate(text, literal, max_ratio=task.max_ratio)
+    return Status(fault) if fault else Status.OK
 
 
 def _sampling(task: Task, seed: int, index: int) -> Sampling:
     w = task.teacher
     return Sampling(temperature=w.temperature, top_p=w.top_p, max_tokens=w.max_tokens, seed=seed, index=index)
-
-
-def _outcome(row: Response) -> str:
-    """What became of the example that ``row`` is of."""
-    if row.dropped.startswith(UNANSWERED):
-        return "failed"
-    if row.dropped == _REFUSED or row.dropped.startswith(_REFUSAL):
-        return "refused"
-    return "unparsed" if row.dropped == _NO_LIST else "answered"

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from quipwright.core.records import Example, Grade, Pair, Quality, Response, WinRate
+from quipwright.core.records import Example, Grade, Pair, Quality, Response, Status, WinRate
 from quipwright.core.settings import Settings
 from quipwright.core.statistics import RESAMPLES
 from quipwright.core.text import distinct_n, is_copy, repetition, word_count
@@ -156,7 +156,7 @@ def quality(
         n=n,
         copy_rate=share(is_copy(r.text, e.text) for e, r in answered),
         empty=share(not text.strip() for text in texts),
-        truncated=share(r.dropped == "truncated" for _, r in answered),
+        truncated=share(r.status is Status.TRUNCATED for _, r in answered),
         words=fmean(map(word_count, texts)) if texts else 0.0,
         length_ratio=sum(map(word_count, texts)) / max(1, sum(word_count(e.text) for e, _ in answered)),
         distinct_2=distinct_n(texts),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from quipwright.core.errors import DataError, RunError
-from quipwright.core.records import Example, Response, Split
+from quipwright.core.records import Example, Response, Split, Status
 from quipwright.core.storage.run_folder import arrows_of, stored_rows
 from quipwright.core.text import normalise
 from quipwright.data.examples import SPLITS, Row, read_rows, source_name, split_of
@@ -101,7 +101,7 @@ def aligned(systems: Sequence[Outputs]) -> tuple[list[Example], dict[str, dict[s
                 example_id=examples[name].id,
                 text=o.text,
                 author=f"system:{system.name}",
-                dropped="truncated" if o.cut else "",
+                status=Status.TRUNCATED if o.cut else Status.OK,
             )
             for name, o in system.answers.items()
             if name in examples
@@ -133,7 +133,7 @@ def taught(folder: Path) -> Callable[[str], Sequence[str]]:
     summary = read_summary(folder)
     by_id: dict[str, list[str]] = {}
     for row in stored_rows(arrows_of(folder), "teach", Response):
-        if row.text and not row.dropped:
+        if row.text and row.usable:
             by_id.setdefault(row.example_id, []).append(row.text)
     data = (summary.get("recipe") or {}).get("data") or {}
     sources = [source_name(data[name]) for name in ("path", "ood_path") if data.get(name)]

@@ -1,4 +1,4 @@
-"""Anthropic's Messages API: another wire under the same door. It gives no log-probabilities and takes no seed."""
+"""Anthropic's Messages API: another wire under the same model contract. It gives no log-probabilities and takes no seed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class MessagesWire:
         """The key."""
         return (self.key,) if self.key else ()
 
-    def body(self, request: Request, way: str = "none") -> dict[str, Any]:
+    def body(self, request: Request, prefill: str = "none") -> dict[str, Any]:
         """The JSON of ``request``: system messages apart, a begun answer without blanks at its end (it is refused)."""
         system = "\n\n".join(message.content for message in request.messages if message.role == "system")
         turns = [{"role": m.role, "content": m.content} for m in request.messages if m.role != "system"]

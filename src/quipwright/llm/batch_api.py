@@ -14,26 +14,26 @@ from typing import Annotated, Any, ClassVar, Literal
 import httpx2
 from pydantic import AfterValidator, Field
 
-from quipwright.core.errors import BudgetError, TeacherError
+from quipwright.core.errors import BudgetError, ModelError
 from quipwright.core.records import content_hash
-from quipwright.core.settings import Settings
 from quipwright.llm.call_store import Failed, Stored
 from quipwright.llm.calls import Asked, Calls
-from quipwright.llm.chat_model import ChatDoor
+from quipwright.llm.chat_model import RemoteModel
 from quipwright.llm.costs import check_budget
 from quipwright.llm.http_models import OPENAI, VariableName, checked_urls, key_for
 from quipwright.llm.http_outcome import Answered, judge_error, judge_response
+from quipwright.llm.model_settings import ModelSettings
 from quipwright.llm.offline_files import ENDPOINT, question_line, read_answers, settle
 from quipwright.llm.openai_api import ChatWire
 from quipwright.llm.recorder import recorded
 from quipwright.llm.retry import Retry
-from quipwright.llm.types import Capabilities, Request
+from quipwright.llm.types import Capabilities, ChatModel, Request
 
 ROUNDS = 3  # how often what expired or failed for no fault of its own is submitted
 _ENDED = {"completed", "failed", "expired", "cancelled"}
 
 
-class Batch(Settings):
+class Batch(ModelSettings):
     """A model behind a provider's batch endpoint; fields as in :class:`~quipwright.llm.http_models.Chat`.
 
     ``poll``: seconds between looks; ``patience``: seconds to wait before the run stops (run it again to collect).
@@ -59,16 +59,16 @@ class Batch(Settings):
     def identity(self) -> dict[str, Any]:
         """What of these settings changes an answer: as for ``chat``, whose stored answers serve here and back."""
         url = self.base_url.rstrip("/")
-        own = {"kind": "chat", "model": self.model, "revision": self.revision, "base_url": url}
-        return own | {"extra": self.extra, "omit": sorted(self.omit)}
+        asked = {"kind": "chat", "model": self.model, "revision": self.revision, "base_url": url}
+        return asked | {"extra": self.extra, "omit": sorted(self.omit)}
 
-    def open(self, calls: Calls) -> Any:
-        """The door, asking through ``calls``."""
+    def build(self, calls: Calls) -> ChatModel:
+        """The model, asking through ``calls``."""
         key = key_for(self.model, self.key_env, self.base_url)
         wire = ChatWire(self.model, key, self.max_tokens_field, self.extra, self.omit)
         provider = BatchProvider(self, wire, calls)
-        door = ChatDoor(self.model, self.identity(), calls, provider.send, lambda: self.capabilities)
-        return recorded(door, self.record, calls)
+        model = RemoteModel(self.model, self.identity(), calls, provider.send, lambda: self.capabilities)
+        return recorded(model, self.record, calls)
 
 
 class BatchProvider:
@@ -80,7 +80,7 @@ class BatchProvider:
         self._note = f"batch {content_hash(settings.identity())}"
         self._luck = random.Random()
 
-    def send(self, missing: list[Asked], way: str) -> Mapping[str, Stored | Failed]:
+    def send(self, missing: list[Asked], prefill: str) -> Mapping[str, Stored | Failed]:
         """Collect an open batch if there is one, then submit what is still missing, at most three times over."""
         done: dict[str, Stored | Failed] = {}
         open_batch = self.calls.store.note(self._note)
@@ -92,7 +92,7 @@ class BatchProvider:
                 return done
             for start in range(0, len(left), self.settings.size):
                 part = self._affordable(left[start : start + self.settings.size])
-                done |= self._collect(self._submit(part, way), dict(part))
+                done |= self._collect(self._submit(part, prefill), dict(part))
         left = [(key, request) for key, request in missing if key not in done]
         reason = f"batch: no answer in {ROUNDS} submissions"
         return done | self.calls.keep(Failed(key, self.settings.model, reason, None, ROUNDS) for key, _ in left)
@@ -116,11 +116,11 @@ class BatchProvider:
             )
         return fitting
 
-    def _submit(self, part: Sequence[Asked], way: str) -> dict[str, Any]:
+    def _submit(self, part: Sequence[Asked], prefill: str) -> dict[str, Any]:
         """Create a batch. Its token is on disk before the provider hears of it."""
         token = content_hash("batch", time.time_ns(), [key for key, _ in part])
         self.calls.store.set_note(self._note, {"token": token, "id": None})
-        lines = "".join(question_line(key, self.wire.body(request, way)) + "\n" for key, request in part)
+        lines = "".join(question_line(key, self.wire.body(request, prefill)) + "\n" for key, request in part)
         file = {"file": (f"{token}.jsonl", lines.encode(), "application/jsonl")}
         uploaded = self._http("POST", "/files", files=file, data={"purpose": "batch"})
         wanted = {"input_file_id": uploaded["id"], "endpoint": ENDPOINT, "completion_window": "24h"}
@@ -143,7 +143,7 @@ class BatchProvider:
             self.calls.ledger.attempts += sum(row is None for row in rows)
             if batch["status"] == "failed" and not outcomes:
                 self.calls.store.set_note(self._note, None)
-                raise TeacherError(
+                raise ModelError(
                     f"batch {batch['id']} failed: {_why(batch)}.", "Check model and limits, then run again."
                 )
         self.calls.store.set_note(self._note, None)
@@ -153,7 +153,7 @@ class BatchProvider:
         began = time.monotonic()
         while batch["status"] not in _ENDED:
             if time.monotonic() - began >= self.settings.patience:
-                raise TeacherError(
+                raise ModelError(
                     f"batch {batch['id']} is {batch['status']}.", "Run the same command again later to collect it."
                 )
             time.sleep(self.settings.poll)
@@ -195,12 +195,12 @@ class BatchProvider:
             if outcome.answer is not None:
                 return outcome.answer.reply
             if outcome.permanent:
-                raise TeacherError(f"{url} refused us: {outcome.reason}.", outcome.remedy)
+                raise ModelError(f"{url} refused us: {outcome.reason}.", outcome.remedy)
             if once is not None and (created := self._by_token(once)) is not None:
                 return created
             if attempt < retry.attempts:
                 time.sleep(retry.pause(attempt, outcome.wait, self._luck))
-        raise TeacherError(f"{url} does not answer: {outcome.reason}.", "Run the same command again later.")
+        raise ModelError(f"{url} does not answer: {outcome.reason}.", "Run the same command again later.")
 
 
 class _Plain:

@@ -21,7 +21,7 @@ from typing import Any
 
 from quipwright.core.errors import DamagedError, DiskError, RunError
 from quipwright.core.storage.files import disk_errors
-from quipwright.llm.costs import Ledger, Spent
+from quipwright.llm.costs import CostLedger, Spent
 from quipwright.llm.write_ahead_log import Row, Tail
 
 FILE = "calls.sqlite"
@@ -41,7 +41,7 @@ UNFINISHED = "stopped before an answer came"
 class Stored:
     """One answered call, as it stands in the store. ``cost`` is ``None`` where unknown; ``seconds`` of the last try.
 
-    ``charged`` is what attempts whose cost nobody told us may have come to (see :class:`~quipwright.llm.costs.Ledger`).
+    ``charged`` is what attempts whose cost nobody told us may have come to (see :class:`~quipwright.llm.costs.CostLedger`).
     ``stage``: on whose account it was asked; the store fills it in.
     """
 
@@ -91,7 +91,7 @@ class CallStore:
         """Wrap an open, checked connection."""
         self.path = path
         self.tail = Tail(path.parent)
-        self.ledger = Ledger()
+        self.ledger = CostLedger()
         self.stage: Callable[[], str] = str  # what goes on now, for the account of its calls
         self.damaged: list[str] = []
         self._db = connection

@@ -1,4 +1,4 @@
-"""The one door to every call: looked up in the store first, asked once, counted, capped and kept.
+"""The one way to every call: looked up in the store first, asked once, counted, capped and kept.
 
 Every kind of model asks through :meth:`Calls.collect`; those behind HTTP send with the engine, local ones compute in
 batches. The key of a call is everything that changes its answer and nothing that does not.
@@ -14,7 +14,7 @@ from typing import Any
 
 from quipwright.core.records import content_hash
 from quipwright.llm.call_store import CallStore, Failed, Stored
-from quipwright.llm.costs import Budget, Ledger, Price, cost_of
+from quipwright.llm.costs import Budget, CostLedger, Price, cost_of
 from quipwright.llm.types import Choice, Completion, Failure, Request, choice_of, completion_of
 
 Asked = tuple[str, Request]
@@ -50,7 +50,7 @@ class Calls:
         return self.store.path.parent
 
     @property
-    def ledger(self) -> Ledger:
+    def ledger(self) -> CostLedger:
         """Totals so far."""
         return self.store.ledger
 

@@ -1,4 +1,4 @@
-"""The door of chat models: completions as they are asked, choices read out of completions, whoever answers them."""
+"""Models asked from outside: completions as they are asked, choices read out of completions, whoever answers them."""
 
 from __future__ import annotations
 
@@ -11,28 +11,34 @@ from quipwright.llm.call_store import Failed, Stored
 from quipwright.llm.calls import Asked, Calls, as_completion
 from quipwright.llm.costs import check_priced
 from quipwright.llm.label_logprobs import read_choice
-from quipwright.llm.types import Capabilities, Choice, Completion, Failure, OneByOne, Request
+from quipwright.llm.types import Capabilities, Choice, Completion, Failure, Request
 
 CHOICE_TOKENS = 4  # a label may stand behind a blank or a quote
 SPOKEN_TOKENS = 8  # … and behind "**Answer:**" where the answer could not be begun for the model
 Send = Callable[[list[Asked], str], Mapping[str, Stored | Failed]]
 
 
-class ChatDoor(OneByOne):
-    """See the ``Door`` protocol. ``send(missing, way)`` asks and stores; ``able()`` says what the model can do."""
+class RemoteModel:
+    """A model whose answers come from outside (see the ``ChatModel`` protocol)."""
 
     def __init__(
-        self, name: str, identity: Mapping[str, Any], calls: Calls, send: Send, able: Callable[[], Capabilities]
+        self,
+        name: str,
+        identity: Mapping[str, Any],
+        calls: Calls,
+        send: Send,
+        find_capabilities: Callable[[], Capabilities],
     ) -> None:
-        """Raises :class:`RecipeError` where money is capped and the model's price is unknown."""
+        """``send(missing, prefill)`` asks and stores. Raises :class:`RecipeError` where money is capped and the
+        model's price is unknown."""
         check_priced(calls.budget, calls.prices, name)
         self.name = name
-        self._identity, self._calls, self._send, self._able = identity, calls, send, able
+        self._identity, self._calls, self._send, self._find = identity, calls, send, find_capabilities
 
     @property
     def capabilities(self) -> Capabilities:
         """What the model can do; the first look may cost a few small calls."""
-        return self._able()
+        return self._find()
 
     def complete_many(self, requests: Sequence[Request]) -> list[Completion | Failure]:
         """One reply a request, in order."""
@@ -41,24 +47,20 @@ class ChatDoor(OneByOne):
 
     def choose_many(self, requests: Sequence[Request]) -> list[Choice | Failure]:
         """One choice a request: from log-probabilities where the server gives them, else its text alone."""
-        able = self.capabilities
-        answers = self._ask([_to_read(request, able) for request in requests], able.prefill)
+        capabilities = self.capabilities
+        answers = self._ask([_to_read(request, capabilities) for request in requests], capabilities.prefill)
         return [
             answer if isinstance(answer, Failure) else read_choice(answer, request.options)
             for answer, request in zip(answers, requests, strict=True)
         ]
 
-    def score(self, text: str) -> float | None:
-        """``None``: chat models behind an API do not score a text as it stands."""
-        return None
-
-    def _ask(self, requests: Sequence[Request], way: str) -> list[Completion | Failure]:
+    def _ask(self, requests: Sequence[Request], prefill: str) -> list[Completion | Failure]:
         for request in requests:
             if request.sampling.beams > 1:
                 raise RecipeError(f"{self.name} is a server and has no beam search.", "Set beams: 1 and a temperature.")
-        rows = self._calls.collect(self._identity, requests, lambda missing: self._send(missing, way))
+        rows = self._calls.collect(self._identity, requests, lambda missing: self._send(missing, prefill))
         answers = [as_completion(row) for row in rows]
-        if way == "none" or not self.capabilities.echoes:
+        if prefill == "none" or not self.capabilities.echoes:
             return answers
         return [_continuation(answer, request) for answer, request in zip(answers, requests, strict=True)]
 
@@ -71,11 +73,11 @@ def _continuation(answer: Completion | Failure, request: Request) -> Completion 
     return replace(answer, text=answer.text.removeprefix(begun.content))
 
 
-def _to_read(request: Request, able: Capabilities) -> Request:
+def _to_read(request: Request, capabilities: Capabilities) -> Request:
     """A choice as the completion it is read from; log-probabilities that move with temperature are read at 1."""
     sampling = request.sampling
-    if able.logprobs:
-        temperature = sampling.temperature if able.raw_logprobs else 1.0
-        room = SPOKEN_TOKENS if able.prefill == "none" else CHOICE_TOKENS
+    if capabilities.logprobs:
+        temperature = sampling.temperature if capabilities.raw_logprobs else 1.0
+        room = SPOKEN_TOKENS if capabilities.prefill == "none" else CHOICE_TOKENS
         sampling = sampling.model_copy(update={"max_tokens": room, "temperature": temperature, "top_p": 1.0})
-    return Request(request.messages, sampling, logprobs=able.logprobs)
+    return Request(request.messages, sampling, logprobs=capabilities.logprobs)

@@ -14,4 +14,6 @@ from quipwright.llm.offline_files import Files
 from quipwright.llm.recorded import Recorded
 from quipwright.llm.vllm import Vllm
 
-AnyModel = Annotated[Chat | Anthropic | Local | Gguf | Vllm | Recorded | Batch | Files, Field(discriminator="kind")]
+ModelConfig = Annotated[Chat | Anthropic | Local | Gguf | Vllm | Recorded | Batch | Files, Field(discriminator="kind")]
+"""Each member is a :class:`~quipwright.llm.model_settings.ModelSettings` in a file of its own; a new kind of model is one
+such class and one more member here."""

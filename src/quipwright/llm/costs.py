@@ -48,7 +48,7 @@ class Spent(Settings):
     """What one stage's calls to one model came to. ``tokens_in``, ``tokens_out`` and ``cost`` add what is known and are
     ``None`` where nothing is; ``uncounted`` calls did not say how many tokens, ``unpriced`` ones have no known cost.
 
-    ``charged`` as in :class:`Ledger`. ``seconds`` of the answered calls, which may have run beside each other.
+    ``charged`` as in :class:`CostLedger`. ``seconds`` of the answered calls, which may have run beside each other.
     """
 
     stage: str
@@ -84,7 +84,7 @@ def _sum(a: float | None, b: float | None) -> float | None:
 
 
 @dataclass
-class Ledger:
+class CostLedger:
     """Totals of a run so far. ``cost`` adds what is known; ``unpriced`` counts answered calls whose cost is unknown.
 
     ``attempts`` counts every request sent, failed ones included; ``charged`` is the upper bound put down for attempts
@@ -101,7 +101,7 @@ class Ledger:
     charged: float = 0.0
     unpriced: int = 0
 
-    def since(self, before: Ledger, stage: str) -> Spent:
+    def since(self, before: CostLedger, stage: str) -> Spent:
         """What was spent after ``before``, on ``stage``'s account."""
         calls, unpriced = self.calls - before.calls, self.unpriced - before.unpriced
         return Spent(
@@ -124,7 +124,7 @@ class Ledger:
         """One line for people."""
         return (
             f"{self.calls} answers from {self.attempts} attempts, {self.failures} failures, "
-            f"{self.tokens_in} tokens in, {self.tokens_out} out, cost {self.since(Ledger(), '').money}"
+            f"{self.tokens_in} tokens in, {self.tokens_out} out, cost {self.since(CostLedger(), '').money}"
         )
 
 
@@ -137,7 +137,7 @@ def check_priced(budget: Budget, prices: Prices, model: str) -> None:
         )
 
 
-def check_budget(budget: Budget, ledger: Ledger) -> None:
+def check_budget(budget: Budget, ledger: CostLedger) -> None:
     """Raises :class:`BudgetError` when one more call is not allowed. Attempts in flight are already in the ledger."""
     if budget.calls is not None and ledger.attempts >= budget.calls:
         raise BudgetError(

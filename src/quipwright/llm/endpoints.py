@@ -19,11 +19,11 @@ from typing import Any, Protocol, TypeVar
 
 import httpx2
 
-from quipwright.core.errors import DiskError, QuipwrightError, TeacherError
+from quipwright.core.errors import DiskError, ModelError, QuipwrightError
 from quipwright.llm.call_store import UNFINISHED, CallStore, Failed, Stored
 from quipwright.llm.costs import Budget, check_budget
 from quipwright.llm.http_outcome import Answered, Outcome, judge_error, judge_response
-from quipwright.llm.retry import Lane, Retry
+from quipwright.llm.retry import Endpoint, Retry
 
 T = TypeVar("T")
 _BACKLOG = 8  # answers waiting for the disk, in units of requests under way, before no more are asked for
@@ -78,7 +78,7 @@ class Engine:
 
     store: CallStore
     wire: Wire
-    lanes: list[Lane]
+    lanes: list[Endpoint]
     retry: Retry
     ceiling: int
     budget: Budget
@@ -164,7 +164,7 @@ class Engine:
                 return
             self._start(self._ready.popleft(), lane, now)
 
-    def _start(self, job: Job, lane: Lane, now: float) -> None:
+    def _start(self, job: Job, lane: Endpoint, now: float) -> None:
         job.began = now if job.began is None else job.began
         job.attempts += 1
         self.store.ledger.attempts += 1
@@ -177,7 +177,7 @@ class Engine:
         del self._tasks[task]
         self._wake.set()
 
-    async def _attempt(self, job: Job, lane: Lane, sent: float) -> None:
+    async def _attempt(self, job: Job, lane: Endpoint, sent: float) -> None:
         left = self.retry.deadline - (sent - (job.began or sent))
         client = min(self._clients, key=attrgetter("busy"))
         client.busy += 1
@@ -200,7 +200,7 @@ class Engine:
             lane.in_flight -= 1
         self._settle(job, lane, sent, outcome)
 
-    def _settle(self, job: Job, lane: Lane, sent: float, outcome: Outcome) -> None:
+    def _settle(self, job: Job, lane: Endpoint, sent: float, outcome: Outcome) -> None:
         now = time.monotonic()
         if outcome.answer is not None:
             lane.succeeded()
@@ -219,20 +219,20 @@ class Engine:
         else:
             lane.failed(now)
         if lane.given_up and all(one.given_up for one in self.lanes):
-            self._stop = self._stop or TeacherError(
+            self._stop = self._stop or ModelError(
                 f"{lane.url} does not answer: {outcome.reason} ({lane.failures} failures in a row).",
                 "Check that the server runs and that base_url is right, then run the same command again.",
             )
         self._again(job, outcome, now)
 
-    def _misplaced(self, lane: Lane, outcome: Outcome) -> bool:
+    def _misplaced(self, lane: Endpoint, outcome: Outcome) -> bool:
         """Whether ``outcome`` tells of the server and not of the call. In a pool that may show late, when others have
         answered; but a 403 of a server that answered before may be a filter's word on this one prompt."""
         if len(self.lanes) == 1:
             return outcome.fatal == "always" or (outcome.fatal == "at_first" and not self.store.ledger.calls)
         return bool(outcome.fatal) and not (outcome.status == 403 and lane.answered)
 
-    def _leave(self, job: Job, lane: Lane, outcome: Outcome) -> None:
+    def _leave(self, job: Job, lane: Endpoint, outcome: Outcome) -> None:
         """Send ``lane`` nothing more and ``job`` to another server; where there is none left, stop."""
         job.excused += 1
         self._ready.appendleft(job)
@@ -240,17 +240,17 @@ class Engine:
             return
         lane.out = True
         if all(one.given_up for one in self.lanes):
-            self._stop = self._stop or TeacherError(f"{lane.url} refused us: {outcome.reason}.", outcome.remedy)
+            self._stop = self._stop or ModelError(f"{lane.url} refused us: {outcome.reason}.", outcome.remedy)
         else:
             told = f"{lane.url} is left out of the pool: {outcome.reason}. {outcome.remedy}"
             warnings.warn(told, stacklevel=2)
 
-    def _refuse(self, job: Job, lane: Lane, outcome: Outcome) -> None:
+    def _refuse(self, job: Job, lane: Endpoint, outcome: Outcome) -> None:
         """A server that refuses call after call for good, and answers none, is not sent them all. Calls that an
         earlier run saw refused do not count: once only those are left, they must not stop it."""
         self._refused += job.key not in self._refused_before
         if self._refused >= _REFUSALS and not self._answered:
-            self._stop = self._stop or TeacherError(
+            self._stop = self._stop or ModelError(
                 f"{lane.url} refused the first {self._refused} calls and answered none: {outcome.reason}.",
                 "Check model, extra and omit (fields this server refuses), then run the same command again.",
             )
@@ -322,7 +322,7 @@ def _split(rows: Sequence[Stored | Failed]) -> tuple[list[Stored], list[Failed]]
     return [r for r in rows if isinstance(r, Stored)], [r for r in rows if isinstance(r, Failed)]
 
 
-def _clients(ceiling: int, retry: Retry, lanes: Sequence[Lane]) -> list[httpx2.AsyncClient]:
+def _clients(ceiling: int, retry: Retry, lanes: Sequence[Endpoint]) -> list[httpx2.AsyncClient]:
     """Clients for ``ceiling`` requests in all. Together their pools are as large as the semaphore, so that no time-out
     ticks while a request queues for a connection."""
     local = all(httpx2.URL(lane.url).host in ("localhost", "127.0.0.1", "::1") for lane in lanes)

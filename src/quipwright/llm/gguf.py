@@ -4,29 +4,30 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from pydantic import Field
 
 from quipwright.core.errors import RecipeError, WeightsError
 from quipwright.core.paths import resolve
-from quipwright.core.settings import Settings
 from quipwright.llm.calls import Calls
 from quipwright.llm.in_process import InProcessModel
+from quipwright.llm.model_settings import ModelSettings
 from quipwright.llm.openai_api import clean, seed_of
 from quipwright.llm.prompts import Continuation, labels_after, prompt_ids, render, takes_system, text_after
 from quipwright.llm.recorder import recorded
-from quipwright.llm.types import Capabilities, Completion, Request, Score, Token
+from quipwright.llm.types import Capabilities, ChatModel, Completion, Request, Score, Token
 from quipwright.students.weights import EMBEDDED, embedded_gguf
 
 
-class Gguf(Settings):
+class Gguf(ModelSettings):
     """A GGUF file. ``path``: the file, or ``embedded``. ``context``: tokens of a prompt and its answer.
 
     ``gpu_layers``: how many layers go to the GPU (-1: all). ``revision`` tells apart files of one name and size.
     """
 
+    free: ClassVar[bool] = True
     kind: Literal["gguf"] = "gguf"
     path: str = EMBEDDED
     revision: str | None = None
@@ -39,8 +40,8 @@ class Gguf(Settings):
         """What of these settings changes an answer (the file's size is added when it is opened)."""
         return {"kind": self.kind, "file": Path(self.path).name, "revision": self.revision}
 
-    def open(self, calls: Calls) -> Any:
-        """The door, storing through ``calls``. Raises :class:`WeightsError` when the file is not there."""
+    def build(self, calls: Calls) -> ChatModel:
+        """The model, storing through ``calls``. Raises :class:`WeightsError` when the file is not there."""
         path = embedded_gguf() if self.path == EMBEDDED else resolve(self.path, "GGUF file", calls.base)
         if not path.is_file():
             raise WeightsError(f"GGUF file {path} does not exist.", "Check the path, or use path: embedded.")

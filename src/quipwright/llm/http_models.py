@@ -10,18 +10,19 @@ from urllib.parse import urlsplit
 import httpx2
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from quipwright.core.errors import TeacherError
-from quipwright.core.settings import Settings, secret
+from quipwright.core.errors import ModelError
+from quipwright.core.settings import secret
 from quipwright.llm.anthropic import MessagesWire
 from quipwright.llm.call_store import Failed, Stored
 from quipwright.llm.calls import Asked, Calls, as_completion
-from quipwright.llm.chat_model import ChatDoor
+from quipwright.llm.chat_model import RemoteModel
 from quipwright.llm.endpoints import Engine, Job, run_async
+from quipwright.llm.model_settings import ModelSettings
 from quipwright.llm.openai_api import ChatWire
 from quipwright.llm.probe import probe
 from quipwright.llm.recorder import recorded
-from quipwright.llm.retry import Lane, Retry
-from quipwright.llm.types import Capabilities, Completion, Failure, Request
+from quipwright.llm.retry import Endpoint, Retry
+from quipwright.llm.types import Capabilities, ChatModel, Completion, Failure, Request
 
 OPENAI = "https://api.openai.com/v1"
 ANTHROPIC = "https://api.anthropic.com/v1"
@@ -63,7 +64,7 @@ Addresses = Annotated[str | tuple[str, ...], AfterValidator(checked_urls)]
 VariableName = Annotated[str, BeforeValidator(checked_name)]
 
 
-class _Served(Settings):
+class _Served(ModelSettings):
     """What every model behind HTTP has (see :class:`Chat`)."""
 
     kind: str
@@ -110,11 +111,11 @@ class Chat(_Served):
     base_url: Addresses = OPENAI
     max_tokens_field: Literal["max_tokens", "max_completion_tokens"] | None = None
 
-    def open(self, calls: Calls) -> Any:
-        """The door, asking through ``calls``."""
+    def build(self, calls: Calls) -> ChatModel:
+        """The model, asking through ``calls``."""
         field = self.max_tokens_field or ("max_completion_tokens" if self.urls[0] == OPENAI else "max_tokens")
         wire = ChatWire(self.model, key_for(self.model, self.key_env, self.urls[0]), field, self.extra, self.omit)
-        return recorded(_Pool(self, wire, calls).door(), self.record, calls)
+        return recorded(_Pool(self, wire, calls).model(), self.record, calls)
 
 
 class Anthropic(_Served):
@@ -124,31 +125,31 @@ class Anthropic(_Served):
     base_url: Addresses = ANTHROPIC
     concurrency: int = Field(16, ge=1, le=1024)
 
-    def open(self, calls: Calls) -> Any:
-        """The door, asking through ``calls``."""
+    def build(self, calls: Calls) -> ChatModel:
+        """The model, asking through ``calls``."""
         wire = MessagesWire(self.model, key_for(self.model, self.key_env, self.urls[0]), self.extra, self.omit)
-        return recorded(_Pool(self, wire, calls).door(), self.record, calls)
+        return recorded(_Pool(self, wire, calls).model(), self.record, calls)
 
 
 class _Pool:
-    """The servers of one door: sends jobs, and keeps what it learnt about their limits from batch to batch."""
+    """The servers of one model: sends jobs, and keeps what it learnt about their limits from batch to batch."""
 
     def __init__(self, settings: _Served, wire: ChatWire | MessagesWire, calls: Calls) -> None:
         self.settings, self.wire, self.calls = settings, wire, calls
-        self.lanes = [Lane(url.rstrip("/"), settings.concurrency, settings.retry) for url in settings.urls]
+        self.lanes = [Endpoint(url.rstrip("/"), settings.concurrency, settings.retry) for url in settings.urls]
         self.known = settings.capabilities
 
-    def door(self) -> ChatDoor:
-        """The door to these servers."""
-        return ChatDoor(self.settings.model, self.settings.identity(), self.calls, self.send, self.able)
+    def model(self) -> RemoteModel:
+        """The model on these servers."""
+        return RemoteModel(self.settings.model, self.settings.identity(), self.calls, self.send, self.capabilities)
 
-    def able(self) -> Capabilities:
+    def capabilities(self) -> Capabilities:
         """What the servers can do: stated, found by an earlier probe of this run, or probed now."""
         if self.known is None:
             self.known = probe(self.calls.store, self.settings.identity(), self._ask_freely)
         return self.known
 
-    def send(self, missing: list[Asked], way: str) -> Mapping[str, Stored | Failed]:
+    def send(self, missing: list[Asked], prefill: str) -> Mapping[str, Stored | Failed]:
         """Ask what is missing, all at once."""
         settings, calls = self.settings, self.calls
         none_left = all(lane.out for lane in self.lanes)
@@ -159,27 +160,27 @@ class _Pool:
             calls.store, self.wire, self.lanes, settings.retry, settings.concurrency, calls.budget,
             lambda tokens_in, tokens_out: calls.cost(settings.model, tokens_in, tokens_out),
         )  # fmt: skip
-        return run_async(engine.run([self._job(key, request, way) for key, request in missing]))
+        return run_async(engine.run([self._job(key, request, prefill) for key, request in missing]))
 
-    def _ask_freely(self, request: Request, way: str) -> Completion | Failure:
+    def _ask_freely(self, request: Request, prefill: str) -> Completion | Failure:
         """One probe: other ways to continue a begun answer are other questions."""
-        identity = self.settings.identity() | {"probe": way}
-        return as_completion(self.calls.collect(identity, [request], lambda missing: self.send(missing, way))[0])
+        identity = self.settings.identity() | {"probe": prefill}
+        return as_completion(self.calls.collect(identity, [request], lambda missing: self.send(missing, prefill))[0])
 
-    def _job(self, key: str, request: Request, way: str) -> Job:
+    def _job(self, key: str, request: Request, prefill: str) -> Job:
         bound = self.calls.bound(self.settings.model, request)
-        return Job(key, self.settings.model, request.content(), self.wire.body(request, way), bound)
+        return Job(key, self.settings.model, request.content(), self.wire.body(request, prefill), bound)
 
 
 def key_for(model: str, key_env: str | None, url: str) -> str | None:
     """The key in ``key_env``, or in the variable that belongs to a known provider's address; local servers need none.
 
-    Raises :class:`TeacherError` when a key is needed and its variable is not set.
+    Raises :class:`ModelError` when a key is needed and its variable is not set.
     """
     name = key_env or _KEYS.get(urlsplit(url).hostname or "")
     if name is None:
         return None
     key = secret(name)
     if key is None:
-        raise TeacherError(f"{model} needs a key, but {name} is not set.", f"Set it: export {name}=…")
+        raise ModelError(f"{model} needs a key, but {name} is not set.", f"Set it: export {name}=…")
     return key

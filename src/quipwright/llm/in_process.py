@@ -1,4 +1,4 @@
-"""The door to models that run in this process: batched, stored batch by batch, so that nothing is computed twice."""
+"""Models that run in this process: batched, stored batch by batch, so that nothing is computed twice."""
 
 from __future__ import annotations
 
@@ -16,10 +16,8 @@ from quipwright.llm.types import (
     Choice,
     Completion,
     Failure,
-    OneByOne,
     Request,
     Score,
-    answered,
     reply_of,
 )
 
@@ -49,8 +47,8 @@ class Backend(Protocol):
         """Score of each text after what stands before it."""
 
 
-class InProcessModel(OneByOne):
-    """A backend behind the store of calls (see the ``Door`` and ``Scorer`` protocols). Loads it when first needed."""
+class InProcessModel:
+    """A backend behind the store of calls (see the ``ChatModel`` and ``Scorer`` protocols). Loads it when first needed."""
 
     def __init__(self, name: str, identity: Mapping[str, Any], load: Callable[[], Backend], calls: Calls) -> None:
         """``identity`` is all that changes an answer; ``load`` gives the backend."""
@@ -101,10 +99,6 @@ class InProcessModel(OneByOne):
             part = order[start : start + size]
             scores |= zip(part, self.backend.score([texts[i] for i in part]), strict=True)
         return [scores[i] for i in range(len(texts))]
-
-    def score(self, text: str) -> float | None:
-        """Summed log-probability of ``text`` in nats."""
-        return answered(self.score_many([("", text)])[0], self.name).nats
 
     def _work(
         self,

@@ -6,7 +6,7 @@ Every row draws from its own random stream, so an answer does not depend on what
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -14,23 +14,24 @@ from torch import Tensor
 
 from quipwright.core.errors import RecipeError, WeightsError
 from quipwright.core.records import Sampling, content_hash
-from quipwright.core.settings import Settings
 from quipwright.llm.calls import Calls
 from quipwright.llm.in_process import InProcessModel
+from quipwright.llm.model_settings import ModelSettings
 from quipwright.llm.openai_api import seed_of
 from quipwright.llm.prompts import Continuation, labels_after, prompt_ids, render, takes_system, text_after
 from quipwright.llm.recorder import recorded
-from quipwright.llm.types import Capabilities, Completion, Request, Score, Token
+from quipwright.llm.types import Capabilities, ChatModel, Completion, Request, Score, Token
 from quipwright.students.weights import load
 
 
-class Local(Settings):
+class Local(ModelSettings):
     """Local or hub weights as a teacher or critic.
 
     ``weights``: ``embedded``, a folder, or a hub name. ``batch`` bounds the rows computed at once; ``context`` the
     tokens of a prompt and its answer.
     """
 
+    free: ClassVar[bool] = True
     kind: Literal["local"] = "local"
     weights: str = "embedded"
     revision: str | None = None
@@ -44,8 +45,8 @@ class Local(Settings):
         """What of these settings changes an answer."""
         return {"kind": self.kind, "weights": self.weights, "revision": self.revision, "precision": self.precision}
 
-    def open(self, calls: Calls) -> Any:
-        """The door, storing through ``calls``; the weights are loaded when something is asked that is not stored."""
+    def build(self, calls: Calls) -> ChatModel:
+        """The model, storing through ``calls``; the weights are loaded when something is asked that is not stored."""
         model = InProcessModel(self.weights, self.identity(), lambda: TransformersBackend.open(self), calls)
         return recorded(model, self.record, calls)
 

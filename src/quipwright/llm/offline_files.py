@@ -13,24 +13,24 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
-from quipwright.core.errors import TeacherError
+from quipwright.core.errors import ModelError
 from quipwright.core.paths import resolve
-from quipwright.core.settings import Settings
 from quipwright.core.storage.files import write_atomic
 from quipwright.core.text_files import read_text
 from quipwright.llm.call_store import Failed, Stored
 from quipwright.llm.calls import Asked, Calls
-from quipwright.llm.chat_model import ChatDoor
+from quipwright.llm.chat_model import RemoteModel
 from quipwright.llm.http_outcome import Answered, Outcome
+from quipwright.llm.model_settings import ModelSettings
 from quipwright.llm.openai_api import ChatWire, clean
 from quipwright.llm.recorder import recorded
-from quipwright.llm.types import Capabilities, Completion, Request, reply_of
+from quipwright.llm.types import Capabilities, ChatModel, Completion, Request, reply_of
 
 FOLDER = "batches"
 ENDPOINT = "/v1/chat/completions"
 
 
-class Files(Settings):
+class Files(ModelSettings):
     """A model somewhere else, reached by files: the run writes its questions and stops until ``answers`` holds them.
 
     ``answers``: JSONL file, relative to the recipe; it may grow from run to run. ``capabilities``: what the answers
@@ -50,21 +50,21 @@ class Files(Settings):
         """What of these settings changes an answer."""
         return {"kind": self.kind, "model": self.model, "revision": self.revision, "extra": self.extra}
 
-    def open(self, calls: Calls) -> Any:
-        """The door; it raises :class:`TeacherError` naming the questions' file as long as answers are missing."""
+    def build(self, calls: Calls) -> ChatModel:
+        """The model; it raises :class:`ModelError` naming the questions' file as long as answers are missing."""
         wire = ChatWire(self.model, None, "max_tokens", self.extra)
         path = resolve(self.answers, "answers", calls.base)
 
-        def send(missing: list[Asked], way: str) -> Mapping[str, Stored | Failed]:
-            return _exchange(self.model, wire, calls, path, missing, way)
+        def send(missing: list[Asked], prefill: str) -> Mapping[str, Stored | Failed]:
+            return _exchange(self.model, wire, calls, path, missing, prefill)
 
         return recorded(
-            ChatDoor(self.model, self.identity(), calls, send, lambda: self.capabilities), self.record, calls
+            RemoteModel(self.model, self.identity(), calls, send, lambda: self.capabilities), self.record, calls
         )
 
 
 def _exchange(
-    model: str, wire: ChatWire, calls: Calls, path: Path, missing: Sequence[Asked], way: str
+    model: str, wire: ChatWire, calls: Calls, path: Path, missing: Sequence[Asked], prefill: str
 ) -> Mapping[str, Stored | Failed]:
     found = read_answers(read_text(path, "answers"), wire) if path.exists() else {}
     rows = [settle(model, calls, key, r, found[key]) for key, r in missing if key in found]
@@ -73,8 +73,8 @@ def _exchange(
     if waiting:
         questions = calls.folder / FOLDER / "questions.jsonl"
         questions.parent.mkdir(exist_ok=True)
-        write_atomic(questions, "".join(question_line(key, wire.body(r, way)) + "\n" for key, r in waiting))
-        raise TeacherError(
+        write_atomic(questions, "".join(question_line(key, wire.body(r, prefill)) + "\n" for key, r in waiting))
+        raise ModelError(
             f"{len(waiting)} questions for {model} wait in {questions}; {len(done)} answers were read from {path}.",
             "Have them answered, add the answers to that file and run the same command again.",
         )

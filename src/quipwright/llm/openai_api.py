@@ -33,9 +33,8 @@ class ChatWire:
         """The key."""
         return (self.key,) if self.key else ()
 
-    def body(self, request: Request, way: str = "none") -> dict[str, Any]:
-        """The JSON of ``request``; ``way`` is how to prefill (see :class:`~quipwright.llm.types.Capabilities`), or
-        ``several`` to ask for two answers at once."""
+    def body(self, request: Request, prefill: str = "none") -> dict[str, Any]:
+        """The JSON of ``request``; ``prefill`` as in :class:`~quipwright.llm.types.Capabilities`."""
         sampling = request.sampling
         body: dict[str, Any] = {
             "model": self.model,
@@ -48,9 +47,7 @@ class ChatWire:
             body["seed"] = seed_of(sampling)
         if request.logprobs:
             body |= {"logprobs": True, "top_logprobs": request.logprobs}
-        if way == "several":
-            body["n"] = 2
-        if way == "continue" and request.messages[-1].role == "assistant":
+        if prefill == "continue" and request.messages[-1].role == "assistant":
             body |= {"continue_final_message": True, "add_generation_prompt": False}
         body |= self.extra
         return {name: value for name, value in body.items() if name not in self.omit}
@@ -74,7 +71,7 @@ class ChatWire:
         usage = payload.get("usage") or {}
         tokens_in, tokens_out = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
         tokens = _tokens(choices[0].get("logprobs"))
-        completion = Completion(clean(text), finish, None, tokens_in, tokens_out, tokens, len(choices))
+        completion = Completion(clean(text), finish, None, tokens_in, tokens_out, tokens)
         return Answered(reply_of(completion), tokens_in, tokens_out)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal
 
-from quipwright.core.errors import TeacherError
+from quipwright.core.errors import ModelError
 from quipwright.core.records import Sampling, content_hash
 from quipwright.llm.call_store import CallStore
 from quipwright.llm.types import Capabilities, Completion, Failure, Message, Request
@@ -29,7 +29,7 @@ def note_name(identity: dict[str, Any]) -> str:
 def probe(store: CallStore, identity: dict[str, Any], ask: Asking) -> Capabilities:
     """What the server named by ``identity`` can do: from the store's notes, or by asking it now.
 
-    Raises :class:`TeacherError` when even a plain question is not answered, or when the server is too busy to answer
+    Raises :class:`ModelError` when even a plain question is not answered, or when the server is too busy to answer
     the others: then nothing is known, and nothing is kept.
     """
     name = note_name(identity)
@@ -38,18 +38,14 @@ def probe(store: CallStore, identity: dict[str, Any], ask: Asking) -> Capabiliti
         return Capabilities.model_validate(known)
     plain = ask(Request((_USER,), Sampling(max_tokens=2)), "none")
     if isinstance(plain, Failure):
-        raise TeacherError(
-            f"A first small question was not answered: {plain.reason}.", "Check model, base_url and omit."
-        )
+        raise ModelError(f"A first small question was not answered: {plain.reason}.", "Check model, base_url and omit.")
     alternatives, raw = _logprobs(ask)
-    several = _took(ask(Request((_USER,), Sampling(temperature=1.0, max_tokens=2)), "several"))
     prefill, echoes = _prefill(ask)
     found = Capabilities(
         logprobs=alternatives,
         raw_logprobs=raw,
         prefill=prefill,
         echoes=echoes,
-        several=several is not None and several.choices > 1,
         system=_took(ask(Request((_SYSTEM, _USER), Sampling(max_tokens=2)), "none")) is not None,
     )
     store.set_note(name, found.model_dump(mode="json"))
@@ -89,7 +85,7 @@ def _took(answer: Completion | Failure) -> Completion | None:
     """The answer, or ``None`` where the server refused the question; one that fell silent or was busy is an error."""
     if isinstance(answer, Failure):
         if answer.status is None or answer.status in _PASSING:
-            raise TeacherError(
+            raise ModelError(
                 f"The server stopped answering while it was probed: {answer.reason}.",
                 "Run the same command again later.",
             )

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from quipwright.core.errors import TeacherError
+from quipwright.core.errors import ModelError
 from quipwright.llm.types import Message, Request
 
 
@@ -21,7 +21,7 @@ class Continuation:
 def render(tokenizer: Any, messages: Sequence[Message]) -> str:
     """``messages`` as the model's prompt text; a last message of the assistant's is left open to be continued.
 
-    Without a chat template the contents stand one under another. Raises :class:`TeacherError` when the template
+    Without a chat template the contents stand one under another. Raises :class:`ModelError` when the template
     refuses the conversation (a system message, say).
     """
     begun = messages[-1].role == "assistant"
@@ -34,7 +34,7 @@ def render(tokenizer: Any, messages: Sequence[Message]) -> str:
         )
     except Exception as error:  # templates are programs of their own and raise what they like
         reason = " ".join(str(error).split())[:120]
-        raise TeacherError(
+        raise ModelError(
             f"The model's chat template refuses the conversation: {reason}.", "Leave the system message out."
         ) from None
     return text
@@ -44,7 +44,7 @@ def takes_system(tokenizer: Any) -> bool:
     """Whether the chat template takes a system message."""
     try:
         return "wombat" in render(tokenizer, [Message("system", "wombat"), Message("user", "?")])
-    except TeacherError:
+    except ModelError:
         return False
 
 

@@ -1,32 +1,31 @@
-"""A door to a file of answers: any run again without the model, bit for bit."""
+"""A model that is a file of answers: any run again without the model that gave them, bit for bit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from quipwright.core.paths import resolve
-from quipwright.core.settings import Settings
 from quipwright.core.storage.files import file_sha256
 from quipwright.llm.calls import Calls
+from quipwright.llm.model_settings import ModelSettings
 from quipwright.llm.recorder import line_key, read_lines
 from quipwright.llm.types import (
     Capabilities,
     Choice,
     Completion,
     Failure,
-    OneByOne,
     Request,
     Score,
-    answered,
     choice_of,
     completion_of,
 )
 
 
-class Recorded(Settings):
+class Recorded(ModelSettings):
     """Answers from ``path``, a recording (see :mod:`quipwright.llm.recorder`); relative to the recipe."""
 
+    free: ClassVar[bool] = True
     kind: Literal["recorded"] = "recorded"
     path: str
 
@@ -34,19 +33,18 @@ class Recorded(Settings):
         """What of these settings changes an answer."""
         return {"kind": self.kind, "path": self.path}
 
-    def open(self, calls: Calls) -> RecordedModel:
-        """The door. Raises :class:`DataError` when the file is missing or no recording."""
+    def build(self, calls: Calls) -> RecordedModel:
+        """The model. Raises :class:`DataError` when the file is missing or no recording."""
         path = resolve(self.path, "recording", calls.base)
         lines = dict(read_lines(path))
         return RecordedModel(f"recorded:{path.name}:{file_sha256(path)[:8]}", lines)
 
 
-class RecordedModel(OneByOne):
-    """The door to recorded answers (see the ``Door`` protocol)."""
+class RecordedModel:
+    """Recorded answers (see the ``ChatModel`` and ``Scorer`` protocols)."""
 
     def __init__(self, name: str, lines: dict[str, dict[str, Any]]) -> None:
-        """``lines`` by their key; the door takes the recorded model's name where there is one."""
-        self._source = name
+        """``lines`` by their key; the recorded model's own name counts where the lines hold one."""
         self.name = next((line["model"] for line in lines.values() if line.get("model")), name)
         self._lines = lines
 
@@ -63,12 +61,6 @@ class RecordedModel(OneByOne):
     def choose_many(self, requests: Sequence[Request]) -> list[Choice | Failure]:
         """Recorded choices; a question that was not recorded is a failure."""
         return [self._find("choice", request, choice_of) for request in requests]
-
-    def score(self, text: str) -> float | None:
-        """The recorded log-probability, ``None`` where the recorded model could not tell."""
-        if not self.capabilities.score:
-            return None
-        return answered(self.score_many([("", text)])[0], self.name).nats
 
     def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score | Failure]:
         """Recorded scores; a text that was not recorded is a failure."""

@@ -1,7 +1,7 @@
 """The recording format: one JSON line an answer, so that a colleague can run again without the model.
 
 ``{"kind": "completion" | "choice", "model": …, "request": …, "reply": …}``; lines of kind ``score`` hold a text,
-what stood before it and its log-probability, those of kind ``capabilities`` what the model's door could do.
+what stood before it and its log-probability, those of kind ``capabilities`` what the model could do.
 """
 
 from __future__ import annotations
@@ -19,21 +19,20 @@ from quipwright.core.text_files import read_text
 from quipwright.llm.calls import Calls
 from quipwright.llm.types import (
     Capabilities,
+    ChatModel,
     Choice,
     Completion,
-    Door,
     Failure,
-    OneByOne,
     Request,
     Score,
-    answered,
+    Scorer,
     reply_of,
 )
 
 FOLDER = "recordings"
 
 
-def recorded(model: Door, name: str | None, calls: Calls) -> Any:
+def recorded(model: ChatModel, name: str | None, calls: Calls) -> ChatModel:
     """``model`` as it is, or with every answer also written to the run's recording ``name``."""
     if name is None:
         return model
@@ -45,10 +44,10 @@ def line_key(kind: str, asked: Any) -> str:
     return content_hash(kind, asked)
 
 
-class Recorder(OneByOne):
-    """A door that writes down what the door behind it answers; a question already in the file is not written again."""
+class Recorder:
+    """Writes down what the model behind it answers; a question already in the file is not written again."""
 
-    def __init__(self, model: Door, path: Path) -> None:
+    def __init__(self, model: ChatModel, path: Path) -> None:
         """``path`` is made with its folder, or added to. Raises :class:`DataError` when it is no recording."""
         self.name = model.name
         self._model = model
@@ -61,32 +60,28 @@ class Recorder(OneByOne):
 
     @property
     def capabilities(self) -> Capabilities:
-        """As the door behind it; written down, because it shapes what is asked."""
+        """As the model behind it; written down, because it shapes what is asked."""
         found = self._model.capabilities
         self._write([("capabilities", None, found.model_dump(mode="json"))])
         return found
 
     def complete_many(self, requests: Sequence[Request]) -> list[Completion | Failure]:
-        """As the door behind it."""
+        """As the model behind it."""
         answers = self._model.complete_many(requests)
         self._write_answers("completion", requests, answers)
         return answers
 
     def choose_many(self, requests: Sequence[Request]) -> list[Choice | Failure]:
-        """As the door behind it."""
+        """As the model behind it."""
         answers = self._model.choose_many(requests)
         self._write_answers("choice", requests, answers)
         return answers
 
-    def score(self, text: str) -> float | None:
-        """As the door behind it."""
-        if not self.capabilities.score:
-            return None
-        return answered(self.score_many([("", text)])[0], self.name).nats
-
     def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score | Failure]:
-        """As the door behind it, which must be able to score."""
-        scores: list[Score | Failure] = self._model.score_many(texts)  # type: ignore[attr-defined]
+        """As the model behind it; failures where that is no :class:`Scorer`."""
+        if not isinstance(self._model, Scorer):
+            return [Failure(f"{self.name} cannot score a text")] * len(texts)
+        scores = self._model.score_many(texts)
         pairs = zip(texts, scores, strict=True)
         self._write([("score", list(t), [s.nats, s.tokens]) for t, s in pairs if isinstance(s, Score)])
         return scores

@@ -6,11 +6,10 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from quipwright.core.errors import TeacherError
+from quipwright.core.errors import ModelError
 from quipwright.core.progress import Step
-from quipwright.core.records import Judgment, Response
+from quipwright.core.records import Judgment, Response, Status
 from quipwright.core.settings import Settings, within
-from quipwright.llm.types import UNANSWERED
 
 CHUNK = 64  # literals or pairs whose answers are written to an arrow at a time
 T = TypeVar("T")
@@ -45,15 +44,16 @@ def chunks(
 
 def why_unanswered(row: Response | Judgment) -> str:
     """Why no model answered for ``row``; empty where one did."""
-    reason = row.dropped if isinstance(row, Response) else row.reason if row.verdict == "unparsed" else ""
-    return reason if reason.startswith(UNANSWERED) else ""
+    if isinstance(row, Response):
+        return row.detail if row.status is Status.UNANSWERED else ""
+    return "" if row.answered else row.reason
 
 
 def some_answered(rows: Sequence[Response | Judgment]) -> None:
-    """Raises :class:`TeacherError` where no model answered for any of ``rows``: nothing could go on from there."""
+    """Raises :class:`ModelError` where no model answered for any of ``rows``: nothing could go on from there."""
     if rows and all(map(why_unanswered, rows)):
-        raise TeacherError(
-            f"None of {len(rows)} questions was answered; the first one {why_unanswered(rows[0])}.",
+        raise ModelError(
+            f"None of {len(rows)} questions was answered; the first one failed: {why_unanswered(rows[0])}.",
             "Mend that and run the same command again: all of them are asked again.",
         )
 

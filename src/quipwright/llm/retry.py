@@ -17,8 +17,8 @@ class Retry(Settings):
     """How a call is repeated. Times in seconds; nothing here changes an answer.
 
     ``timeout`` bounds one attempt, ``deadline`` a call with all its attempts and waits. Waits double from ``wait`` to
-    ``longest_wait`` with jitter, unless the server says how long. After ``breaker`` failures in a row a server is
-    left alone for ``rest`` (doubling); after ``trials`` such rests without one answer we give up on it. Refusals for
+    ``longest_wait`` with jitter, unless the server says how long. After ``failure_threshold`` failures in a row a server is
+    left alone for ``cooldown`` (doubling); after ``max_trials`` such rests without one answer we give up on it. Refusals for
     overload only slow a server down; a round trip of nothing else is one failure.
     """
 
@@ -27,9 +27,9 @@ class Retry(Settings):
     deadline: float = Field(900.0, gt=0)
     wait: float = Field(1.0, gt=0)
     longest_wait: float = Field(60.0, gt=0)
-    breaker: int = Field(16, ge=1)
-    rest: float = Field(5.0, gt=0)
-    trials: int = Field(4, ge=1)
+    failure_threshold: int = Field(16, ge=1)
+    cooldown: float = Field(5.0, gt=0)
+    max_trials: int = Field(4, ge=1)
 
     def pause(self, attempt: int, asked: float | None, luck: random.Random) -> float:
         """Seconds to wait after failed attempt number ``attempt`` (from 1); ``asked`` is the server's Retry-After."""
@@ -55,7 +55,7 @@ def retry_after(headers: Mapping[str, str], now: float | None = None) -> float |
 
 
 @dataclass
-class Lane:
+class Endpoint:
     """One server of a pool: how many requests it may have under way now, and whether it is being left alone.
 
     The limit starts low, doubles each round trip until the first refusal, then creeps; a 429 halves it, at most once a
@@ -84,7 +84,7 @@ class Lane:
 
     def free(self, now: float) -> bool:
         """Whether one more request may be sent at ``now``; a server on trial gets one at a time."""
-        allowed = 1 if self.failures >= self.retry.breaker else int(self.limit)
+        allowed = 1 if self.failures >= self.retry.failure_threshold else int(self.limit)
         return not self.out and self.in_flight < allowed and now >= self.quiet_until
 
     @property
@@ -95,7 +95,7 @@ class Lane:
     @property
     def given_up(self) -> bool:
         """True when its last trial failed, or when it was left ``out`` because it is not the server we look for."""
-        return self.out or self.rests > self.retry.trials
+        return self.out or self.rests > self.retry.max_trials
 
     def succeeded(self) -> None:
         """An answer came: allow more."""
@@ -115,8 +115,8 @@ class Lane:
             self.quiet_until = max(self.quiet_until, now + wait)
 
     def failed(self, now: float) -> None:
-        """A failure that may be the server's: after ``breaker`` in a row, rest."""
+        """A failure that may be the server's: after ``failure_threshold`` in a row, rest."""
         self.failures += 1
-        if self.failures >= self.retry.breaker and now >= self.quiet_until:
-            self.quiet_until = now + self.retry.rest * 2.0**self.rests
+        if self.failures >= self.retry.failure_threshold and now >= self.quiet_until:
+            self.quiet_until = now + self.retry.cooldown * 2.0**self.rests
             self.rests += 1

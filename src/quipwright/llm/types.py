@@ -1,7 +1,7 @@
-"""The language-model door: complete a conversation, choose between labels, or score a text.
+"""The contract of language models: what they are asked, what they answer, and how a model is called.
 
-Teacher, critic and outside judge come through here, whether they are a server, local weights or a file of answers.
-A door answers one request or many; :func:`complete_many` and :func:`choose_many` serve models that know only one.
+Teacher, critic and outside judge are all a :class:`ChatModel`, whether they are a server, local weights or a file of
+answers. A model that tells how likely a text is, is a :class:`Scorer` too.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
-from quipwright.core.errors import TeacherError
+from quipwright.core.errors import ModelError
 from quipwright.core.records import Record, Sampling
 
 A = TypeVar("A")
@@ -59,8 +59,7 @@ class Token:
 class Completion:
     """A reply. ``finish`` is ``stop``, ``length`` or ``refused``; token counts are ``None`` where unknown.
 
-    ``tokens`` is ``None`` unless log-probabilities were asked for and given. ``choices`` is how many answers came, of
-    which this is the first.
+    ``tokens`` is ``None`` unless log-probabilities were asked for and given.
     """
 
     text: str
@@ -69,7 +68,6 @@ class Completion:
     tokens_in: int | None = None
     tokens_out: int | None = None
     tokens: tuple[Token, ...] | None = None
-    choices: int = 1
 
 
 @dataclass(frozen=True)
@@ -87,10 +85,6 @@ class Choice:
     floored: bool = False
 
 
-UNANSWERED = "failed: "
-"""How the reason of a row begins whose question was never answered."""
-
-
 @dataclass(frozen=True)
 class Failure:
     """A request that was not answered: why, the server's last status, and how often it was tried. Never an answer."""
@@ -99,46 +93,6 @@ class Failure:
     status: int | None = None
     attempts: int = 1
     call_id: str | None = None
-
-    @property
-    def told(self) -> str:
-        """As the reason of the row that stays without an answer."""
-        return f"{UNANSWERED}{self.reason}"
-
-
-class Capabilities(Record):
-    """What a model's door can do, found by probing once (or stated in the recipe) and kept with the run.
-
-    ``logprobs``: alternatives given for each token (0: none). ``raw_logprobs``: they do not move with temperature.
-    ``prefill``: how a begun answer is continued: not at all, by a last assistant message, or with
-    ``continue_final_message``. ``echoes``: what comes back has that beginning in front of it. ``several``: ``n`` > 1
-    answers a request. ``system``: takes a system message.
-    ``exact``: labels are scored whole, from the full distribution. ``score``: gives the log-probability of a text.
-    """
-
-    logprobs: int = 0
-    raw_logprobs: bool = True
-    prefill: Literal["none", "plain", "continue"] = "none"
-    echoes: bool = False
-    several: bool = False
-    system: bool = True
-    exact: bool = False
-    score: bool = False
-
-
-class LanguageModel(Protocol):
-    """A large model. Implementations may raise :class:`~quipwright.core.errors.TeacherError`, never a bare library error."""
-
-    name: str
-
-    def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """The model's reply to ``messages``."""
-
-    def choose(self, messages: Sequence[Message], options: Sequence[str], sampling: Sampling) -> Choice:
-        """Which of ``options`` (short labels) the model answers with."""
-
-    def score(self, text: str) -> float | None:
-        """Summed log-probability of ``text`` in nats, or ``None`` where the model cannot tell."""
 
 
 @dataclass(frozen=True)
@@ -149,38 +103,39 @@ class Score:
     tokens: int
 
 
-class OneByOne:
-    """``complete`` and ``choose`` of a door that answers many at once."""
+class Capabilities(Record):
+    """What a model can do, found by probing once (or stated in the recipe) and kept with the run.
 
-    name: str
+    ``logprobs``: alternatives given for each token (0: none). ``raw_logprobs``: they do not move with temperature.
+    ``prefill``: how a begun answer is continued: not at all, by a last assistant message, or with
+    ``continue_final_message``. ``echoes``: what comes back has that beginning in front of it. ``system``: takes a
+    system message. ``exact``: labels are scored whole, from the full distribution. ``score``: the model is a
+    :class:`Scorer`.
+    """
 
-    def complete(self: Door, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        """The reply to one conversation. Raises :class:`TeacherError` when there is none."""
-        (answer,) = self.complete_many([Request(tuple(messages), sampling)])
-        return answered(answer, self.name)
-
-    def choose(self: Door, messages: Sequence[Message], options: Sequence[str], sampling: Sampling) -> Choice:
-        """The choice in one conversation. Raises :class:`TeacherError` when there is none."""
-        (answer,) = self.choose_many([Request(tuple(messages), sampling, tuple(options))])
-        return answered(answer, self.name)
-
-
-@runtime_checkable
-class Scorer(Protocol):
-    """A model that tells how likely a text is."""
-
-    name: str
-
-    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score | Failure]:
-        """For each ``(before, text)``, the score of ``text`` where it follows ``before`` (which may be empty)."""
+    logprobs: int = 0
+    raw_logprobs: bool = True
+    prefill: Literal["none", "plain", "continue"] = "none"
+    echoes: bool = False
+    system: bool = True
+    exact: bool = False
+    score: bool = False
 
 
-class Door(LanguageModel, Protocol):
-    """A model that answers many requests at once: one failure leaves the others alone, answers keep their order."""
+class ChatModel(Protocol):
+    """A large model. It answers many requests at once: one failure leaves the others alone, answers keep their order.
+
+    A request that nobody answered is a :class:`Failure`. What stops all of them (no key, no server, a cap) is a
+    :class:`~quipwright.core.errors.QuipwrightError`, never a bare library error. Several threads may ask at once.
+    """
+
+    @property
+    def name(self) -> str:
+        """The model's name, as it stands in prices and authors."""
 
     @property
     def capabilities(self) -> Capabilities:
-        """What this door can do; the first look may cost a few small calls."""
+        """What this model can do; the first look may cost a few small calls."""
 
     def complete_many(self, requests: Sequence[Request]) -> list[Completion | Failure]:
         """One reply a request."""
@@ -189,31 +144,28 @@ class Door(LanguageModel, Protocol):
         """One choice a request, between its ``options``."""
 
 
-def complete_many(model: LanguageModel, requests: Sequence[Request]) -> list[Completion | Failure]:
-    """Replies of any model: at once where it can, else one by one."""
-    if hasattr(model, "complete_many"):
-        return list(model.complete_many(requests))
-    return [_one(lambda r: model.complete(r.messages, r.sampling), request) for request in requests]
+@runtime_checkable
+class Scorer(Protocol):
+    """A model that tells how likely a text is."""
+
+    @property
+    def name(self) -> str:
+        """The model's name."""
+
+    def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score | Failure]:
+        """For each ``(before, text)``, the score of ``text`` where it follows ``before`` (which may be empty)."""
 
 
-def choose_many(model: LanguageModel, requests: Sequence[Request]) -> list[Choice | Failure]:
-    """Choices of any model: at once where it can, else one by one."""
-    if hasattr(model, "choose_many"):
-        return list(model.choose_many(requests))
-    return [_one(lambda r: model.choose(r.messages, r.options, r.sampling), request) for request in requests]
-
-
-def capabilities(model: LanguageModel) -> Capabilities:
-    """What ``model`` can do; a model that does not say gets an empty list (its ``choose`` is asked all the same)."""
-    return getattr(model, "capabilities", None) or Capabilities()
+def complete(model: ChatModel, messages: Sequence[Message], sampling: Sampling | None = None) -> Completion:
+    """The reply to one conversation. Raises :class:`ModelError` when there is none."""
+    (answer,) = model.complete_many([Request(tuple(messages), sampling or Sampling())])
+    return answered(answer, model.name)
 
 
 def answered(answer: A | Failure, name: str) -> A:
-    """``answer``, unless it is a :class:`Failure`: then :class:`~quipwright.core.errors.TeacherError` in one line."""
+    """``answer`` of the model called ``name``. Raises :class:`ModelError` where it is a :class:`Failure`."""
     if isinstance(answer, Failure):
-        raise TeacherError(
-            f"{name} did not answer: {answer.reason} ({answer.attempts} attempts).", "Run again to retry."
-        )
+        raise ModelError(f"{name} did not answer: {answer.reason} ({answer.attempts} attempts).", "Run again to retry.")
     return answer
 
 
@@ -239,18 +191,9 @@ def reply_of(answer: Completion | Choice) -> dict[str, Any]:
         fields = asdict(answer)
     else:
         fields = {name: getattr(answer, name) for name in ("text", "finish", "tokens_in", "tokens_out")}
-        if answer.choices > 1:
-            fields["choices"] = answer.choices
         if answer.tokens is not None:
             fields["tokens"] = [
                 [token.text, token.logprob, [list(pair) for pair in token.top]] for token in answer.tokens
             ]
     fields.pop("call_id", None)
     return fields
-
-
-def _one(ask: Any, request: Request) -> Any:
-    try:
-        return ask(request)
-    except TeacherError as error:
-        return Failure(str(error))

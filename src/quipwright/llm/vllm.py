@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from quipwright.core.errors import RecipeError, WeightsError
-from quipwright.core.settings import Settings
 from quipwright.llm.calls import Calls
 from quipwright.llm.in_process import InProcessModel
+from quipwright.llm.model_settings import ModelSettings
 from quipwright.llm.openai_api import clean, seed_of
 from quipwright.llm.prompts import Continuation, labels_after, prompt_ids, render, takes_system, text_after
 from quipwright.llm.recorder import recorded
-from quipwright.llm.types import Capabilities, Completion, Request, Score, Token
+from quipwright.llm.types import Capabilities, ChatModel, Completion, Request, Score, Token
 
 
-class Vllm(Settings):
+class Vllm(ModelSettings):
     """Weights in vLLM. ``batch`` prompts are handed over at once and stored when all are done; ``gpus`` share a model.
 
     ``context``: tokens of a prompt and its answer. ``memory``: share of each GPU's memory to use.
     """
 
+    free: ClassVar[bool] = True
     kind: Literal["vllm"] = "vllm"
     weights: str
     revision: str | None = None
@@ -37,8 +38,8 @@ class Vllm(Settings):
         """What of these settings changes an answer."""
         return {"kind": self.kind, "weights": self.weights, "revision": self.revision, "precision": self.precision}
 
-    def open(self, calls: Calls) -> Any:
-        """The door, storing through ``calls``; the engine starts when something is asked that is not stored."""
+    def build(self, calls: Calls) -> ChatModel:
+        """The model, storing through ``calls``; the engine starts when something is asked that is not stored."""
         model = InProcessModel(self.weights, self.identity(), lambda: VllmBackend.open(self), calls)
         return recorded(model, self.record, calls)
 

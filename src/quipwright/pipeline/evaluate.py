@@ -11,7 +11,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from quipwright.core.errors import DataError
-from quipwright.core.records import Checkpoint, Example, Grade, Judgment, Quality, Response, WinRate, ids_hash
+from quipwright.core.records import Checkpoint, Example, Grade, Judgment, Quality, Response, Status, WinRate, ids_hash
 from quipwright.core.statistics import win_tie_loss
 from quipwright.critics.base import Comparison
 from quipwright.evaluation.pairwise import Contest, Duel, adjusted, contest, duel, scores_by_input, showings_won
@@ -193,7 +193,7 @@ def _systems(
                 examples,
                 recipe.candidates.model_copy(update={"k": how.best_of}),
             )
-            usable = [r for own in drawn.values() for r in own if not r.dropped]
+            usable = [r for own in drawn.values() for r in own if r.usable]
             systems[f"{name}-best-of-{how.best_of}"] = _best(
                 usable, stages.grade(f"grade-best-{name}-{split}", by_id, usable)
             )
@@ -230,7 +230,7 @@ def _sample(example: Example, systems: Mapping[str, System], grades: Mapping[str
         example_id=example.id,
         ids={name: response.id for name, response in answers.items()},
         authors={name: response.author for name, response in answers.items()},
-        cut=[name for name, response in answers.items() if response.dropped == "truncated"],
+        cut=[name for name, response in answers.items() if response.status is Status.TRUNCATED],
     )
 
 

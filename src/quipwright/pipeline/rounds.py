@@ -95,7 +95,7 @@ def feedback(
     attempts = stages.sample(f"sample-{round}", student, train, recipe.candidates)
     texts = {r.id: r for own in attempts.values() for r in own}
     if how.source == "best_of_n":
-        usable = [r for r in texts.values() if not r.dropped]
+        usable = [r for r in texts.values() if r.usable]
         return stages.absorb(
             round, student, train, best_of(attempts, stages.grade(f"grade-{round}", by_id, usable))
         ), []
@@ -114,7 +114,7 @@ def _ranked(
 ) -> list[Ranking]:
     """The critic's order of the pairs (or lists) that ``selector`` picks among ``attempts``."""
     by_id = {e.id: e for e in examples}
-    usable = [r for r in texts.values() if not r.dropped]
+    usable = [r for r in texts.values() if r.usable]
     grades = stages.grade(f"grade-{round}", by_id, usable) if selector.needs_scores else {}
     pairs = stages.select(round, examples, attempts, grades, selector)
     compared = [Comparison(p, by_id[p.example_id].text, texts[p.a_id].text, texts[p.b_id].text) for p in pairs]

@@ -113,7 +113,7 @@ class Stages:
         """A live teacher's responses; what it refused or we could not use stays on record with its reason."""
 
         def work(start: int) -> Iterator[list[Response]]:
-            teacher = settings.open(self.models.calls, self.task)
+            teacher = settings.build(self.models.calls, self.task)
 
             def ask(part: Sequence[Example]) -> list[Response]:
                 taught = teacher.teach(part)
@@ -134,7 +134,7 @@ class Stages:
             lambda rows: self._tell_yield(len(examples), rows),
         )
         self._unanswered("teach", found)
-        taught = by_example([r for r in found if not r.dropped])
+        taught = by_example([r for r in found if r.usable])
         if not taught:
             raise TeacherError(
                 f"None of {len(examples)} literals got a usable paraphrase.", "Read the reasons in arrows/teach-*."

@@ -145,7 +145,7 @@ def winners(rankings: Sequence[Ranking], texts: Mapping[str, Response]) -> dict[
 
 def best_of(attempts: Mapping[str, Sequence[Response]], grades: Mapping[str, Grade]) -> dict[str, list[Response]]:
     """The critic's best usable attempt at each example: what best-of-N imitation imitates."""
-    usable = {e: [r for r in own if not r.dropped and r.id in grades] for e, own in attempts.items()}
+    usable = {e: [r for r in own if r.usable and r.id in grades] for e, own in attempts.items()}
     return {e: [max(own, key=lambda r: grades[r.id].score)] for e, own in usable.items() if own}
 
 

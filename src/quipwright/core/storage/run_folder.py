@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel
 
 from quipwright.core.errors import DamagedError, QuipwrightError, RunError
-from quipwright.core.records import Record, content_hash
+from quipwright.core.records import Record, Response, content_hash
 from quipwright.core.storage.files import disk_errors, file_sha256, locked, write_atomic
 
 R = TypeVar("R", bound=Record)
@@ -221,8 +221,8 @@ class RunFolder:
     def _done(
         self, name: str, rows: Sequence[Record], started: float, took: float | None, *, made: bool = False
     ) -> None:
-        if reasons := [reason for row in rows if (reason := getattr(row, "dropped", ""))]:
-            self.dropped[name] = reasons
+        if statuses := [row.status.value for row in rows if isinstance(row, Response) and not row.usable]:
+            self.dropped[name] = statuses
         self._note(name, started, took, made=made)
 
     def _note(self, name: str, started: float, took: float | None, *, made: bool = False) -> None:

@@ -25,7 +25,7 @@ from quipwright.data.teacher import teacher_request
 from quipwright.llm.calls import Calls
 from quipwright.llm.chat_model import CHOICE_TOKENS
 from quipwright.llm.costs import Price
-from quipwright.llm.types import Capabilities, Choice, Completion, Message, Request
+from quipwright.llm.types import Capabilities, Choice, Completion, Failure, Request
 
 CHARACTERS_PER_TOKEN = 4.0  # English text under current tokenisers; measured counts replace it
 REASON_TOKENS = 40  # 15 to 20 words and the answer
@@ -180,14 +180,11 @@ class _Unasked:
     def __init__(self, name: str, able: Capabilities) -> None:
         self.name, self.capabilities = name, able
 
-    def complete(self, messages: Sequence[Message], sampling: Sampling) -> Completion:
-        raise NotImplementedError
+    def complete_many(self, requests: Sequence[Request]) -> list[Completion | Failure]:
+        return [Failure("never asked")] * len(requests)
 
-    def choose(self, messages: Sequence[Message], options: Sequence[str], sampling: Sampling) -> Choice:
-        raise NotImplementedError
-
-    def score(self, text: str) -> float | None:
-        return None
+    def choose_many(self, requests: Sequence[Request]) -> list[Choice | Failure]:
+        return [Failure("never asked")] * len(requests)
 
 
 EXAMPLES = {

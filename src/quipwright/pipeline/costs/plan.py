@@ -24,7 +24,7 @@ from quipwright.data.task import Task
 from quipwright.data.teacher import ModelTeacher, Teacher
 from quipwright.llm.calls import Calls
 from quipwright.llm.probe import note_name
-from quipwright.llm.types import Capabilities, capabilities
+from quipwright.llm.types import Capabilities
 from quipwright.pipeline.costs.estimate import Estimate, Line, Work, estimate, measured
 from quipwright.pipeline.recipe import Recipe, members
 from quipwright.training.preference.pairs import AnySelector
@@ -79,7 +79,7 @@ def measure(
         if settings.model.whole:
             pass
         elif isinstance(settings, ModelTeacher):
-            ask = partial(_teach, settings.open(calls, task), few, taught)
+            ask = partial(_teach, settings.build(calls, task), few, taught)
         elif compared := _compared(few, taught):
             ask = partial(settings.open(calls, task).judge, compared)
         lines.append(measured(line, calls, ask, recipe.prices) if ask else line)
@@ -103,7 +103,7 @@ def asking(recipe: Recipe, base: Path, folder: Path | None) -> Iterator[Calls]:
 def probed(recipe: Recipe, calls: Calls) -> Iterator[Found]:
     """What each model of ``recipe`` can do. May ask tiny questions."""
     for role, model in _models(recipe):
-        yield Found(role, model, capabilities(model.open(calls)))
+        yield Found(role, model, model.build(calls).capabilities)
 
 
 def known(recipe: Recipe, calls: Calls) -> Iterator[Found]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from quipwright.core.progress import bar
-from quipwright.core.records import DiverseBeams, Example, Response, Sampling
+from quipwright.core.records import DiverseBeams, Example, Response, Sampling, Status
 from quipwright.core.settings import Settings
 from quipwright.core.storage.run_folder import Chunks
 from quipwright.core.text import degenerate, normalise
@@ -141,7 +141,7 @@ class _Batch:
 
     def top_up(self, settings: AnyCandidates, k: int, seed: int) -> None:
         """Samples for the examples with fewer than ``k`` usable texts, as many as each lacks."""
-        lacking = {row: k - sum(not r.dropped for r in own) for row, own in enumerate(self.found)}
+        lacking = {row: k - sum(r.usable for r in own) for row, own in enumerate(self.found)}
         rows = [row for row, missing in lacking.items() if missing > 0]
         if not rows:
             return
@@ -153,11 +153,12 @@ class _Batch:
 
     def _add(self, row: int, generated: Generated, how: Sampling | DiverseBeams) -> None:
         example, key = self.examples[row], normalise(generated.text).casefold()
-        reason = degenerate(generated.text, example.text) or ("truncated" if generated.truncated else "")
-        if not reason and key in self.seen[row]:
-            reason = "duplicate"
+        fault = degenerate(generated.text, example.text)
+        status = Status(fault) if fault else Status.TRUNCATED if generated.truncated else Status.OK
+        if status is Status.OK and key in self.seen[row]:
+            status = Status.DUPLICATE
         self.seen[row].add(key)
         sampling = how.model_copy(update={"index": len(self.found[row])})
         self.found[row].append(
-            Response(example_id=example.id, text=generated.text, author=self.author, sampling=sampling, dropped=reason)
+            Response(example_id=example.id, text=generated.text, author=self.author, sampling=sampling, status=status)
         )

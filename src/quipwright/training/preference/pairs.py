@@ -194,7 +194,7 @@ def select(
     if isinstance(selector, TeacherMix) and round > selector.rounds:
         selector = selector.model_copy(update={"share": 0.0})
     for example in examples:
-        usable = [r for r in responses.get(example.id, ()) if not r.dropped]
+        usable = [r for r in responses.get(example.id, ()) if r.usable]
         for a, b in selector(usable, scores, length, seed):
             picked.append(Pair(example_id=example.id, a_id=a, b_id=b, selector=selector.kind, round=round))
     return picked
@@ -205,7 +205,7 @@ def acceptance(
 ) -> dict[str, int]:
     """What selection let through: ``pairs`` of usable responses to one literal and how many of those are ``within`` the
     length rule, then ``literals`` that have such pairs at all and how many of those were ``paired``."""
-    usable = [[r for r in own if not r.dropped] for own in responses.values()]
+    usable = [[r for r in own if r.usable] for own in responses.values()]
     pairs = [pair for own in usable for pair in combinations(own, 2)]
     return {
         "pairs": len(pairs),

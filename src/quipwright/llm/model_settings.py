@@ -1,0 +1,33 @@
+"""What every kind of model in a recipe has: what identifies its answers, and how it is built."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar
+
+from quipwright.core.settings import Settings
+from quipwright.llm.calls import Calls
+from quipwright.llm.types import ChatModel
+
+
+class ModelSettings(Settings):
+    """Base of all model settings. ``record``: name of a file in the run's recordings that collects the answers.
+
+    ``free``: the answers cost no money, because they are computed here or were given before.
+    """
+
+    free: ClassVar[bool] = False
+    kind: str
+
+    @abstractmethod
+    def identity(self) -> dict[str, Any]:
+        """What of these settings changes an answer."""
+
+    @abstractmethod
+    def build(self, calls: Calls) -> ChatModel:
+        """The model, asking and storing through ``calls``."""
+
+    @property
+    def at_once(self) -> int:
+        """How many requests to put to the model together, so that it never waits for the next one."""
+        return 1
