@@ -10,7 +10,7 @@ import pytest
 import yaml
 from pydantic import TypeAdapter
 
-from quipwright.core.errors import TeacherError
+from quipwright.core.errors import ModelError
 from quipwright.critics.multiple_choice import MCP
 from quipwright.critics.reward_model.critic import RewardSettings
 from quipwright.data.task import Task
@@ -70,7 +70,7 @@ def test_a_critic_by_files_asks_each_showing_once(tmp_path: Path) -> None:
     for number, tree in enumerate(critics):
         with Calls.open(tmp_path / str(number), base=tmp_path) as calls:
             critic = MCP.model_validate(tree).open(calls, Task.load())
-            with pytest.raises(TeacherError, match="10 questions for"):
+            with pytest.raises(ModelError, match="10 questions for"):
                 critic.judge(compared)
 
 
