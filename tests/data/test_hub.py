@@ -9,8 +9,8 @@ import pytest
 
 from quipwright.core.errors import DataError
 from quipwright.data import examples
-from quipwright.data.examples import DataSettings, load_examples, overview
-from quipwright.data.hub import cleaned, empathetic_turn, literals, samsum_turns, single_sentence
+from quipwright.data.examples import DataSettings, load_data, load_examples, overview
+from quipwright.data.hub import HubRow, clean_hub_rows, empathetic_turn, literals, samsum_turns, single_sentence
 
 
 @pytest.mark.parametrize(
@@ -78,22 +78,36 @@ SPLITS = {
 
 
 def test_no_literal_stands_in_two_splits_and_evaluation_keeps_it() -> None:
-    assert list(cleaned(SPLITS, None)) == [
+    rows = list(clean_hub_rows(SPLITS, None))
+    assert [(row.text, row.split) for row in rows if not row.dropped] == [
         ("I lost my keys again today.", "test"),
         ("The cat ate my whole lunch.", "valid"),
         ("My boss shouted at me today.", "train"),
     ]
-    numbers = {"test": [{"text": "07 11 13 22 31 40"}, {"text": "Seven is my lucky number."}]}
-    assert list(cleaned(numbers, None)) == [("Seven is my lucky number.", "test")]
+    assert [row for row in rows if row.dropped] == [
+        HubRow("", "test", "no text that is one clean sentence"),
+        HubRow("I lost my keys again today.", "train", "repeats another literal"),
+        HubRow("my boss shouted at me today.", "train", "repeats another literal"),
+    ]
+    numbers = {"test": [{"text": "07 11 13 22 31 40"}, {"text": "Seven is my lucky number."}, {"text": None}]}
+    assert [row.dropped for row in clean_hub_rows(numbers, None)] == [
+        "no letter in it",
+        "",
+        "no text that is one clean sentence",
+    ]
     with pytest.raises(DataError, match="splits other"):
-        list(cleaned({"other": []}, None))
+        list(clean_hub_rows({"other": []}, None))
 
 
 def test_other_columns_are_named_or_refused() -> None:
     assert list(literals({"quip": "Anything goes."}, "quip")) == ["Anything goes."]
     assert list(literals({"text": "Anything goes."}, None)) == ["Anything goes."]
-    with pytest.raises(DataError, match=r"it has quip, n\. Name one with data.column"):
+    with pytest.raises(DataError, match=r"no text column; it has quip, n\. Name one with data.column"):
         list(literals({"quip": "x", "n": 1}, None))
+    with pytest.raises(DataError, match=r"no column 'quib'; it has text"):
+        list(literals({"text": "A misspelt column is not replaced by another."}, "quib"))
+    with pytest.raises(DataError, match="utterance_idx is 'first'"):
+        list(literals({"utterance": "x", "utterance_idx": "first"}, None))
 
 
 def test_a_run_takes_hub_data_with_another_domain_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,14 +116,16 @@ def test_a_run_takes_hub_data_with_another_domain_apart(tmp_path: Path, monkeypa
         "hub:samsum": {"train": [{"dialogue": "A: I lost my keys again today.\nB: We could meet at the station."}]},
     }
     monkeypatch.setattr(examples, "hub_splits", lambda reference: sources[reference])
-    found = load_examples(DataSettings(path="hub:ed", ood_path="hub:samsum"))
-    assert [(e.split, e.source) for e in found] == [
+    loaded = load_data(DataSettings(path="hub:ed", ood_path="hub:samsum"))
+    assert [(e.split, e.source) for e in loaded.examples] == [
         ("train", "hub:ed"),
         ("valid", "hub:ed"),
         ("test", "hub:ed"),
         ("ood", "hub:samsum"),
     ]
-    view = overview(found, shown=1)
+    assert loaded.dropped == {"repeats another literal": 3, "no text that is one clean sentence": 1}
+    view = overview(loaded, shown=1)
+    assert "left out: 3 (repeats another literal)" in view
     assert "ood: 1 literals, 6.0 words on average, from hub:samsum\n  We could meet at the station." in view
 
 
@@ -121,7 +137,7 @@ def test_parquet_reads_as_jsonl_does(tmp_path: Path) -> None:
         ("It rains.", "train"),
         ("I am late.", "test"),
     ]
-    with pytest.raises(DataError, match=r"row 1 has no text field 'quip'; it has literal, split"):
+    with pytest.raises(DataError, match=r"row 1 has no field 'quip'; it has literal, split"):
         load_examples(DataSettings(path=str(path), column="quip"))
     path.write_bytes(b"not parquet")
     with pytest.raises(DataError, match="is not Parquet"):

@@ -18,8 +18,8 @@ def data(
     show: Annotated[int, typer.Option(min=0, help="Literals to show of each split.")] = 3,
 ) -> None:
     """Show what RECIPE would use: the literals of each split, how many, how long, where from. Nothing is run."""
-    from quipwright.data.examples import load_examples, overview
+    from quipwright.data.examples import load_data, overview
     from quipwright.pipeline.recipe import load_recipe
 
     chosen, base = load_recipe(recipe, assign or ())
-    print(overview(load_examples(chosen.data, base), show))
+    print(overview(load_data(chosen.data, base), show))

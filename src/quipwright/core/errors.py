@@ -5,6 +5,8 @@ Each class owns an exit code, so that scripts can tell a typo in a recipe from a
 
 from __future__ import annotations
 
+from quipwright.core.text import printable
+
 
 class QuipwrightError(Exception):
     """Base of all errors shown without a traceback. ``exit_code`` is the process's exit status."""
@@ -12,11 +14,13 @@ class QuipwrightError(Exception):
     exit_code = 1
 
     def __init__(self, problem: str, remedy: str = "") -> None:
-        """``problem`` says what was wrong and what we got; ``remedy`` says what to do."""
-        self.problem = problem
-        self.remedy = remedy
-        line = f"{problem} {remedy}" if remedy else problem
-        super().__init__(" ".join(line.split()))
+        """``problem`` says what was wrong and what we got; ``remedy`` says what to do.
+
+        Both may quote hostile data, so both are made one printable line.
+        """
+        self.problem = " ".join(printable(problem).split())
+        self.remedy = " ".join(printable(remedy).split())
+        super().__init__(f"{self.problem} {self.remedy}".strip())
 
 
 class RecipeError(QuipwrightError):

@@ -6,7 +6,17 @@ import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
+from rapidfuzz.distance import Levenshtein
+
+# Control characters, half surrogates, line and paragraph separators, and marks that reorder what is shown.
+_HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
+
+
+def printable(text: str) -> str:
+    """``text`` as one harmless line of a terminal: tabs and line ends become spaces, other control characters, half
+    surrogates and marks that reorder text become escapes such as ``\\x1b``."""
+    return _HARMFUL.sub(lambda mark: " " if mark[0] in "\t\n\r" else ascii(mark[0])[1:-1], text)
 
 
 def normalise(text: str) -> str:
@@ -61,8 +71,8 @@ def is_copy(text: str, literal: str, threshold: float = 0.15) -> bool:
     Near means: word-level Levenshtein over punctuation-free words at most ``threshold`` of the longer text, so that
     one swapped word in a sentence of seven is still a copy.
     """
-    mine, theirs = ([w for w in words(t) if w[0].isalnum()] for t in (text, literal))
-    return n_dist(mine, theirs, n=1) <= threshold
+    ours, theirs = ([word for word in words(t) if word[0].isalnum()] for t in (text, literal))
+    return Levenshtein.normalized_distance(ours, theirs) <= threshold
 
 
 def distinct_n(texts: Iterable[str], n: int = 2) -> float:

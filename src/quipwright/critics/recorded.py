@@ -11,9 +11,8 @@ from quipwright.core.paths import resolve
 from quipwright.core.records import Grade, Judgment, Response, Verdict
 from quipwright.core.settings import Settings
 from quipwright.core.text import normalise
-from quipwright.core.text_files import read_text
+from quipwright.core.text_files import json_lines
 from quipwright.critics.base import Comparison
-from quipwright.data.examples import json_objects
 
 _CREDIT: dict[str, float] = {"a": 1.0, "b": 0.0, "tie": 0.5}
 Key = tuple[str, str, str, str]
@@ -80,7 +79,7 @@ class ReplayCritic:
 def _read(path: Path) -> tuple[dict[Key, tuple[float | None, Verdict]], dict[tuple[str, str], int]]:
     answers: dict[Key, tuple[float | None, Verdict]] = {}
     marks: dict[tuple[str, str], int] = {}
-    for line, fields in json_objects(path, read_text(path, "Recorded critic")):
+    for line, fields in json_lines(path, "Recorded critic"):
         try:
             texts = normalise(fields.get("literal") or ""), normalise(fields["a"]), normalise(fields["b"])
             for shown, answer in _showings(fields):

@@ -1,12 +1,10 @@
-"""Literal sentences in: JSONL, CSV, Parquet, plain text or hub data sets, checked before anything is spent on them."""
+"""Literal sentences in: from files or hub data sets, checked before anything is spent on them."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,9 +14,10 @@ from quipwright.core.errors import DataError
 from quipwright.core.paths import BUNDLED, resolve
 from quipwright.core.records import Example, Split, content_hash
 from quipwright.core.settings import Settings
-from quipwright.core.text import normalise, word_count
-from quipwright.core.text_files import read_text
-from quipwright.data.hub import HUB, cleaned, hub_splits
+from quipwright.core.table_files import TableRow, read_table
+from quipwright.core.text import normalise, printable, word_count
+from quipwright.core.text_files import kind_of
+from quipwright.data.hub import HUB, HubRow, clean_hub_rows, hub_splits
 
 SPLITS: tuple[Split, ...] = get_args(Split)
 
@@ -26,10 +25,10 @@ SPLITS: tuple[Split, ...] = get_args(Split)
 class DataSettings(Settings):
     """Where the literals come from and how many of each split are used (``None`` is all of them).
 
-    ``path``: JSONL or Parquet (field ``literal`` or ``text``, optional ``split``), CSV (``column``) or plain lines. Rows without
-    a split get one by a hash of their text: 85 % train, 5 % valid, 10 % test. ``duplicates``: ``error`` or ``drop``.
-    Or ``hub:OWNER/NAME[@REVISION]``, cleaned where it is EmpatheticDialogues or SAMSum. ``ood_path``: a second source,
-    all of which is the ``ood`` split (less what the first one has).
+    ``path``: JSONL, JSON, CSV, TSV or Parquet (field ``literal`` or ``text``, or that named by ``column``; optional
+    ``split``), or plain lines. Rows without a split get one by a hash of their text: 85 % train, 5 % valid, 10 % test.
+    Or ``hub:OWNER/NAME[@REVISION]``, cleaned where it is EmpatheticDialogues or SAMSum. ``duplicates``: ``error`` or
+    ``drop``. ``ood_path``: a second source, all of which is the ``ood`` split (less what the first one has).
     """
 
     path: str = "bundled:humour.jsonl"
@@ -44,95 +43,101 @@ class DataSettings(Settings):
 
 @dataclass(frozen=True)
 class Row:
-    """One input row: its line number (from 1), its literal and whatever else stood in it."""
+    """One input row: its number in the file (from 1), its literal and whatever else stood in it.
+
+    ``unit`` says what is counted (``line``, ``row`` of Parquet, ``item`` of a JSON list). ``problem`` says why the row
+    cannot be used; its literal is then empty.
+    """
 
     line: int
     literal: str
-    fields: dict[str, Any]
+    fields: Mapping[str, Any]
+    unit: str = "line"
+    problem: DataError | None = None
+
+    @property
+    def place(self) -> str:
+        """Where it stands in its file: ``line 3``."""
+        return f"{self.unit} {self.line}"
 
 
-def read_rows(path: Path, column: str | None = None) -> Iterator[Row]:
-    """Rows of a JSONL, CSV, Parquet or text file, by its ending. Raises :class:`DataError` naming the line."""
-    if path.suffix == ".parquet":
-        yield from _parquet(path, column)
-        return
-    text = read_text(path, "Input")
-    if path.suffix in (".jsonl", ".ndjson"):
-        yield from _jsonl(path, text, column)
-    elif path.suffix == ".csv":
-        yield from _csv(path, text, column)
-    else:
-        lines = ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1))
-        yield from (Row(number, line, {}) for number, line in lines if line)
+@dataclass(frozen=True)
+class LoadedExamples:
+    """The examples of a run, and how many rows were left out by reason."""
+
+    examples: tuple[Example, ...]
+    dropped: Mapping[str, int] = field(default_factory=dict)
 
 
-def json_objects(path: Path, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Line number (from 1) and object of each line of ``text``, which ``path`` holds. Raises :class:`DataError` naming a
-    bad line."""
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except ValueError:
-            raise DataError(f"{path} line {number} is not JSON: {line[:40]!r}.", "Write one object a line.") from None
-        if not isinstance(fields, dict):
-            raise DataError(
-                f"{path} line {number} is a {type(fields).__name__}, not an object.", "Write one object a line."
-            )
-        yield number, fields
+def read_rows(path: Path, column: str | None = None, *, keep_bad: bool = False) -> Iterator[Row]:
+    """The rows of a file, by its ending (see :func:`~quipwright.core.table_files.read_table`), in file order.
+
+    ``column`` names the field of the literal; otherwise it is ``literal`` or ``text``. Raises :class:`DataError` at
+    once for a file that cannot be read, and while reading for the first bad row, naming its place; with ``keep_bad``
+    a bad row is given with its ``problem`` instead.
+    """
+    rows = (_row(path, row, column) for row in read_table(path))
+    return rows if keep_bad else _strict(rows)
 
 
-def _jsonl(path: Path, text: str, column: str | None) -> Iterator[Row]:
-    for number, fields in json_objects(path, text):
-        yield Row(number, _literal(fields, column, f"{path} line {number}"), fields)
+def _strict(rows: Iterator[Row]) -> Iterator[Row]:
+    for row in rows:
+        if row.problem is not None:
+            raise row.problem
+        yield row
 
 
-def _csv(path: Path, text: str, column: str | None) -> Iterator[Row]:
-    reader = csv.DictReader(io.StringIO(text))
+def _row(path: Path, row: TableRow, column: str | None) -> Row:
+    if row.line is not None:
+        return Row(row.number, row.line, {}, row.unit)
     try:
-        for fields in reader:
-            yield Row(reader.line_num, _literal(fields, column, f"{path} line {reader.line_num}"), dict(fields))
-    except csv.Error as error:
-        raise DataError(f"{path} line {reader.line_num} is not CSV: {error}.", "Mend that line.") from None
+        if row.problem is not None:
+            raise row.problem
+        return Row(row.number, _literal(row.fields, column, f"{path} {row.unit} {row.number}"), row.fields, row.unit)
+    except DataError as error:
+        return Row(row.number, "", row.fields, row.unit, error)
 
 
-def _parquet(path: Path, column: str | None) -> Iterator[Row]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError:
-        raise DataError("Parquet files need the package pyarrow.", "Install it: pip install pyarrow.") from None
-    try:
-        table = parquet.read_table(path)
-    except FileNotFoundError:
-        raise DataError(f"Input {path} does not exist.", "Check the path.") from None
-    except (ArrowException, OSError) as error:
-        raise DataError(f"Input {path} is not Parquet: {' '.join(str(error).split())[:100]}.", "Check it.") from None
-    for number, fields in enumerate(table.to_pylist(), 1):
-        yield Row(number, _literal(fields, column, f"{path} row {number}"), fields)
+def _literal(fields: Mapping[str, Any], column: str | None, where: str) -> str:
+    names = (column,) if column is not None else ("literal", "text")
+    name = next((name for name in names if name in fields), None)
+    if name is None:
+        wanted = " or ".join(map(repr, names))
+        known = ", ".join(map(str, fields))[:200] or "nothing"
+        raise DataError(
+            f"{where} has no field {wanted}; it has {known}.", "Rename one, or name it with data.column or --column."
+        )
+    if not isinstance(fields[name], str):
+        raise DataError(f"{where}: field {name!r} is {kind_of(fields[name])}, not text.", "Write text, or remove it.")
+    return str(fields[name])
 
 
-def _literal(fields: dict[str, Any], column: str | None, where: str) -> str:
-    for name in (column,) if column else ("literal", "text"):
-        if isinstance(fields.get(name), str):
-            return str(fields[name])
-    wanted = repr(column) if column else "'literal' or 'text'"
-    raise DataError(
-        f"{where} has no text field {wanted}; it has {', '.join(map(str, fields))}.", "Name it with column."
-    )
+def load_examples(settings: DataSettings, recipe_dir: Path | None = None) -> list[Example]:
+    """The examples that a run uses, in file order within each split, capped as ``settings`` say.
+
+    Raises :class:`DataError` as :func:`load_data`.
+    """
+    return list(load_data(settings, recipe_dir).examples)
 
 
-def load_examples(settings: DataSettings, base: Path | None = None) -> list[Example]:
-    """The examples that a run uses, in file order within each split, capped as ``settings`` say."""
-    seen: dict[str, str] = {}
-    found = _source(settings.path, settings, base, seen)
+def load_data(settings: DataSettings, recipe_dir: Path | None = None) -> LoadedExamples:
+    """The examples that a run uses, as :func:`load_examples`, with counts of what was left out.
+
+    Raises :class:`DataError` naming file and line of the first row that cannot be used.
+    """
+    first_seen: dict[str, str] = {}
+    dropped: Counter[str] = Counter()
+    examples = _source(settings.path, settings, recipe_dir, first_seen, dropped)
     if settings.ood_path is not None:
-        # the second source is another domain: what both have stays where it was
+        # The second source is another domain: what both have stays in the first one.
         apart = settings.model_copy(update={"duplicates": "drop"})
-        extra = _source(settings.ood_path, apart, base, seen)
-        found = [e for e in found if e.split != "ood"] + [e.model_copy(update={"split": "ood"}) for e in extra]
+        extra = _source(settings.ood_path, apart, recipe_dir, first_seen, dropped)
+        replaced = len(_of(examples, "ood"))
+        dropped += Counter({"split ood of the first source, because data.ood_path is set": replaced})
+        examples = [e for e in examples if e.split != "ood"]
+        examples += [e.model_copy(update={"split": "ood"}) for e in extra]
     limits = {"train": settings.train, "valid": settings.valid, "test": settings.test, "ood": settings.ood}
-    return [example for split in SPLITS for example in _of(found, split)[: limits[split]]]
+    return LoadedExamples(tuple(e for split in SPLITS for e in _of(examples, split)[: limits[split]]), dict(dropped))
 
 
 def source_name(reference: str) -> str:
@@ -140,44 +145,71 @@ def source_name(reference: str) -> str:
     return reference if reference.startswith(HUB) else Path(reference.removeprefix(BUNDLED)).name
 
 
-def _source(reference: str, settings: DataSettings, base: Path | None, seen: dict[str, str]) -> list[Example]:
-    """All examples of one file or hub data set; ``seen`` says where each text (casefolded) was first met."""
+def place_of(text: str, settings: DataSettings, recipe_dir: Path | None = None) -> str:
+    """File and line of the literal ``text``, for messages; ``the data`` where it is not found again."""
+    for reference in (settings.path, settings.ood_path):
+        if reference is not None and not reference.startswith(HUB):
+            path = resolve(reference, "Data", recipe_dir)
+            for row in read_rows(path, settings.column, keep_bad=True):
+                if normalise(row.literal) == text:
+                    return f"{path} {row.place}"
+    return "the data"
+
+
+def _source(
+    reference: str, settings: DataSettings, recipe_dir: Path | None, first_seen: dict[str, str], dropped: Counter[str]
+) -> list[Example]:
+    """All examples of one file or hub data set.
+
+    ``first_seen`` says where each text (case-folded) was met first, over all sources; ``dropped`` is counted up.
+    """
     if reference.startswith(HUB):
-        pairs = cleaned(hub_splits(reference), settings.column)
-        rows: Iterator[Row] = (Row(i, text, {"split": split}) for i, (text, split) in enumerate(pairs, 1))
         place = Path(reference.removeprefix(HUB))
+        rows = _hub_rows(clean_hub_rows(hub_splits(reference), settings.column), dropped)
     else:
-        place = resolve(reference, "Data", base)
+        place = resolve(reference, "Data", recipe_dir)
         rows = read_rows(place, settings.column)
-    name, found = source_name(reference), list[Example]()
+    examples = []
     for row in rows:
         text = normalise(row.literal)
         if not any(character.isalpha() for character in text):
-            raise DataError(f"{place} line {row.line} holds no sentence: {row.literal[:40]!r}.", "Remove that line.")
-        here = f"line {row.line}"
-        if (first := seen.setdefault(text.casefold(), f"{reference} {here}")) != f"{reference} {here}":
+            raise DataError(f"{place} {row.place} holds no sentence: {row.literal[:40]!r}.", "Remove that row.")
+        if (first := first_seen.get(text.casefold())) is not None:
             if settings.duplicates == "drop":
+                dropped["repeats another literal"] += 1
                 continue
             raise DataError(
-                f"{place} {here} repeats the literal of line {first.rpartition(' ')[2]}: {text[:60]!r}.",
+                f"{place} {row.place} repeats the literal of {first}: {text[:60]!r}.",
                 "Remove one of them, or set data.duplicates: drop.",
             )
-        found.append(Example(text=text, split=_split(row, place), source=name))
-    return found
+        first_seen[text.casefold()] = row.place
+        examples.append(Example(text=text, split=_split(row, place), source=source_name(reference)))
+    return examples
 
 
-def overview(examples: Sequence[Example], shown: int = 3) -> str:
-    """What would be used, in plain lines: each split's size, mean words and first literals."""
+def _hub_rows(rows: Iterator[HubRow], dropped: Counter[str]) -> Iterator[Row]:
+    number = 0
+    for row in rows:
+        if row.dropped:
+            dropped[row.dropped] += 1
+        else:
+            number += 1
+            yield Row(number, row.text, {"split": row.split}, "row")
+
+
+def overview(loaded: LoadedExamples, shown: int = 3) -> str:
+    """What would be used, in plain lines that a terminal can show: each split's size, mean words, first literals, and
+    what was left out."""
     lines = []
     for split in SPLITS:
-        own = _of(examples, split)
-        words = sum(word_count(e.text) for e in own) / len(own) if own else 0.0
-        sources = ", ".join(sorted({e.source for e in own}))
-        lines.append(
-            f"{split}: {len(own)} literals" + (f", {words:.1f} words on average, from {sources}" if own else "")
-        )
-        lines += [f"  {e.text}" for e in own[:shown]]
-    return "\n".join(lines)
+        examples = _of(loaded.examples, split)
+        line = f"{split}: {len(examples)} literals"
+        if examples:
+            words = sum(word_count(e.text) for e in examples) / len(examples)
+            line += f", {words:.1f} words on average, from {', '.join(sorted({e.source for e in examples}))}"
+        lines += [line, *(f"  {e.text}" for e in examples[:shown])]
+    lines += [f"left out: {count} ({reason})" for reason, count in loaded.dropped.items() if count]
+    return "\n".join(map(printable, lines))
 
 
 def _of(examples: Sequence[Example], split: str) -> list[Example]:
@@ -194,10 +226,10 @@ def _split(row: Row, path: Path) -> Split:
 
 def split_of(row: Row, where: str) -> Split | None:
     """The split that ``row`` of ``where`` names, if any. Raises :class:`DataError` for an unknown one."""
-    split = row.fields.get("split")
-    if split is None or split == "":
+    named = row.fields.get("split")
+    if named is None or named == "":
         return None
-    if split not in SPLITS:
-        raise DataError(f"{where} line {row.line} has split {split!r}.", f"Use one of {', '.join(SPLITS)}.")
-    found: Split = split
-    return found
+    for split in SPLITS:
+        if named == split:
+            return split
+    raise DataError(f"{where} {row.place} has split {str(named)[:40]!r}.", f"Use one of {', '.join(SPLITS)}.")

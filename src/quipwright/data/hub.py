@@ -1,4 +1,4 @@
-"""Literals from hub datasets: pure cleaners for EmpatheticDialogues and SAMSum, and the one door to the hub.
+"""Literals from hub datasets: pure cleaners for EmpatheticDialogues and SAMSum, and the one place that asks the hub.
 
 Both yield clean single sentences of 5 to 30 words, as Ravi et al. (2024, sec. 4) take them from conversations.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from quipwright.core.errors import DataError
@@ -32,10 +33,15 @@ def empathetic_turn(row: Mapping[str, Any]) -> str | None:
     """The literal of a row of EmpatheticDialogues (``utterance``, ``utterance_idx`` from 1), or ``None``.
 
     Odd turns are the speaker's, who tells what happened; the listener's are replies. ``_comma_`` stands for a comma.
+    Raises :class:`DataError` where ``utterance_idx`` is no number.
     """
-    if int(row["utterance_idx"]) % 2 == 0:
+    try:
+        replies = int(row["utterance_idx"]) % 2 == 0
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"utterance_idx is {row['utterance_idx']!r}, not a number.", "Name data.column.") from None
+    if replies or not isinstance(row["utterance"], str):
         return None
-    return single_sentence(re.sub(r"\s*_comma_\s*", ", ", str(row["utterance"])).replace(" ,", ","))
+    return single_sentence(re.sub(r"\s*_comma_\s*", ", ", row["utterance"]).replace(" ,", ","))
 
 
 def samsum_turns(row: Mapping[str, Any]) -> Iterator[str]:
@@ -47,33 +53,60 @@ def samsum_turns(row: Mapping[str, Any]) -> Iterator[str]:
 
 
 def literals(row: Mapping[str, Any], column: str | None) -> Iterator[str]:
-    """The literals of one hub row, by what columns it has. Raises :class:`DataError` where it has none we know."""
-    if column is not None and isinstance(row.get(column), str):
-        yield str(row[column])
-    elif "utterance" in row and "utterance_idx" in row:
+    """The literals of one hub row, by what columns it has; none where its text is null or no sentence we take.
+
+    Raises :class:`DataError` where it has no column we know.
+    """
+    name = column if column is not None and column in row else None
+    if name is None and "utterance" in row and "utterance_idx" in row:
         if text := empathetic_turn(row):
             yield text
-    elif "dialogue" in row:
+        return
+    if name is None and "dialogue" in row:
         yield from samsum_turns(row)
-    elif isinstance(text := row.get("literal", row.get("text")), str):
-        yield text
-    else:
-        raise DataError(f"The data set has no text column; it has {', '.join(row)}.", "Name one with data.column.")
+        return
+    if name is None and column is None:
+        name = next((known for known in ("literal", "text") if known in row), None)
+    if name is None:
+        lacking = f"column {column!r}" if column is not None else "text column"
+        raise DataError(f"The data set has no {lacking}; it has {', '.join(row)}.", "Name one with data.column.")
+    if isinstance(row[name], str):
+        yield row[name]
 
 
-def cleaned(splits: Mapping[str, Iterable[Mapping[str, Any]]], column: str | None) -> Iterator[tuple[str, str]]:
-    """(literal, split) of a whole data set without duplicates and texts without a letter, which nobody can remove there:
-    what stands in two splits is kept for evaluation."""
+@dataclass(frozen=True)
+class HubRow:
+    """One literal of a hub data set; ``dropped`` says why it is left out (``""``: it is used)."""
+
+    text: str
+    split: str
+    dropped: str = ""
+
+
+def clean_hub_rows(splits: Mapping[str, Iterable[Mapping[str, Any]]], column: str | None) -> Iterator[HubRow]:
+    """The literals of a whole data set. Those that cannot be used are marked: nobody can mend a data set there.
+
+    What stands in two splits is kept for evaluation, because test and validation are read first. Raises
+    :class:`DataError` where no split or no column is one we know.
+    """
     seen: set[str] = set()
     order = [name for name in _SPLITS if name in splits]
     if not order:
         raise DataError(f"The data set has splits {', '.join(splits)}.", "It needs train, validation or test.")
     for name in order:
         for row in splits[name]:
-            for text in literals(row, column):
-                if text.casefold() not in seen and any(map(str.isalpha, text)):
-                    seen.add(text.casefold())
-                    yield text, _SPLITS[name]
+            texts = list(literals(row, column))
+            if not texts:
+                yield HubRow("", _SPLITS[name], "no text that is one clean sentence")
+            for text in texts:
+                yield HubRow(text, _SPLITS[name], _flaw(text, seen))
+                seen.add(text.casefold())
+
+
+def _flaw(text: str, seen: set[str]) -> str:
+    if not any(map(str.isalpha, text)):
+        return "no letter in it"
+    return "repeats another literal" if text.casefold() in seen else ""
 
 
 def hub_splits(reference: str) -> Mapping[str, Iterable[Mapping[str, Any]]]:
@@ -84,8 +117,8 @@ def hub_splits(reference: str) -> Mapping[str, Iterable[Mapping[str, Any]]]:
     except ImportError:
         raise DataError("Hub data sets need the package datasets.", "Install it: pip install datasets.") from None
     try:
-        found: Mapping[str, Iterable[Mapping[str, Any]]] = load_dataset(name, revision=revision or None)
+        splits: Mapping[str, Iterable[Mapping[str, Any]]] = load_dataset(name, revision=revision or None)
     except Exception as error:  # the hub's errors have no common base
         reason = " ".join(str(error).split())[:160]
         raise DataError(f"Data set {name!r} could not be loaded: {reason}.", "Check name and network.") from None
-    return found
+    return splits

@@ -1,8 +1,8 @@
-"""The task file: everything that makes a skill a skill, in YAML, so that nothing in the code is hard-wired to jokes.
+"""The task file: everything that makes a skill a skill, in YAML, so that nothing in the code is hard-wired to one.
 
 It holds what the student is shown, what the teacher is asked, what a critic is asked (each question in two forms), the
-cloze template, the length rule and the patterns by which a refusal is known. ``humour`` ships; a user's own file is
-named by its path.
+names of the grades, the questions of the rating page, the cloze template, the length rule and the patterns by which a
+refusal is known. Tasks that ship are named; a user's own file is named by its path.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from quipwright.core.config_files import read_yaml, validate
 from quipwright.core.errors import DataError
+from quipwright.core.paths import resolve
 from quipwright.core.settings import Settings
 from quipwright.core.text import length_ratio
 
@@ -38,6 +39,7 @@ def _pattern(pattern: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
+GradeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,29}$")]
 
 
 class LengthRule(Settings):
@@ -109,7 +111,8 @@ class Task(Settings):
 
     ``student_prompt`` is what a trained student sees, with ``student_chat`` as the user's turn of its chat template;
     ``zero_shot`` is what an untrained chat model is asked instead. ``cloze``: the template of the question ``overall``, or
-    one by question.
+    one by question. ``grades``: the levels that a critic grades a text with, worst first. ``questions``: what people are
+    asked on the rating page, by key, in order; ``overall`` is among them, because win rates are computed from it.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
@@ -119,6 +122,8 @@ class Task(Settings):
     teacher: TeacherWording
     critic: CriticWording
     cloze: str | dict[str, str]
+    grades: tuple[GradeName, ...] = Field(("broken", "plain", "good"), min_length=2, max_length=9)
+    questions: dict[str, str] = Field(default_factory=lambda: {"overall": "Which is better?"}, min_length=1)
     length: LengthRule = LengthRule()
     max_ratio: float = Field(4.0, gt=1)
     refusals: tuple[Pattern, ...] = ()
@@ -129,6 +134,10 @@ class Task(Settings):
         _require("zero_shot", self.zero_shot, "literal")
         if "overall" not in self._clozes:
             raise ValueError("cloze lacks a template of the question overall")
+        if len(set(self.grades)) < len(self.grades):
+            raise ValueError("grades has a level twice")
+        if "overall" not in self.questions:
+            raise ValueError("questions lacks overall, from which win rates are computed")
         for template in self._clozes.values():
             _require("cloze", template, "literal", "text")
             if not template.endswith("{text}"):
@@ -136,12 +145,12 @@ class Task(Settings):
         return self
 
     @classmethod
-    def load(cls, reference: str = "humour", base: Path | None = None) -> Task:
-        """The task that ships under the name ``reference``, or the file of that path (relative to ``base`` or here).
+    def load(cls, reference: str = "humour", recipe_dir: Path | None = None) -> Task:
+        """The task that ships under the name ``reference``, or the file of that path.
 
         Raises :class:`~quipwright.core.errors.DataError` when there is none and ``RecipeError`` when its content is wrong.
         """
-        return cls.parse(read_yaml(task_path(reference, base), "task file"), reference)
+        return cls.parse(read_yaml(task_path(reference, recipe_dir), "task file"), reference)
 
     @classmethod
     def parse(cls, tree: dict[str, Any], source: str) -> Task:
@@ -169,17 +178,20 @@ class Task(Settings):
         return next((p for p in self.refusals if re.search(p, text.replace("’", "'"), re.IGNORECASE)), None)
 
 
-def task_path(reference: str, base: Path | None = None) -> Path:
-    """Where task ``reference`` is: a bare name ships with the package, anything ending in .yaml is a path."""
-    if not reference.endswith((".yaml", ".yml")):
-        path = _TASKS / f"{reference}.yaml"
-        if not re.fullmatch(r"[A-Za-z0-9_-]+", reference) or not path.exists():
-            shipped = ", ".join(sorted(p.stem for p in _TASKS.glob("*.yaml")))
-            remedy = f"Use one of {shipped}, or a path ending in .yaml."
-            raise DataError(f"task {reference!r} does not ship with the package.", remedy)
-        return path
-    path = Path(reference).expanduser()
-    return base / path if not path.is_absolute() and base is not None and (base / path).exists() else path
+def task_path(reference: str, recipe_dir: Path | None = None) -> Path:
+    """The file of task ``reference``: anything ending in .yaml or .yml is a path (see
+    :func:`~quipwright.core.paths.resolve`), a bare name ships.
+
+    Raises :class:`~quipwright.core.errors.DataError` for a name that does not ship.
+    """
+    if reference.lower().endswith((".yaml", ".yml")):
+        return resolve(reference, "Task", recipe_dir)
+    path = _TASKS / f"{reference}.yaml"
+    if not re.fullmatch(r"[A-Za-z0-9_-]+", reference) or not path.exists():
+        shipped = ", ".join(sorted(p.stem for p in _TASKS.glob("*.yaml")))
+        remedy = f"Use one of {shipped}, or a path ending in .yaml."
+        raise DataError(f"task {reference[:60]!r} does not ship with the package.", remedy)
+    return path
 
 
 def _named(known: Mapping[str, T], name: str, lacking: str) -> T:

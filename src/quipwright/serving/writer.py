@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -16,7 +15,8 @@ from quipwright.core.paths import resolve
 from quipwright.core.records import Response, Sampling
 from quipwright.core.storage.files import disk_errors
 from quipwright.core.storage.run_folder import arrows_of
-from quipwright.core.text import degenerate, is_copy, normalise
+from quipwright.core.table_files import csv_line, file_kind
+from quipwright.core.text import degenerate, is_copy, normalise, printable
 from quipwright.critics.reward_model.critic import CARD_FILE, RewardCard, RewardCritic, RewardSettings
 from quipwright.data.examples import Row, read_rows
 from quipwright.data.task import Task
@@ -117,11 +117,13 @@ def write_file(
 ) -> tuple[int, int]:
     """Write for every row of ``source``, streaming to ``target`` (standard output if ``None``) as rows are done.
 
-    A row that cannot be used is written with its reason and does not stop the others. Returns (done, failed).
+    A row that cannot be used is written with its reason and does not stop the others. Returns (done, failed). Raises
+    :class:`DataError` before ``target`` is made where the source cannot be read at all.
     """
     done = failed = 0
+    source_rows = read_rows(source, column, keep_bad=True)
     with _sink(target) as sink:
-        for rows in _batches(read_rows(source, column), 16):
+        for rows in _batches(source_rows, 16):
             for row, result in _attempt(writer, rows, n, best_of):
                 sink(row, result)
                 done, failed = done + isinstance(result, list), failed + isinstance(result, str)
@@ -140,7 +142,8 @@ def _attempt(writer: Writer, rows: Sequence[Row], n: int, best_of: int) -> Itera
         else:
             results = {row.line: result for row in usable for _, result in _attempt(writer, [row], n, best_of)}
     for row in rows:
-        yield row, results.get(row.line, "no sentence in this row")
+        reason = row.problem.problem if row.problem is not None else "no sentence in this row"
+        yield row, results.get(row.line, reason)
 
 
 @contextmanager
@@ -151,12 +154,14 @@ def _sink(target: Path | None) -> Iterator[Any]:
         return
     if target.exists():
         raise DataError(f"{target} exists already.", "Name another file, or remove it first.")
+    kind = file_kind(target, "Output")
+    if kind not in ("csv", "jsonl", "lines"):
+        raise DataError(f"Output {target} cannot be written as {kind}.", "End its name in .jsonl, .csv or .txt.")
     with disk_errors(target), open(target, "w", encoding="utf-8", newline="") as file:
-        if target.suffix == ".csv":
-            table = csv.writer(file)
-            table.writerow(["literal", "humorous", "error"])
-            yield lambda row, result: _csv_rows(table, file, row, result)
-        elif target.suffix in (".jsonl", ".ndjson"):
+        if kind == "csv":
+            _flush(file, csv_line(["literal", "humorous", "error"]))
+            yield lambda row, result: _flush(file, _csv_rows(row, result))
+        elif kind == "jsonl":
             yield lambda row, result: _flush(file, json.dumps(_object(row, result), ensure_ascii=False) + "\n")
         else:
             yield lambda row, result: _flush(file, "\n".join(_lines(row, result)) + "\n")
@@ -164,7 +169,7 @@ def _sink(target: Path | None) -> Iterator[Any]:
 
 def _lines(row: Row, result: list[str] | str) -> list[str]:
     if isinstance(result, str):
-        print(f"line {row.line}: {result}", file=sys.stderr)
+        print(printable(f"{row.place}: {result}"), file=sys.stderr)
         return [""]
     return result
 
@@ -174,12 +179,10 @@ def _object(row: Row, result: list[str] | str) -> dict[str, Any]:
     return {"line": row.line, "literal": row.literal, **outcome}
 
 
-def _csv_rows(table: Any, file: TextIO, row: Row, result: list[str] | str) -> None:
+def _csv_rows(row: Row, result: list[str] | str) -> str:
     if isinstance(result, str):
-        table.writerow([row.literal, "", result])
-    for text in result if isinstance(result, list) else ():
-        table.writerow([row.literal, text, ""])
-    file.flush()
+        return csv_line([row.literal, "", result])
+    return "".join(csv_line([row.literal, text, ""]) for text in result)
 
 
 def _flush(file: TextIO, text: str) -> None:

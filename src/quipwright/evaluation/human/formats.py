@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -13,6 +11,7 @@ from typing import Any
 from quipwright.core.errors import DataError
 from quipwright.core.records import Judgment, Verdict, content_hash
 from quipwright.core.storage.files import write_atomic
+from quipwright.core.table_files import csv_line, file_kind, read_table
 from quipwright.core.text_files import read_text
 from quipwright.evaluation.human.ratings import CANNOT_TELL, QUESTIONS, Ratings
 
@@ -29,11 +28,11 @@ def export_ratings(ratings: Ratings, path: Path) -> int:
     ``.csv`` and ``.json`` (Label Studio) come back through :func:`import_ratings`; ``.jsonl`` holds the majority's
     verdicts in the format that trains a distilled critic.
     """
-    if path.suffix == ".csv":
+    if path.suffix.lower() == ".csv":
         write_atomic(path, _csv(ratings))
-    elif path.suffix == ".json":
+    elif path.suffix.lower() == ".json":
         write_atomic(path, json.dumps(_tasks(ratings), indent=1, ensure_ascii=False))
-    elif path.suffix == ".jsonl":
+    elif path.suffix.lower() == ".jsonl":
         write_atomic(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in verdict_rows(ratings)))
     else:
         raise DataError(
@@ -48,7 +47,7 @@ def import_ratings(ratings: Ratings, path: Path) -> int:
     What a tool asked of an attention check beyond its one question is left out. Raises :class:`DataError` for a pair that
     is not among the run's, a question that nobody asks, or an answer that cannot be read.
     """
-    rows = _read_csv(path) if path.suffix == ".csv" else _read_tasks(path)
+    rows = _read_csv(path) if file_kind(path, "Ratings") == "csv" else _read_tasks(path)
     added = 0
     for pair_id, rater, question, shown, turned, verdict in list(rows):
         if pair_id not in ratings.items:
@@ -108,19 +107,12 @@ def _said(judgment: Judgment, turned: bool = False) -> str:
 
 
 def _csv(ratings: Ratings) -> str:
-    text = io.StringIO()
-    table = csv.writer(text)
-    table.writerow(COLUMNS)
+    table = [csv_line(COLUMNS)]
     for key in ratings.order:
         j, item = ratings.votes[key], ratings.items[key[0]]
-        texts = (_cell(t) for t in (item.literal, item.a, item.b, *item.systems))
-        table.writerow([j.pair_id, *texts, j.question, _cell(j.judge.removeprefix("human:")), j.shown, _said(j)])
-    return text.getvalue()
-
-
-def _cell(text: str) -> str:
-    """Spreadsheets run a cell that begins like a formula; a leading apostrophe keeps it text."""
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+        texts = (item.literal, item.a, item.b, *item.systems)
+        table.append(csv_line([j.pair_id, *texts, j.question, j.judge.removeprefix("human:"), j.shown, _said(j)]))
+    return "".join(table)
 
 
 def _tasks(ratings: Ratings) -> list[dict[str, Any]]:
@@ -151,11 +143,15 @@ Row = tuple[str, str, str, str, bool, str]
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
-    for fields in csv.DictReader(io.StringIO(read_text(path, "Ratings"))):
+    for row in read_table(path, "Ratings"):
+        if row.problem is not None:
+            raise row.problem
+        fields = row.fields
         if missing := [name for name in ("pair", "rater", "question", "verdict") if not fields.get(name)]:
-            raise DataError(f"{path} lacks {', '.join(missing)}.", f"Columns are {', '.join(COLUMNS)}.")
-        rater = fields["rater"][1:] if fields["rater"][:2] in ("'=", "'+", "'-", "'@") else fields["rater"]
-        yield fields["pair"], rater, fields["question"], fields.get("shown") or "ab", False, fields["verdict"]
+            raise DataError(
+                f"{path} line {row.number} lacks {', '.join(missing)}.", f"Columns are {', '.join(COLUMNS)}."
+            )
+        yield fields["pair"], fields["rater"], fields["question"], fields.get("shown") or "ab", False, fields["verdict"]
 
 
 def _read_tasks(path: Path) -> Iterator[Row]:

@@ -12,9 +12,8 @@ from quipwright.core.errors import DataError
 from quipwright.core.records import Example, Pair, Record, Response
 from quipwright.core.statistics import Choice
 from quipwright.core.text import normalise
-from quipwright.core.text_files import read_text
+from quipwright.core.text_files import json_lines
 from quipwright.critics.base import Comparison
-from quipwright.data.examples import json_objects
 
 _CHOICES: dict[str, Choice] = {"a": "A", "b": "B", "tie": "tie", "equal": "tie", "=": "tie"}
 _QUESTIONS = {
@@ -64,7 +63,7 @@ def read_labels(path: Path, split: str | None = None) -> list[LabelledPair]:
         found = Ratings.read(path).labels()
     else:
         found = _joined(
-            _row(fields, f"{path} line {line}") for line, fields in json_objects(path, read_text(path, "Labels"))
+            _row(fields, f"{path} line {line}") for line, fields in json_lines(path, "Labels")
         )
     kept = [pair for pair in found if split is None or pair.split == split]
     if not kept:
