@@ -71,7 +71,9 @@ def tiny_critic(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) ->
     """An untrained critic on the tiny weights, with a card that claims just enough to be let in."""
     import torch
 
-    from quipwright.critics.reward_model.critic import RewardArchitecture, RewardCard, RewardCritic, RewardModel
+    from quipwright.critics.reward_model.card import RewardCard
+    from quipwright.critics.reward_model.critic import RewardModelCritic
+    from quipwright.critics.reward_model.model import RewardArchitecture, RewardModel
     from quipwright.students.base import LoRA
 
     torch.manual_seed(1)
@@ -81,9 +83,9 @@ def tiny_critic(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) ->
     with torch.no_grad():
         model.head.normal_(std=0.5)
     folder = tmp_path_factory.mktemp("critic")
-    RewardCritic(model, RewardCard(architecture=shape, agreement=0.7, low=0.6, high=0.8, n=50), "reward:tiny").save(
-        folder
-    )
+    RewardModelCritic(
+        model, RewardCard(architecture=shape, agreement=0.7, low=0.6, high=0.8, n=50), "reward:tiny"
+    ).save(folder)
     return folder
 
 

@@ -45,7 +45,7 @@ def test_11_a_key_is_in_no_file_of_a_run_nor_of_the_student_taken_out_of_it(
         model = f"{{kind: chat, model: m, base_url: '{server.url}', key_env: QUIPWRIGHT_TEST_KEY, record: told.jsonl}}"
         sets = [
             f"teacher={{kind: model, model: {model}}}",
-            f"critic={{kind: mcp, reading: reason_then_answer, model: {model}}}",
+            f"critic={{kind: multiple_choice, reading: reason_then_answer, model: {model}}}",
             "rounds=0",
             "imitation.train.epochs=1",
         ]
@@ -73,7 +73,7 @@ def test_rows_that_stay_without_an_answer_end_a_run_that_is_otherwise_whole_with
         model = f"{{kind: chat, model: m, base_url: '{server.url}', capabilities: {{}}}}"
         sets = [
             f"teacher={{kind: model, model: {model}}}",
-            f"critic={{kind: mcp, reading: reason_then_answer, model: {model}}}",
+            f"critic={{kind: multiple_choice, reading: reason_then_answer, model: {model}}}",
             "rounds=0",
             "imitation.train.epochs=1",
         ]

@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,24 +13,21 @@ from hypothesis import strategies as st
 
 from quipwright.core.config_files import validate
 from quipwright.core.errors import CriticError, DataError
-from quipwright.core.records import Judgment, Pair
-from quipwright.core.settings import identity_of
-from quipwright.core.storage.run_folder import RunFolder
-from quipwright.critics.active import Buying, Labelled, choose, distil_critic
-from quipwright.critics.base import Comparison
+from quipwright.core.records import Comparison, Judgment, Pair
+from quipwright.critics.active import LabelBudget, Labelled, choose, label_actively
+from quipwright.critics.base import BuildContext
 from quipwright.critics.cloze import Cloze, ClozeCritic, ClozeReader
-from quipwright.critics.combine import combine, position_bias, vote_share
-from quipwright.critics.multiple_choice import MCPCritic, Reader, block, nonce
-from quipwright.critics.panel import Panel, PanelCritic
-from quipwright.critics.reward_model.critic import RewardSettings
+from quipwright.critics.combine import vote_share
+from quipwright.critics.config import Panel
+from quipwright.critics.multiple_choice import MultipleChoiceCritic, block, nonce
+from quipwright.critics.panel import PanelCritic
+from quipwright.critics.reader import Reader
+from quipwright.critics.reward_model.critic import RewardModelConfig
 from quipwright.data.task import Task, fill
 from quipwright.llm.answer_parser import parse_answer
 from quipwright.llm.calls import Calls
 from quipwright.llm.label_logprobs import read_choice, read_said
 from quipwright.llm.types import Capabilities, Choice, Completion, Failure, Request, Score, Token
-from quipwright.pipeline.recipe import Recipe
-from quipwright.pipeline.stages import Stages
-from quipwright.training.preference.pairs import Diverse
 
 TASK = Task.load()
 
@@ -85,18 +81,6 @@ def test_worked_numbers_of_both_orders() -> None:
     assert first.probabilities == pytest.approx((0.75, 0.25))
     assert (first.coverage, second.coverage) == pytest.approx((0.8, 0.8))
     assert second.probabilities == pytest.approx((0.625, 0.375))
-    p_a = (0.75, 1 - 0.625)
-    assert combine(p_a) == pytest.approx(0.5625)
-    assert combine(p_a, "logit") == pytest.approx(0.5729, abs=5e-5)
-    assert position_bias(*p_a) == pytest.approx(0.8047, abs=5e-5)
-
-
-@given(st.floats(0.02, 0.98), st.floats(-3, 3))
-def test_the_logit_mean_removes_an_additive_position_bias(p: float, bias: float) -> None:
-    logit = math.log(p / (1 - p))
-    ab, ba = (1 / (1 + math.exp(-x)) for x in (logit + bias, logit - bias))
-    assert combine((ab, ba), "logit") == pytest.approx(p, abs=1e-4)
-    assert position_bias(ab, ba) == pytest.approx(bias, abs=1e-3)
 
 
 def test_a_missing_label_gets_the_floor_and_says_so() -> None:
@@ -159,7 +143,7 @@ class Model:
 
 
 def judge(model: Model, *compared: Comparison, **reader: object) -> list[Judgment]:
-    return MCPCritic(model, TASK, Reader(**reader)).judge(compared)  # type: ignore[arg-type]
+    return MultipleChoiceCritic(model, TASK, Reader(**reader)).judge(compared)  # type: ignore[arg-type]
 
 
 def test_both_orders_are_asked_and_mapped_back() -> None:
@@ -171,7 +155,7 @@ def test_both_orders_are_asked_and_mapped_back() -> None:
     forward, backward = judge(model, comparison())
     assert (forward.shown, forward.p_a, forward.verdict) == ("ab", 0.75, "A")
     assert (backward.shown, backward.p_a, backward.verdict) == ("ba", 0.375, "B")
-    assert forward.judge == "mcp-answer_only:fake"
+    assert forward.judge == "multiple_choice-answer_only:fake"
     assert [m.role for m in model.asked[0].messages] == ["system", "user", "assistant"]
     assert model.asked[0].messages[-1].content == "Answer:"
 
@@ -199,7 +183,7 @@ def test_without_log_probabilities_it_falls_back_aloud_or_refuses() -> None:
     model = Model(lambda r: "Answer: 1" if r.sampling.index % 4 else "both")
     with pytest.warns(UserWarning, match="fake gives no log-probabilities.*falling back to reading 'sampled'"):
         judged = judge(model, comparison())
-    assert judged[0].judge == "mcp-sampled:fake"
+    assert judged[0].judge == "multiple_choice-sampled:fake"
     assert judged[0].p_a == pytest.approx(6.5 / 7)
     assert judged[0].reason == "6 for the first, 0 for the second, 2 invalid"
     assert len({r.sampling.index for r in model.asked}) == 8
@@ -347,23 +331,13 @@ def test_a_cloze_reads_the_template_of_its_question() -> None:
         ClozeCritic(Reading(), plain, ClozeReader(question="humour"))  # type: ignore[arg-type]
 
 
-def test_a_cloze_of_the_question_overall_is_what_it_always_was(tmp_path: Path) -> None:
-    """A finished run belongs to its recipe's settings and wording: neither a new setting nor new templates change it."""
-    how = {"kind": "cloze", "model": {"kind": "local"}}
-    usual, named = (validate(Cloze, how | extra, "critic") for extra in ({}, {"question": "humour"}))
-    assert "question" not in identity_of(usual)
-    assert identity_of(named)["question"] == "humour"
-
-    def key(critic: Cloze, task: Task) -> list[Any]:
-        recipe = Recipe(name="x", critic=critic, select=Diverse())
-        with RunFolder.open(tmp_path / critic.question, {}) as run:
-            stages = Stages(recipe, run, tmp_path)
-            stages.models.__dict__["task"] = task
-            return stages.models.critic_key
-
-    plain = TASK.model_copy(update={"cloze": TASK.template()})
-    assert key(usual, TASK) == key(usual, plain) == [identity_of(usual), TASK.critic.hash, TASK.template()]
-    assert key(named, TASK)[-1] == TASK.template("humour")
+def test_a_cloze_is_identified_by_its_settings_and_the_template_of_its_question() -> None:
+    usual, named = (
+        validate(Cloze, {"model": {"kind": "local"}, "question": q}, "critic") for q in ("overall", "humour")
+    )
+    keys = [critic.identity(BuildContext(None, TASK)) for critic in (usual, named)]
+    assert [key[-1] for key in keys] == [TASK.template("overall"), TASK.template("humour")]
+    assert keys[0] != keys[1]
 
 
 class Fixed:
@@ -404,16 +378,16 @@ def pairs(n: int) -> list[Comparison]:
 def test_policies_choose_by_the_cheap_critics_margin() -> None:
     compared = pairs(100)
     cheap = Fixed("cheap", *[0.5 + i / 250 for i in range(100)])
-    small = choose(Buying(budget=10, policy="small_margin"), compared, cheap)
-    large = choose(Buying(budget=10, policy="large_gap"), compared, cheap)
-    drawn = choose(Buying(budget=10), compared)
+    small = choose(LabelBudget(budget=10, policy="small_margin"), compared, cheap)
+    large = choose(LabelBudget(budget=10, policy="large_gap"), compared, cheap)
+    drawn = choose(LabelBudget(budget=10), compared)
     assert small == compared[:10]
     assert large == compared[90:]
     assert len(drawn) == 10
     assert drawn not in (small, large)
-    assert drawn == choose(Buying(budget=10), compared)
+    assert drawn == choose(LabelBudget(budget=10), compared)
     with pytest.raises(CriticError, match="needs a cheap critic"):
-        choose(Buying(policy="large_gap"), compared)
+        choose(LabelBudget(policy="large_gap"), compared)
 
 
 def test_a_copy_is_measured_on_held_out_verdicts_before_it_is_trusted() -> None:
@@ -424,8 +398,8 @@ def test_a_copy_is_measured_on_held_out_verdicts_before_it_is_trusted() -> None:
         return Fixed("copy", 0.8)
 
     compared = pairs(100)
-    critic = distil_critic(Buying(budget=50), Fixed("dear", 0.9), compared, learn)
-    assert (critic.agreement.share, critic.agreement.n, critic.agreement.bought) == (1.0, 10, 50)
+    critic = label_actively(LabelBudget(budget=50), Fixed("dear", 0.9), compared, learn)
+    assert (critic.agreement.right, critic.agreement.n, critic.agreement.labelled) == (10, 10, 50)
     assert len(learnt) == 40
     judged = critic.judge(compared)
     assert [j.judge for j in judged].count("dear") == 50
@@ -433,17 +407,17 @@ def test_a_copy_is_measured_on_held_out_verdicts_before_it_is_trusted() -> None:
     with pytest.raises(
         CriticError, match=r"agrees with 0\.0% \(0% to 28%\) of 10 held-out verdicts .* the floor is 65%"
     ):
-        distil_critic(Buying(budget=50), Fixed("dear", 0.1), compared, learn)
-    with pytest.raises(CriticError, match="of 0 held-out"):
-        distil_critic(Buying(budget=50), Fixed("dear", None), compared, learn)
+        label_actively(LabelBudget(budget=50), Fixed("dear", 0.1), compared, learn)
+    with pytest.raises(CriticError, match="dear could not be read in 50 of 50 judgments"):
+        label_actively(LabelBudget(budget=50), Fixed("dear", None), compared, learn)
 
 
 def test_a_trained_critic_sits_on_a_panel(tiny_critic: Path, tmp_path: Path) -> None:
-    alone = RewardSettings(path=str(tiny_critic), floor=0.5)
+    alone = RewardModelConfig(path=str(tiny_critic), floor=0.5)
     panel = validate(Panel, {"critics": [{"kind": "reward", "path": str(tiny_critic), "floor": 0.5}] * 2}, "panel")
     with Calls.open(tmp_path) as calls:
-        (judged,) = panel.open(calls, TASK).judge([comparison()])
+        (judged,) = panel.build(BuildContext(None, TASK, calls)).judge([comparison()])
         assert calls.ledger.attempts == 0
-    assert judged.p_a == alone.open().judge([comparison()])[0].p_a
+    assert judged.p_a == alone.load().judge([comparison()])[0].p_a
     with pytest.raises(CriticError, match="floor is 90%"), Calls.open(tmp_path) as calls:
-        Panel(critics=(alone.model_copy(update={"floor": 0.9}), alone)).open(calls, TASK)
+        Panel(critics=(alone.model_copy(update={"floor": 0.9}), alone)).build(BuildContext(None, TASK, calls))

@@ -9,11 +9,10 @@ from typing import Any
 import pytest
 
 from quipwright.core.errors import DataError, RunError
-from quipwright.core.records import Example, Response
+from quipwright.core.records import Comparison, Example, Response
 from quipwright.core.storage.run_folder import RunFolder
-from quipwright.critics.base import Comparison
 from quipwright.critics.from_run import verdicts_of_run
-from quipwright.critics.multiple_choice import MCP
+from quipwright.critics.multiple_choice import MultipleChoice
 from quipwright.data.examples import DataSettings, load_examples
 from quipwright.data.verdicts import read_verdicts
 from quipwright.llm.http_models import Chat
@@ -37,7 +36,7 @@ def made_run(folder: Path, literals: int) -> Path:
     data.write_text("".join(f'{{"literal": "Bus {i} was late.", "split": "train"}}\n' for i in range(literals)))
     with FaultyServer(prefers_the_rumour) as server:
         model = Chat(model="m", base_url=server.url, capabilities=Capabilities())
-        critic = MCP(model=model, reading="reason_then_answer")
+        critic = MultipleChoice(model=model, reading="reason_then_answer")
         recipe = Recipe(name="x", data=DataSettings(path="data.jsonl"), select=Diverse(), critic=critic)
         tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
         with RunFolder.open(folder / "run", tree, identity=identity) as run:

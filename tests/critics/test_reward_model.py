@@ -12,14 +12,15 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit
 
 from quipwright.core.errors import CriticError, DataError
-from quipwright.core.records import Judgment, Pair, Response
-from quipwright.critics.base import Comparison
-from quipwright.critics.copy_filter import Guarded
-from quipwright.critics.reward_model.critic import RewardArchitecture, RewardCritic, RewardModel, sigmoid
+from quipwright.core.records import Comparison, Judgment, Pair, Response
+from quipwright.critics.copy_filter import CopyFilter
+from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.critics.reward_model.features import FeatureReader, fit_features, fit_logistic, lexical
 from quipwright.critics.reward_model.figures import component_figures, measure
+from quipwright.critics.reward_model.model import RewardArchitecture, RewardModel
 from quipwright.critics.reward_model.training import CriticTraining, group_loss, train_critic
 from quipwright.data.recorded_teacher import RecordedTeacher
 from quipwright.data.verdicts import FreeComparisons, Group, VerdictRow, grouped, preferences, read_verdicts
@@ -30,15 +31,15 @@ TEXTS = ("I walked home, the bus being a rumour by then.", "The bus left, and so
 
 
 @pytest.fixture(scope="module")
-def critic(tiny_critic: Path) -> RewardCritic:
-    return RewardCritic.load(tiny_critic)
+def critic(tiny_critic: Path) -> RewardModelCritic:
+    return RewardModelCritic.load(tiny_critic)
 
 
 def compare(a: str, b: str, literal: str = LITERAL) -> Comparison:
     return Comparison(Pair(example_id="e", a_id=a[:20], b_id=b[:20], selector="test"), literal, a, b)
 
 
-def test_swapping_a_pair_mirrors_the_verdict(critic: RewardCritic) -> None:
+def test_swapping_a_pair_mirrors_the_verdict(critic: RewardModelCritic) -> None:
     there, back = critic.judge([compare(TEXTS[0], TEXTS[1]), compare(TEXTS[1], TEXTS[0])])
     assert there.p_a == pytest.approx(1 - back.p_a, abs=2e-6)
     assert {there.verdict, back.verdict} == {"A", "B"}
@@ -46,13 +47,13 @@ def test_swapping_a_pair_mirrors_the_verdict(critic: RewardCritic) -> None:
     assert (same.p_a, same.verdict) == (0.5, "tie")
 
 
-def test_a_score_does_not_depend_on_its_company(critic: RewardCritic) -> None:
+def test_a_score_does_not_depend_on_its_company(critic: RewardModelCritic) -> None:
     together = critic.scores([LITERAL] * 3, TEXTS)
     alone = [critic.scores([LITERAL], [text])[0] for text in TEXTS]
     assert together == pytest.approx(alone, abs=0.03)  # bf16
 
 
-def test_grades_add_up_and_follow_the_score(critic: RewardCritic) -> None:
+def test_grades_add_up_and_follow_the_score(critic: RewardModelCritic) -> None:
     responses = [Response(example_id="e", text=text, author="student") for text in TEXTS]
     grades = sorted(critic.grade([LITERAL] * 3, responses), key=lambda g: g.score)
     for grade in grades:
@@ -62,12 +63,12 @@ def test_grades_add_up_and_follow_the_score(critic: RewardCritic) -> None:
 
 
 def test_a_critic_below_the_floor_is_refused(tiny_critic: Path) -> None:
-    from quipwright.critics.reward_model.critic import RewardSettings
+    from quipwright.critics.reward_model.critic import RewardModelConfig
 
     with pytest.raises(CriticError, match=r"70\.0% of 50.*floor is 80%"):
-        RewardSettings(path=str(tiny_critic), floor=0.8).open()
+        RewardModelConfig(path=str(tiny_critic), floor=0.8).load()
     with pytest.raises(CriticError, match="train-critic"):
-        RewardSettings(path=str(tiny_critic.parent)).open()
+        RewardModelConfig(path=str(tiny_critic.parent)).load()
 
 
 class _Recorder:
@@ -86,7 +87,7 @@ class _Recorder:
 def test_copies_and_broken_texts_lose_without_a_call() -> None:
     inner = _Recorder()
     attempt, near = TEXTS[0], "I missed the last bus home and had to run."
-    judged = Guarded(inner).judge(
+    judged = CopyFilter(inner).judge(
         [
             compare(LITERAL, attempt),
             compare(attempt, LITERAL),
@@ -110,7 +111,7 @@ def test_copies_and_broken_texts_lose_without_a_call() -> None:
 
 def test_the_rule_holds_in_both_orders() -> None:
     for a, b in ((LITERAL, TEXTS[0]), ("", TEXTS[1]), (LITERAL, "")):
-        there, back = Guarded(_Recorder()).judge([compare(a, b), compare(b, a)])
+        there, back = CopyFilter(_Recorder()).judge([compare(a, b), compare(b, a)])
         assert there.p_a == 1 - back.p_a
 
 
@@ -124,13 +125,11 @@ def test_group_loss_by_hand(tiny_weights: Path) -> None:
         s = model(model.rows([LITERAL], [TEXTS]))[0].tolist()
         c = model.cuts.tolist()
         total = float(group_loss(model, [group], grade_weight=1.5))
-    pairs = 2.0 * -math.log(sigmoid(s[0] - s[1])) + 0.5 * -(
-        math.log(sigmoid(s[1] - s[2])) + math.log(sigmoid(s[2] - s[1]))
-    )
+    pairs = 2.0 * -math.log(expit(s[0] - s[1])) + 0.5 * -(math.log(expit(s[1] - s[2])) + math.log(expit(s[2] - s[1])))
 
     def ordinal(score: float, targets: tuple[float, ...]) -> float:
         return -sum(
-            t * math.log(sigmoid(score - cut)) + (1 - t) * math.log(sigmoid(cut - score))
+            t * math.log(expit(score - cut)) + (1 - t) * math.log(expit(cut - score))
             for t, cut in zip(targets, c, strict=True)
         )
 
@@ -228,7 +227,7 @@ def test_training_from_a_file_to_a_saved_critic_with_figures(tiny_weights: Path,
     assert (card.n, card.figures["n"]) == (6, 6)
     assert card.low <= card.agreement <= card.high
     trained.save(tmp_path / "critic")
-    loaded = RewardCritic.load(tmp_path / "critic")
+    loaded = RewardModelCritic.load(tmp_path / "critic")
     assert loaded.card == card
     literals, texts = [LITERAL] * 3, list(TEXTS)
     assert loaded.scores(literals, texts) == pytest.approx(trained.scores(literals, texts), abs=0.05)

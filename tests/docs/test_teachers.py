@@ -11,8 +11,9 @@ import yaml
 from pydantic import TypeAdapter
 
 from quipwright.core.errors import ModelError
-from quipwright.critics.multiple_choice import MCP
-from quipwright.critics.reward_model.critic import RewardSettings
+from quipwright.critics.base import BuildContext
+from quipwright.critics.multiple_choice import MultipleChoice
+from quipwright.critics.reward_model.critic import RewardModelConfig
 from quipwright.data.task import Task
 from quipwright.data.teacher import ModelTeacher
 from quipwright.llm.calls import Calls
@@ -46,10 +47,10 @@ def test_every_door_is_what_the_page_says(
 
 def test_the_other_snippets_are_valid() -> None:
     first, by_files, scored, money = (s for s in SNIPPETS if "kind" not in s)
-    assert Recipe.model_validate({"name": "r", **scored}).grader == RewardSettings()
+    assert Recipe.model_validate({"name": "r", **scored}).grader == RewardModelConfig()
     assert ModelTeacher.model_validate(first["teacher"])
-    assert MCP.model_validate(first["critic"])
-    assert MCP.model_validate(by_files["critic"])
+    assert MultipleChoice.model_validate(first["critic"])
+    assert MultipleChoice.model_validate(by_files["critic"])
     assert Price.model_validate(money["prices"]["some-model"])
     assert Budget.model_validate(money["budget"])
 
@@ -69,7 +70,7 @@ def test_a_critic_by_files_asks_each_showing_once(tmp_path: Path) -> None:
     compared = [comparison(f"joke {i}", f"pun {i}") for i in range(5)]
     for number, tree in enumerate(critics):
         with Calls.open(tmp_path / str(number), base=tmp_path) as calls:
-            critic = MCP.model_validate(tree).open(calls, Task.load())
+            critic = MultipleChoice.model_validate(tree).build(BuildContext(None, Task.load(), calls))
             with pytest.raises(ModelError, match="10 questions for"):
                 critic.judge(compared)
 

@@ -14,12 +14,11 @@ from typer.testing import CliRunner
 from quipwright.cli.main import app
 from quipwright.core.errors import CriticError, DataError, RecipeError
 from quipwright.core.paths import resolve
-from quipwright.core.records import Judgment
+from quipwright.core.records import Comparison, Judgment
 from quipwright.core.text import word_count
-from quipwright.critics.active import Agreement, DistilledCritic
-from quipwright.critics.base import Comparison
+from quipwright.critics.active import ActiveCritic, Agreement
 from quipwright.critics.loading import critic_settings, open_critic
-from quipwright.critics.reward_model.critic import RewardSettings
+from quipwright.critics.reward_model.critic import RewardModelConfig
 from quipwright.evaluation.audit import audit_critic, lines
 from quipwright.evaluation.human.labels import LabelledPair, read_labels, sampled_pairs
 from quipwright.llm.call_store import CallStore, Stored
@@ -174,7 +173,7 @@ def test_an_unknown_critic_is_one_line() -> None:
 def test_self_preference_is_by_model_name() -> None:
     pairs = [p.model_copy(update={"author_a": "teacher:m", "author_b": "student:s"}) for p in synthetic(30)]
     critic = Biased()
-    critic.name = "mcp-answer_only:m"
+    critic.name = "multiple_choice-answer_only:m"
     assert audit_critic(critic, pairs).audits["overall"].self_preference.rate.n == 30
 
 
@@ -182,7 +181,7 @@ def test_models_of_one_size_are_not_one_model() -> None:
     pairs = [p.model_copy(update={"author_a": "teacher:qwen3:8b", "author_b": "student:s"}) for p in synthetic(3)]
     for model, n in (("llama3.1:8b", 0), ("qwen3:8b", 3)):
         critic = Biased()
-        critic.name = f"mcp-logprobs:{model}"
+        critic.name = f"multiple_choice-answer_only:{model}"
         assert audit_critic(critic, pairs).audits["overall"].self_preference.rate.n == n
 
 
@@ -229,7 +228,7 @@ def test_critics_on_language_models_are_audited_and_their_answers_kept(tiny_weig
     pairs = synthetic(4)
     names = [f"mcp:{tiny_weights}", f"cloze:{tiny_weights}", "rule:longer"]
     with opened(names, tmp_path / "calls") as critics:
-        passports = [audit_critic(critic, pairs) for critic in critics]
+        passports = [audit_critic(loaded.critic, pairs) for loaded in critics]
     assert [p.pairs for p in passports] == [4, 4, 4]
     assert passports[1].audits["overall"].position.changed.value == 0  # a cloze is shown no order
     assert all(p.agreement.n + 3 * p.audits["overall"].unparsed == 12 for p in passports)
@@ -254,7 +253,7 @@ def test_the_audit_of_a_live_critic_says_what_it_cost(tiny_weights: Path, tmp_pa
     labels = write(
         tmp_path / "l.jsonl", *({**p.model_dump(include={"literal", "a", "b"}), "verdict": "a"} for p in synthetic(3))
     )
-    plain = "kind: mcp\nmodel: {kind: local, weights: TINY}\n"
+    plain = "kind: multiple_choice\nmodel: {kind: local, weights: TINY}\n"
     text = printed(labels, tmp_path / "one", str(priced(tmp_path, tiny_weights, plain)), "rule:longer")
     assert "calls, unknown tokens in, unknown tokens out, cost unknown" in text
     assert text.count("\n  took ") == 2
@@ -275,8 +274,10 @@ budget: {money: 100}
     assert chosen.budget.money == 100
     assert chosen.prices[str(tiny_weights)].call == 0.5
     default, _ = critic_settings(str(priced(tmp_path, tiny_weights, "name: x\nstudent: {weights: TINY}\n")))
-    assert default.critic == RewardSettings()
-    distilled = priced(tmp_path, tiny_weights, "name: x\ncritic: {kind: distilled, from: {kind: mcp}}\n")
+    assert default.critic == RewardModelConfig()
+    distilled = priced(
+        tmp_path, tiny_weights, "name: x\ncritic: {kind: active_labelling, from: {kind: multiple_choice}}\n"
+    )
     with pytest.raises(RecipeError, match=r"distilled: it is trained in a run\. Name the run's folder"):
         critic_settings(str(distilled))
 
@@ -311,9 +312,9 @@ def test_a_trained_critic_is_named_by_its_folder_or_its_runs(tiny_critic: Path, 
 
 
 def test_a_distilled_copy_is_kept_with_its_agreement(tiny_critic: Path, tmp_path: Path) -> None:
-    copy = RewardSettings(path=str(tiny_critic), floor=0).open()
-    DistilledCritic(copy, [], Agreement(0.7, 20, 100, 3)).save(tmp_path / "critic")
-    card = RewardSettings(path=str(tmp_path / "critic")).open().card
+    copy = RewardModelConfig(path=str(tiny_critic), floor=0).load()
+    ActiveCritic(copy, [], Agreement(14, 20, 100, 3)).save(tmp_path / "critic")
+    card = RewardModelConfig(path=str(tmp_path / "critic")).load().card
     assert (card.agreement, card.n) == (0.7, 20)
     assert card.low is not None
     assert card.low < 0.7

@@ -12,8 +12,7 @@ from typer.testing import CliRunner
 
 from quipwright.cli.main import app
 from quipwright.core.errors import DataError, RunError
-from quipwright.core.records import Judgment, Pair, content_hash
-from quipwright.critics.base import Comparison
+from quipwright.core.records import Comparison, Judgment, Pair, content_hash
 from quipwright.critics.loading import open_critic
 from quipwright.data.examples import read_rows
 from quipwright.evaluation.compare import compare

@@ -18,7 +18,7 @@ import pytest
 from quipwright.core.errors import BudgetError, ModelError
 from quipwright.core.records import Example
 from quipwright.core.storage.run_folder import RunFolder
-from quipwright.critics.multiple_choice import MCP
+from quipwright.critics.multiple_choice import MultipleChoice
 from quipwright.data.teacher import ModelTeacher
 from quipwright.llm.batch_api import Batch, BatchProvider
 from quipwright.llm.call_store import CallStore
@@ -243,7 +243,7 @@ def test_answers_made_elsewhere_are_merged_by_id(tmp_path: Path) -> None:
 def stages_of(folder: Path) -> Any:
     """The arrows of a run in ``folder`` whose teacher and critic are asked by files, and what closes it."""
     elsewhere = Files(model="m", answers=str(folder / "answers.jsonl"))
-    critic = MCP(model=elsewhere, reading="reason_then_answer")
+    critic = MultipleChoice(model=elsewhere, reading="reason_then_answer")
     recipe = Recipe(name="x", teacher=ModelTeacher(model=elsewhere), select=Diverse(), critic=critic)
     stack = ExitStack()
     run = stack.enter_context(RunFolder.open(folder / "run", {"name": "x"}))

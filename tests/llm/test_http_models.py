@@ -13,8 +13,9 @@ from quipwright.core.errors import DataError, ModelError, RecipeError, RunError
 from quipwright.core.records import Example, Sampling, content_hash
 from quipwright.core.settings import identity_of
 from quipwright.core.storage.run_folder import RunFolder
-from quipwright.critics.multiple_choice import MCP
-from quipwright.critics.panel import Panel
+from quipwright.critics.base import BuildContext
+from quipwright.critics.config import Panel
+from quipwright.critics.multiple_choice import MultipleChoice
 from quipwright.data.task import Task
 from quipwright.data.teacher import ModelTeacher
 from quipwright.llm.batch_api import Batch
@@ -136,10 +137,10 @@ def test_a_critic_over_http_in_all_readings(tmp_path: Path) -> None:
         (Kind(), "sampled", 8.5 / 9),
     ):
         with FaultyServer(kind.answer, kind.fault) as server, Calls.open(tmp_path / reading) as calls:
-            critic = MCP(model=chat(server), reading=reading).open(calls, Task.load())
+            critic = MultipleChoice(model=chat(server), reading=reading).build(BuildContext(None, Task.load(), calls))
             ab, ba = critic.judge([comparison()])
             assert (ab.p_a, ba.p_a) == pytest.approx((p, 1 - p))
-            assert ab.judge == f"mcp-{reading}:m"
+            assert ab.judge == f"multiple_choice-{reading}:m"
             if reading == "answer_only":
                 assert server.bodies[-1]["continue_final_message"] is True
                 assert server.bodies[-1]["messages"][-1] == {"role": "assistant", "content": "Answer:"}
@@ -163,7 +164,7 @@ def test_a_label_behind_words_is_read_where_it_stands_at_one_request_a_showing(
     compared = [comparison(f"joke {i}", f"pun {i}") for i in range(10)]
     with FaultyServer(lambda body: spoken(*said)) as server, Calls.open(tmp_path) as calls:
         door = chat(server, capabilities=Capabilities(logprobs=20), retry=Retry())
-        judged = MCP(model=door).open(calls, Task.load()).judge(compared)
+        judged = MultipleChoice(model=door).build(BuildContext(None, Task.load(), calls)).judge(compared)
         assert len(server.bodies) == len(judged) == 20
         assert [j.p_a for j in judged] == [pytest.approx(p) for _ in compared for p in (0.9, 0.1)]
         asked = server.bodies[0]["messages"][-1]
@@ -174,7 +175,7 @@ def test_a_label_behind_words_is_read_where_it_stands_at_one_request_a_showing(
 def test_log_probabilities_without_a_label_are_said_to_be_and_never_become_a_verdict(tmp_path: Path) -> None:
     with FaultyServer(lambda body: spoken("Both", " are", " fine")) as server, Calls.open(tmp_path) as calls:
         door = chat(server, capabilities=Capabilities(logprobs=20), retry=Retry())
-        critic = MCP(model=door).open(calls, Task.load())
+        critic = MultipleChoice(model=door).build(BuildContext(None, Task.load(), calls))
         judged = critic.judge([comparison()])
         assert len(server.bodies) == 2
     assert [(j.p_a, j.verdict) for j in judged] == [(None, "unparsed")] * 2
@@ -322,7 +323,7 @@ def test_an_arrow_without_a_single_answer_is_not_kept_and_asked_again(tmp_path: 
     compared = [comparison("so wet", "dry as a joke")]
     with FaultyServer(lambda body: "1. A wet joke.", lambda n, body: "400") as server:
         model = chat(server, capabilities=Capabilities())
-        critic = MCP(model=model, reading="sampled", samples=3)
+        critic = MultipleChoice(model=model, reading="sampled", samples=3)
         recipe = Recipe(name="x", teacher=ModelTeacher(model=model), select=Diverse(), critic=critic)
         with RunFolder.open(tmp_path, {"name": "x"}) as run:
             stages = Stages(recipe, run, tmp_path)
@@ -365,7 +366,7 @@ def test_how_a_model_is_reached_redoes_nothing_and_another_model_does(tmp_path: 
 def test_what_the_probe_found_is_in_the_manifest_and_identifies_nothing(tmp_path: Path) -> None:
     kind = Kind("continue")
     with FaultyServer(kind.answer, kind.fault) as server:
-        critic = MCP(model=chat(server, retry=Retry()))
+        critic = MultipleChoice(model=chat(server, retry=Retry()))
         recipe = Recipe(name="x", teacher=ModelTeacher(model=critic.model), select=Diverse(), critic=critic)
         tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
         for _ in range(2):
@@ -379,9 +380,9 @@ def test_what_the_probe_found_is_in_the_manifest_and_identifies_nothing(tmp_path
 
 def test_an_arrow_is_keyed_by_the_model_not_by_how_it_is_reached() -> None:
     def key(model: str = "m", **fields: object) -> object:
-        return identity_of(MCP(model=Chat(**{"model": model, "base_url": "http://a/v1", **fields})))  # type: ignore[arg-type]
+        return identity_of(MultipleChoice(model=Chat(**{"model": model, "base_url": "http://a/v1", **fields})))  # type: ignore[arg-type]
 
     assert key() == key(concurrency=2) == key(base_url=("http://a/v1", "http://b/v1")) == key(record="x")
     assert len({content_hash(k) for k in (key(), key("other"), key(omit=("seed",)), key(revision="2"))}) == 4
-    members = [MCP(model=Chat(model="m", concurrency=n)) for n in (1, 2)]
+    members = [MultipleChoice(model=Chat(model="m", concurrency=n)) for n in (1, 2)]
     assert identity_of(Panel(critics=(members[0],) * 2)) == identity_of(Panel(critics=(members[1],) * 2))

@@ -15,7 +15,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 from quipwright.core.errors import ModelError, RecipeError
 from quipwright.core.records import Sampling
 from quipwright.critics.cloze import Cloze, ClozeCritic
-from quipwright.critics.multiple_choice import MCP, MCPCritic, Reader
+from quipwright.critics.multiple_choice import MultipleChoice, MultipleChoiceCritic
+from quipwright.critics.reader import Reader
 from quipwright.data.task import Task
 from quipwright.llm.calls import Calls
 from quipwright.llm.in_process import InProcessModel
@@ -173,7 +174,7 @@ def test_a_finished_run_is_read_back_without_loading_the_weights(tmp_path: Path)
     judged = []
     for _ in range(2):
         with Calls.open(tmp_path) as calls:
-            critic = MCPCritic(door(tmp_path, calls, count), Task.load(), Reader(coverage=0.0))
+            critic = MultipleChoiceCritic(door(tmp_path, calls, count), Task.load(), Reader(coverage=0.0))
             judged.append(critic.judge(compared))
             assert calls.ledger.calls == 4
     assert judged[0] == judged[1]
@@ -203,14 +204,16 @@ def test_a_recording_answers_for_the_model_it_was_made_with(tmp_path: Path) -> N
     compared, task = [comparison("so wet", "dry as a joke")], Task.load()
     with Calls.open(tmp_path / "live") as calls:
         live = recorded(door(tmp_path, calls, []), "answers.jsonl", calls)
-        judged = MCPCritic(live, task, Reader(coverage=0.0)).judge(compared)
+        judged = MultipleChoiceCritic(live, task, Reader(coverage=0.0)).judge(compared)
         cloze = ClozeCritic(live, task).judge(compared)
         reply = complete(live, [Message("user", "hi")], Sampling(max_tokens=4))
     path = tmp_path / "live" / "recordings" / "answers.jsonl"
     path.write_bytes(path.read_bytes() + b'{"kind": "compl')  # a kill tore the last line
     with Calls.open(tmp_path / "again", base=path.parent) as calls:
         replay = Recorded(path="answers.jsonl").build(calls)
-        assert [j.p_a for j in MCPCritic(replay, task, Reader(coverage=0.0)).judge(compared)] == [j.p_a for j in judged]
+        assert [j.p_a for j in MultipleChoiceCritic(replay, task, Reader(coverage=0.0)).judge(compared)] == [
+            j.p_a for j in judged
+        ]
         assert ClozeCritic(replay, task).judge(compared)[0].p_a == cloze[0].p_a
         assert complete(replay, [Message("user", "hi")], Sampling(max_tokens=4)).text == reply.text
         failed = replay.complete_many([asked("never asked")])[0]
@@ -226,15 +229,15 @@ def test_a_recording_answers_for_the_model_it_was_made_with(tmp_path: Path) -> N
 def test_the_embedded_weights_judge_and_score(tmp_path: Path) -> None:
     with Calls.open(tmp_path) as calls:
         judged = (
-            MCP(model=Local(batch=4))
+            MultipleChoice(model=Local(batch=4))
             .open(calls, Task.load())
             .judge([comparison("Rain again: my socks now swim.", "It did rain.")])
         )
         assert all("coverage" in j.reason for j in judged)
         assert (
-            MCPCritic(Local().build(calls), Task.load(), Reader(reading="reason_then_answer", reason_tokens=40)).judge(
-                []
-            )
+            MultipleChoiceCritic(
+                Local().build(calls), Task.load(), Reader(reading="reason_then_answer", reason_tokens=40)
+            ).judge([])
             == []
         )
         (score,) = Local().build(calls).score_many([("", "The funny paraphrase of It rained. is It rained.")])

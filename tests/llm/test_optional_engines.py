@@ -14,7 +14,8 @@ import torch
 
 from quipwright.core.errors import WeightsError
 from quipwright.core.records import Sampling
-from quipwright.critics.multiple_choice import MCP
+from quipwright.critics.base import BuildContext
+from quipwright.critics.multiple_choice import MultipleChoice
 from quipwright.data.task import Task
 from quipwright.llm.calls import Calls
 from quipwright.llm.gguf import Gguf
@@ -138,7 +139,11 @@ def test_an_engine_reads_as_the_same_weights_do_in_transformers(settings: Any, t
             expected.tokens_out,
         )
         assert "".join(token.text for token in answer.tokens) == answer.text
-        judged = MCP(model=settings, coverage=0.0).open(calls, Task.load()).judge([comparison()])
+        judged = (
+            MultipleChoice(model=settings, coverage=0.0)
+            .build(BuildContext(None, Task.load(), calls))
+            .judge([comparison()])
+        )
         assert len(judged) == 2
 
 
@@ -179,7 +184,8 @@ def test_the_embedded_gguf_answers_and_judges(tmp_path: Path) -> None:
     with Calls.open(tmp_path) as calls:
         door = Gguf().build(calls)
         assert complete(door, [Message("user", "Say hello.")], Sampling(max_tokens=8)).text.strip()
-        judged = MCP(model=Gguf()).open(calls, Task.load()).judge([comparison("My socks now swim.", "It did rain.")])
+        critic = MultipleChoice(model=Gguf()).build(BuildContext(None, Task.load(), calls))
+        judged = critic.judge([comparison("My socks now swim.", "It did rain.")])
         assert all("coverage" in judgment.reason for judgment in judged)
         begun = (
             Message("user", "Which is larger, 7 or 3? Reply with Answer: 1 or Answer: 2."),

@@ -13,7 +13,8 @@ import yaml
 
 from quipwright.core.paths import PACKAGE
 from quipwright.core.records import Example, Sampling
-from quipwright.critics.multiple_choice import MCP
+from quipwright.critics.base import BuildContext
+from quipwright.critics.multiple_choice import MultipleChoice
 from quipwright.data.task import Task
 from quipwright.data.teacher import ModelTeacher
 from quipwright.llm.calls import Calls
@@ -104,9 +105,11 @@ def test_the_teacher_is_read(url: str, task: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize("reading", ["answer_only", "reason_then_answer", "sampled"])
 def test_the_critic_is_read(url: str, tmp_path: Path, reading: str) -> None:
     with Calls.open(tmp_path) as calls:
-        critic = MCP(model=chat(url), reading=reading, samples=2, reason_tokens=40).open(calls, Task.load())
+        critic = MultipleChoice(model=chat(url), reading=reading, samples=2, reason_tokens=40).build(
+            BuildContext(None, Task.load(), calls)
+        )
         judged = critic.judge([comparison("My socks now swim.", "It did rain."), comparison("Wet!", "It rained, ha.")])
-        assert critic.name == f"mcp-{reading}:smollm2"
+        assert critic.name == f"multiple_choice-{reading}:smollm2"
         assert calls.ledger.failures == 0
     assert [j.shown for j in judged] == ["ab", "ba"] * 2
     assert not any((j.reason or "").startswith("failed") for j in judged)
@@ -124,7 +127,7 @@ student: {{weights: embedded, context: 256}}
 imitation: {{train: {{epochs: 4, batch: 2, micro_batch: 2, lr: 0.002}}}}
 candidates: {{k: 5, temperature: 0.9, max_tokens: 60, rows: 30, top_up: 2}}
 select: {{kind: diverse}}
-critic: {{kind: mcp, model: {{{model}}}}}
+critic: {{kind: multiple_choice, model: {{{model}}}}}
 rank: {{tie: 0.0, strength: 0.5}}
 learn: {{train: {{epochs: 1, batch: 4, micro_batch: 2, lr: 0.0001}}}}
 evaluate: {{decode: {{beams: 1, max_tokens: 20, rows: 4}}, best_of: 0, resamples: 100}}
@@ -152,7 +155,7 @@ def test_a_whole_run_whose_teacher_and_critic_are_behind_http(
     assert {"imitation", "feedback"} == summary["checkpoints"].keys()
     rates = [w for w in summary["win_rates"] if w["candidate"] == "feedback"]
     assert rates
-    assert all(w["judge"] == "mcp-answer_only:smollm2" for w in rates)
+    assert all(w["judge"] == "multiple_choice-answer_only:smollm2" for w in rates)
     code, _, err = call(capsys, monkeypatch, "distil", str(recipe), "--run", str(folder))
     assert (code, err) == (0, "")
     again = json.loads((folder / "summary.json").read_text(encoding="utf-8"))

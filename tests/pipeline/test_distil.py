@@ -15,9 +15,11 @@ import pytest
 import torch
 
 from quipwright.core.storage.run_folder import RunFolder
-from quipwright.critics.reward_model.critic import RewardCritic
+from quipwright.critics.base import BuildContext
+from quipwright.critics.config import outsiders
+from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.data.examples import load_examples
-from quipwright.data.task import task_path
+from quipwright.data.task import Task, task_path
 from quipwright.pipeline.distil import distil
 from quipwright.pipeline.recipe import load_recipe
 from quipwright.pipeline.stages import Stages
@@ -191,10 +193,10 @@ def test_a_judge_is_added_to_a_finished_run_and_changes_nothing_that_was_there(
     recipe, folder, before = straight
     shutil.copytree(folder, tmp_path / "run")
     model = f"{{kind: local, weights: {tiny_weights}}}"
-    after = run(recipe, tmp_path / "run", f"evaluate.judges=[{{kind: mcp, model: {model}}}]")
-    assert [s["name"] for s in after.stages if not s["skipped"]] == ["judge-test-mcp"]
+    after = run(recipe, tmp_path / "run", f"evaluate.judges=[{{kind: multiple_choice, model: {model}}}]")
+    assert [s["name"] for s in after.stages if not s["skipped"]] == ["judge-test-multiple_choice"]
     critic, judge = dict.fromkeys(w.judge for w in after.win_rates)
-    assert judge.startswith("mcp-")
+    assert judge.startswith("multiple_choice-")
     for name in ("win_rates", "differences"):
         old, new = getattr(before, name), getattr(after, name)
         assert [x for x in new if x.judge == critic] == old
@@ -210,12 +212,13 @@ def test_a_judge_is_added_to_a_finished_run_and_changes_nothing_that_was_there(
 
 
 def test_a_judge_that_shares_a_model_with_the_critic_is_no_outside_judge(straight: tuple[Path, Path, Summary]) -> None:
-    one, other = (f"{{kind: mcp, model: {{kind: local, weights: {name}}}}}" for name in ("a", "b"))
+    one, other = (f"{{kind: multiple_choice, model: {{kind: local, weights: {name}}}}}" for name in ("a", "b"))
     panel = f"{{kind: panel, critics: [{one}, {{kind: reward}}]}}"
-    for critic in (one, panel, f"{{kind: distilled, from: {one}}}"):
+    for critic in (one, panel, f"{{kind: active_labelling, from: {one}}}"):
         sets = (f"critic={critic}", f"evaluate.judges=[{one}, {panel}, {other}]", "select={kind: random}")
         recipe, _ = load_recipe(str(straight[0]), sets)
-        assert recipe.outside_judges == recipe.evaluate.judges[2:]
+        context = BuildContext(None, Task.load())
+        assert outsiders(recipe.critic, recipe.evaluate.judges, context) == [recipe.evaluate.judges[2]]
 
 
 def test_rounds_zero_is_imitation_alone(straight: tuple[Path, Path, Summary], tmp_path: Path) -> None:
@@ -279,15 +282,18 @@ def test_a_distilled_critic_is_kept_and_a_finished_run_is_read_back_without_maki
 ) -> None:
     made: list[int] = []
 
-    def copy(labels: Sequence[object], seed: int, how: object) -> RewardCritic:
+    def copy(labels: Sequence[object], seed: int, how: object) -> RewardModelCritic:
         made.append(len(labels))
-        critic = RewardCritic.load(tiny_critic)  # as trained: named by the data it learnt from
-        return RewardCritic(critic.model, critic.card.model_copy(update={"data_hash": "0123456789"}), "reward:01234567")
+        critic = RewardModelCritic.load(tiny_critic)  # as trained: named by the data it learnt from
+        return RewardModelCritic(
+            critic.model, critic.card.model_copy(update={"data_hash": "0123456789"}), "reward:01234567"
+        )
 
     monkeypatch.setattr("quipwright.pipeline.runtime.copy_critic", copy)
     source = f"{{kind: cloze, model: {{kind: local, weights: {tiny_weights}}}}}"
     recipe, base = load_recipe(
-        str(straight[0]), [f"critic={{kind: distilled, from: {source}, budget: 10, floor: 0}}", "evaluate.base=false"]
+        str(straight[0]),
+        [f"critic={{kind: active_labelling, from: {source}, budget: 10, floor: 0}}", "evaluate.base=false"],
     )
     shutil.copytree(straight[1] / "arrows", tmp_path / "arrows")  # the student and its attempts are there
 
@@ -300,7 +306,7 @@ def test_a_distilled_critic_is_kept_and_a_finished_run_is_read_back_without_maki
     assert len(made) == 1
     assert {s.stage for s in first.spent} <= {"judge-1"}
     assert all(s.cost is None and s.money == "unknown" for s in first.spent)
-    card = RewardCritic.load(tmp_path / "run" / "critic").card
+    card = RewardModelCritic.load(tmp_path / "run" / "critic").card
     assert (card.agreement, card.n) == (first.critic["agreement"], first.critic["n"])
     assert result(again()) == result(first)
     assert len(made) == 1

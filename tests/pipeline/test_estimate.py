@@ -10,7 +10,8 @@ import pytest
 from quipwright.core.config_files import validate
 from quipwright.core.errors import CriticError
 from quipwright.core.records import Example
-from quipwright.critics.multiple_choice import MCP, Reader
+from quipwright.critics.multiple_choice import MultipleChoice
+from quipwright.critics.reader import Reader
 from quipwright.data.task import Task
 from quipwright.data.teacher import ModelTeacher
 from quipwright.evaluation.quality import EvaluateSettings
@@ -61,7 +62,7 @@ def test_only_the_students_that_are_evaluated_are_counted() -> None:
     examples = [Example(text=f"It rained {i} times.", split="train" if i < 4 else "test") for i in range(14)]
 
     def pairs(**evaluate: object) -> float:
-        critic = {"kind": "mcp", "model": {"kind": "chat", "model": "m", "base_url": "http://x/v1"}}
+        critic = {"kind": "multiple_choice", "model": {"kind": "chat", "model": "m", "base_url": "http://x/v1"}}
         tree = {"name": "x", "rounds": 10, "select": {"kind": "diverse"}, "critic": critic, "evaluate": evaluate}
         (line,) = plan(validate(Recipe, tree, "recipe"), TASK, examples).lines
         return line.calls / 2
@@ -103,7 +104,7 @@ EXAMPLES = [
 
 def planned(*found: Found, **fields: object) -> dict[str, int]:
     """Calls by role of a recipe with these fields."""
-    recipe = Recipe(**({"name": "x", "select": Diverse(), "critic": MCP(model=SERVED)} | fields))  # type: ignore[arg-type]
+    recipe = Recipe(**({"name": "x", "select": Diverse(), "critic": MultipleChoice(model=SERVED)} | fields))  # type: ignore[arg-type]
     return {line.role: line.calls for line in plan(recipe, TASK, EXAMPLES, found).lines}
 
 
@@ -134,10 +135,10 @@ def test_every_step_that_asks_is_counted() -> None:
 )
 def test_a_model_without_log_probabilities_is_counted_as_it_will_be_asked(model: Files) -> None:
     usual = planned()["critic"]
-    assert planned(critic=MCP(model=model, samples=5)) == {"critic, sampled": 5 * usual}
-    assert planned(critic=MCP(model=model, reading="reason_then_answer")) == {"critic": usual}
+    assert planned(critic=MultipleChoice(model=model, samples=5)) == {"critic, sampled": 5 * usual}
+    assert planned(critic=MultipleChoice(model=model, reading="reason_then_answer")) == {"critic": usual}
     with pytest.raises(CriticError, match="gives no log-probabilities"):
-        planned(critic=MCP(model=model, missing="refuse"))
+        planned(critic=MultipleChoice(model=model, missing="refuse"))
 
 
 def test_what_the_probe_found_counts() -> None:
@@ -146,7 +147,7 @@ def test_what_the_probe_found_counts() -> None:
 
 
 def test_nothing_is_planned_for_what_costs_nothing() -> None:
-    recipe = Recipe(name="x", select=Diverse(), critic=MCP(model=Local()))
+    recipe = Recipe(name="x", select=Diverse(), critic=MultipleChoice(model=Local()))
     assert not may_cost(recipe)
     assert plan(recipe, TASK, EXAMPLES).lines == ()
 
@@ -154,7 +155,7 @@ def test_nothing_is_planned_for_what_costs_nothing() -> None:
 def test_the_hours_are_of_the_recipes_concurrency_and_the_total_of_all_roles() -> None:
     fast, files = Chat(model="m", concurrency=256), Files(model="people", answers="a.jsonl")
     recipe = Recipe(
-        name="x", select=Diverse(), teacher=ModelTeacher(model=fast), critic=MCP(model=SERVED),
+        name="x", select=Diverse(), teacher=ModelTeacher(model=fast), critic=MultipleChoice(model=SERVED),
         prices={"m": Price(input=1, output=1)},
     )  # fmt: skip
     made = plan(recipe, TASK, EXAMPLES)
@@ -163,7 +164,7 @@ def test_the_hours_are_of_the_recipes_concurrency_and_the_total_of_all_roles() -
     assert "with 256 (teacher), 32 (critic) calls under way." in made.table()
     assert made.cost == (teacher.cost or 0) + (critic.cost or 0)
     assert made.table().count("| all |") == 1
-    by_people = recipe.model_copy(update={"critic": MCP(model=files)})
+    by_people = recipe.model_copy(update={"critic": MultipleChoice(model=files)})
     assert (
         "256 calls under way. How long answers take that come in files is not known"
         in plan(by_people, TASK, EXAMPLES).table()
@@ -181,7 +182,7 @@ def test_a_handful_is_measured_under_the_recipes_prices_and_caps_and_kept_for_th
         model = f"{{kind: chat, model: m, base_url: '{server.url}'{able}}}"
         sets = [
             f"teacher={{kind: model, model: {model}}}",
-            f"critic={{kind: mcp, samples: 2, model: {model}}}",
+            f"critic={{kind: multiple_choice, samples: 2, model: {model}}}",
             "select.kind=diverse",
             "prices={m: {input: 10000, output: 0}}",
         ]
@@ -222,7 +223,7 @@ def test_the_command_prints_three_prices(capsys: pytest.CaptureFixture[str]) -> 
 
 def test_a_judge_is_priced_for_the_evaluation_and_the_critic_for_the_rounds_too() -> None:
     model = {"kind": "chat", "model": "m", "base_url": "http://x/v1"}
-    critic = {"kind": "mcp", "model": model}
+    critic = {"kind": "multiple_choice", "model": model}
     recipe = Recipe.model_validate(
         {
             "name": "x",

@@ -18,11 +18,10 @@ from typer.testing import CliRunner
 from quipwright.cli.main import app
 from quipwright.core.config_files import validate
 from quipwright.core.errors import RecipeError, RunError
-from quipwright.core.records import Example, Judgment, Pair, Quality, Verdict
+from quipwright.core.records import Comparison, Example, Judgment, Pair, Quality, Verdict
 from quipwright.core.statistics import holm, sign_flip_test
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.core.text import degenerate, is_copy
-from quipwright.critics.base import Comparison
 from quipwright.data.teacher import ModelTeacher
 from quipwright.evaluation.experiment_table import Judged, Result, Row, markdown, tabulate
 from quipwright.evaluation.pairwise import showings_won

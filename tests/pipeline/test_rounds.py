@@ -13,6 +13,7 @@ from quipwright.core.config_files import validate
 from quipwright.core.errors import DataError, RecipeError
 from quipwright.core.records import (
     Checkpoint,
+    Comparison,
     Example,
     Grade,
     Quality,
@@ -23,8 +24,7 @@ from quipwright.core.records import (
     ids_hash,
 )
 from quipwright.core.storage.run_folder import RunFolder
-from quipwright.critics.base import Comparison
-from quipwright.critics.reward_model.critic import RewardSettings
+from quipwright.critics.reward_model.critic import RewardModelConfig
 from quipwright.pipeline.distil import distil
 from quipwright.pipeline.evaluate import Evaluation
 from quipwright.pipeline.recipe import Recipe, load_recipe
@@ -168,7 +168,7 @@ def test_old_pairs_are_kept_or_dropped() -> None:
         assert (len(texts), len(used)) == (expected, expected)
 
 
-MCP = {"kind": "mcp", "model": {"kind": "local"}}
+MultipleChoice = {"kind": "multiple_choice", "model": {"kind": "local"}}
 DIVERSE = {"select": {"kind": "diverse"}}
 
 
@@ -184,10 +184,16 @@ DIVERSE = {"select": {"kind": "diverse"}}
         ({"select": {"kind": "teacher_mix", "otherwise": {"kind": "list"}}}, "otherwise"),
         ({"supervision": {"learn": {"objective": {"kind": "mle"}}}}, "supervision: this step learns from pairs"),
         ({"supervision": {"learn": {"objective": {"kind": "mle"}, "source": "teacher"}}}, "learns from pairs"),
-        ({"critic": MCP}, r"select best_worst needs .*critic mcp does not do; set scorer: \{kind: reward\}, or select"),
-        ({"critic": MCP, **DIVERSE, "supervision": {"select": {"kind": "list"}}}, r"supervision.select list needs"),
         (
-            {"critic": MCP, **DIVERSE, "learn": {"objective": {"kind": "mle"}, "source": "best_of_n"}},
+            {"critic": MultipleChoice},
+            r"select best_worst needs .*critic multiple_choice does not do; set scorer: \{kind: reward\}, or select",
+        ),
+        (
+            {"critic": MultipleChoice, **DIVERSE, "supervision": {"select": {"kind": "list"}}},
+            r"supervision.select list needs",
+        ),
+        (
+            {"critic": MultipleChoice, **DIVERSE, "learn": {"objective": {"kind": "mle"}, "source": "best_of_n"}},
             r"learn.source best_of_n needs .*, or learn.source: verdicts",
         ),
     ],
@@ -209,12 +215,12 @@ def test_recipes_that_do_not_fit_are_refused(tree: dict[str, object], words: str
     ids=str,
 )
 def test_a_judge_of_pairs_is_enough_where_nothing_needs_scores_or_a_scorer_gives_them(tree: dict[str, object]) -> None:
-    assert validate(Recipe, {"name": "r", "critic": MCP, **tree}, "Recipe").critic.kind == "mcp"
+    assert validate(Recipe, {"name": "r", "critic": MultipleChoice, **tree}, "Recipe").critic.kind == "multiple_choice"
 
 
 def test_a_scorer_is_of_a_runs_identity_only_where_there_is_one() -> None:
     assert "scorer" not in Recipe(name="r").results_key()
-    assert "scorer" in Recipe(name="r", scorer=RewardSettings()).results_key()
+    assert "scorer" in Recipe(name="r", scorer=RewardModelConfig()).results_key()
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------
@@ -327,7 +333,7 @@ def test_a_judge_of_pairs_learns_and_evaluates_by_the_best_of_n_of_its_scorer(ru
     with FaultyServer(lambda body: "Answer: 1") as server:
         summary = run(
             "learn={objective: {kind: mle}, source: best_of_n}",
-            f"critic={{kind: mcp, model: {{kind: chat, model: m, base_url: '{server.url}', capabilities: {{}}}}}}",
+            f"critic={{kind: multiple_choice, model: {{kind: chat, model: m, base_url: '{server.url}', capabilities: {{}}}}}}",
             f"scorer={{path: {tiny_critic}, floor: 0.5}}",
             "evaluate.best_of=2",
             "rounds=1",
@@ -335,7 +341,7 @@ def test_a_judge_of_pairs_learns_and_evaluates_by_the_best_of_n_of_its_scorer(ru
     assert {"imitation-best-of-2", "feedback-best-of-2"} <= {q.system for q in summary.quality}
     assert all(q.funny is not None for q in summary.quality)
     assert {w.judge for w in summary.win_rates} == {summary.critic["name"]}
-    assert summary.critic["name"].startswith("mcp-")
+    assert summary.critic["name"].startswith("multiple_choice-")
 
 
 def test_a_scorers_grades_choose_pairs_and_its_critic_judges_them(
@@ -369,10 +375,10 @@ def test_a_scorers_grades_choose_pairs_and_its_critic_judges_them(
     assert "plain" not in name
     with FaultyServer(lambda body: "Answer: 1") as server:
         model = f"{{kind: chat, model: m, base_url: '{server.url}', capabilities: {{}}}}"
-        name, judges = graded("two", scorer, f"critic={{kind: mcp, model: {model}}}")
+        name, judges = graded("two", scorer, f"critic={{kind: multiple_choice, model: {model}}}")
         assert "plain" not in name
         assert len(judges) == 2
-        assert all(judge.startswith("mcp-") for judge in judges)
+        assert all(judge.startswith("multiple_choice-") for judge in judges)
         assert server.heads
 
 

@@ -313,10 +313,10 @@ def test_the_teacher_of_a_run_is_known_for_training_literals_too(tmp_path: Path)
 
 def test_the_critic_of_a_run_grades_its_page(tmp_path: Path) -> None:
     assert own_critic(tmp_path, {"critic": {"kind": "reward", "path": "bundled:critic"}}) == "reward:bundled:critic"
-    assert own_critic(tmp_path, {"critic": {"kind": "mcp"}}) is None
+    assert own_critic(tmp_path, {"critic": {"kind": "multiple_choice"}}) is None
     (tmp_path / "critic").mkdir()
     (tmp_path / "critic" / "critic.json").write_text("{}")
-    own = own_critic(tmp_path, {"critic": {"kind": "distilled"}})
+    own = own_critic(tmp_path, {"critic": {"kind": "active_labelling"}})
     assert own == str(tmp_path / "critic")
     assert critic_settings(own)[0].critic.kind == "reward"
 

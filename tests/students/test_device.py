@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from quipwright.core.records import DiverseBeams, Sampling
-from quipwright.critics.reward_model.critic import RewardCritic
+from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.critics.reward_model.training import group_loss
 from quipwright.data.verdicts import Group
 from quipwright.students.base import LoRA, StudentSettings, open_student
@@ -115,7 +115,7 @@ def test_what_generation_gives_the_network_is_on_the_device(
 
 
 def test_a_distilled_critic_is_on_the_device_and_learns_there(gpu: torch.device, tiny_critic: Path) -> None:
-    model = RewardCritic.load(tiny_critic).model.float()
+    model = RewardModelCritic.load(tiny_critic).model.float()
     assert {p.device for p in model.parameters()} == {gpu}
     groups = [
         Group("I missed the bus.", ["I walked.", "Bus gone."], pairs=[(0, 1, 1.0, 1.0)], graded=[(0, 2.5, 1.0)]),

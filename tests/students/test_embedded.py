@@ -12,7 +12,7 @@ import pytest
 
 from quipwright.core.errors import WeightsError
 from quipwright.core.paths import resolve
-from quipwright.critics.reward_model.critic import RewardSettings
+from quipwright.critics.reward_model.critic import RewardModelConfig
 from quipwright.students import weights
 from tests.cli.test_main import call
 
@@ -46,7 +46,7 @@ def test_what_ships_is_small_and_has_a_card(name: str) -> None:
 
 
 def test_the_critics_card_states_what_was_measured() -> None:
-    card = RewardSettings().open().card
+    card = RewardModelConfig().load().card
     assert card.n > 300
     assert card.low < card.agreement < card.high
     text = (resolve("bundled:critic", "critic") / "README.md").read_text()
@@ -55,7 +55,7 @@ def test_the_critics_card_states_what_was_measured() -> None:
 
 
 def test_the_critic_prefers_the_teacher_to_its_shuffled_words() -> None:
-    critic = RewardSettings().open()
+    critic = RewardModelConfig().load()
     literal = "My mother phoned four times this morning to ask whether I had eaten breakfast."
     good = (
         "My mother phoned four times this morning to ask if I'd eaten breakfast, and by the fourth it was nearly lunch."

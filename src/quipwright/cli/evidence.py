@@ -17,7 +17,7 @@ Critics = Annotated[
     list[str],
     typer.Option(
         "--critic",
-        help="reward, mcp, cloze, recorded:FILE, rule:longer, a trained critic's folder, a .yaml or recipe; repeatable.",
+        help="reward, multiple_choice, cloze, recorded:FILE, rule:longer, a trained critic's folder, a .yaml or recipe; repeatable.",
     ),
 ]
 
@@ -52,13 +52,13 @@ def audit(
     """Measure critics against people: agreement, position and length bias, calibration, go or no-go."""
     from quipwright.core.paths import resolve
     from quipwright.core.storage.files import write_atomic
-    from quipwright.critics.loading import asks, opened
+    from quipwright.critics.loading import opened
     from quipwright.evaluation.audit import audit_critic, decision_line, lines, table
     from quipwright.evaluation.human.labels import read_labels, sampled_pairs
 
     pairs = sampled_pairs(read_labels(resolve(labels, "Labels"), split), limit, seed)
     with opened(critic, calls, task) as critics:
-        passports = [audit_critic(one, pairs, floor, critics.store if asks(one) else None) for one in critics]
+        passports = [audit_critic(one.critic, pairs, floor, one.store) for one in critics]
     for passport in passports:
         print("\n".join(lines(passport)), end="\n\n")
     show(table(passports))
@@ -98,7 +98,7 @@ def compare(
     found = distinct([open_system(reference, rows) for reference in systems])
     encoder = Meaning(meaning) if meaning else Meaning.installed()
     with opened(judge, calls, task) as judges:
-        outcome = run(found, judges, tie=tie, resamples=resamples, guard=guard, meaning=encoder)
+        outcome = run(found, [one.critic for one in judges], tie=tie, resamples=resamples, guard=guard, meaning=encoder)
     for table in tables(outcome):
         show(table)
     print("\n".join(definitions()))

@@ -258,11 +258,11 @@ def measure_critic(
 ) -> None:
     """Agreement of a distilled critic, and of each of its parts alone, with held-out verdicts."""
     from quipwright.core.paths import resolve
-    from quipwright.critics.reward_model.critic import RewardCritic
+    from quipwright.critics.reward_model.critic import RewardModelCritic
     from quipwright.critics.reward_model.figures import component_figures, measure
     from quipwright.data.verdicts import read_verdicts
 
-    critic = RewardCritic.load(resolve(folder, "Critic"))
+    critic = RewardModelCritic.load(resolve(folder, "Critic"))
     rows = [row for row in read_verdicts(resolve(verdicts, "Verdicts")) if row.split == "heldout"]
     for name, value in measure(critic, rows).items():
         print(f"{name} {value:g}")

@@ -8,15 +8,29 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 Split = Literal["train", "valid", "test", "ood"]
 Verdict = Literal["A", "B", "tie", "unparsed"]
+Order = Literal["ab", "ba"]
+_SWAPPED: dict[Verdict, Verdict] = {"A": "B", "B": "A", "tie": "tie", "unparsed": "unparsed"}
+_CREDIT: dict[Verdict, float | None] = {"A": 1.0, "tie": 0.5, "B": 0.0, "unparsed": None}
+
+
+def credit(verdict: Verdict) -> float | None:
+    """What text A earns by ``verdict``: 1 for a win, one half for a tie, 0 for a loss, ``None`` where it is unread."""
+    return _CREDIT[verdict]
+
+
+def swapped(verdict: Verdict) -> Verdict:
+    """``verdict`` once A and B have changed places."""
+    return _SWAPPED[verdict]
 
 
 def content_hash(*parts: Any) -> str:
@@ -40,6 +54,12 @@ class Record(BaseModel):
     def id(self) -> str:
         """Content hash over the class name and all fields."""
         return content_hash(type(self).__name__, self.model_dump(mode="json"))
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """As pydantic's, but the copy computes an ``id`` of its own."""
+        copy = super().model_copy(update=update, deep=deep)
+        copy.__dict__.pop("id", None)
+        return copy
 
     def to_line(self) -> str:
         """One JSON line (no newline), ``id`` first."""
@@ -141,23 +161,53 @@ class Pair(Record):
     round: int = 0
 
 
-class Judgment(Record):
-    """One reading of one pair by one judge in one showing.
+@dataclass(frozen=True)
+class Comparison:
+    """A pair with its texts: what a critic reads. ``literal`` is the source sentence of both."""
 
-    ``shown`` is ``ab`` when A stood first. ``p_a`` is the probability that A is better (already mapped back from the
-    showing), or ``None`` where the judge gives no probability. ``answered`` is false where no model answered;
-    ``reason`` then says why. People and critics write the same record.
+    pair: Pair
+    literal: str
+    a: str
+    b: str
+
+    def swapped(self) -> Comparison:
+        """The same two texts, A and B having changed places. It is another pair, with an id of its own."""
+        pair = self.pair.model_copy(update={"a_id": self.pair.b_id, "b_id": self.pair.a_id})
+        return Comparison(pair, self.literal, self.b, self.a)
+
+
+class Judgment(Record):
+    """One reading of one pair by one judge in one presentation order.
+
+    ``shown`` is ``ab`` when A stood first. ``p_a`` in [0, 1] is the probability that A is better (whatever the order),
+    or ``None`` where the judge gives no probability. ``answered`` is false where no model answered; ``reason`` then says
+    why. People and critics write the same record.
     """
 
     pair_id: str
     judge: str
-    shown: Literal["ab", "ba"] = "ab"
-    p_a: float | None = None
+    shown: Order = "ab"
+    p_a: float | None = Field(None, ge=0, le=1, allow_inf_nan=False)
     verdict: Verdict
     question: str = "overall"
     reason: str = ""
     answered: bool = True
     call_id: str | None = None
+
+    @property
+    def credit(self) -> float | None:
+        """The probability that A is better. Without one, the credit of the verdict. ``None`` where it is unread."""
+        return credit(self.verdict) if self.verdict == "unparsed" or self.p_a is None else self.p_a
+
+    def swapped(self, pair_id: str | None = None) -> Judgment:
+        """The same reading of the swapped pair, whose id is ``pair_id`` (see :meth:`Comparison.swapped`)."""
+        changed = {
+            "pair_id": pair_id or self.pair_id,
+            "shown": "ba" if self.shown == "ab" else "ab",
+            "p_a": None if self.p_a is None else 1 - self.p_a,
+            "verdict": swapped(self.verdict),
+        }
+        return self.model_copy(update=changed)
 
 
 class Grade(Record):

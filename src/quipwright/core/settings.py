@@ -25,6 +25,9 @@ class Settings(BaseModel):
     whole: ClassVar[bool] = False
     """True for a model that answers nothing before it was asked everything: a provider's batch, offline files."""
 
+    identity_needs_context: ClassVar[bool] = False
+    """True where ``identity`` needs to know more than the settings, so that :func:`identity_of` takes all of them."""
+
     @model_validator(mode="before")
     @classmethod
     def _default_kind(cls, tree: Any) -> Any:
@@ -50,7 +53,8 @@ def identity_of(settings: Settings) -> dict[str, Any]:
     A model in them (whatever has an ``identity()``) is reduced to that identity and to the capabilities stated for it,
     because those shape what is asked. Fields that are never dumped are left out.
     """
-    identify, names = getattr(settings, "identity", None), set(type(settings).model_fields)
+    identify = None if settings.identity_needs_context else getattr(settings, "identity", None)
+    names = set(type(settings).model_fields)
     identity: dict[str, Any] = {}
     if identify is not None:
         identity, names = dict(identify()), names & {"capabilities"}

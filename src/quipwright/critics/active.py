@@ -1,7 +1,7 @@
-"""A distilled critic: an expensive one labels some pairs, its cheap copy the rest, and the copy is measured first.
+"""Active labelling: an expensive critic labels some pairs, a reward model trained on those labels judges the rest.
 
-Which pairs to buy is a policy. Small margins of the cheap critic first (arXiv 2406.17312) and large gaps first
-(2603.09692) contradict each other; random is the control.
+The reward model is measured before it is trusted. Which pairs to label is a policy: small margins of a cheap critic
+first (arXiv 2406.17312) and large gaps first (2603.09692) contradict each other; random is the control.
 """
 
 from __future__ import annotations
@@ -10,37 +10,31 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from quipwright.core.errors import CriticError
-from quipwright.core.records import Judgment, content_hash
+from quipwright.core.records import Comparison, Judgment, content_hash
 from quipwright.core.settings import Settings
-from quipwright.core.statistics import Interval, wilson
-from quipwright.critics.base import Comparison, Critic
-from quipwright.critics.cloze import Cloze
-from quipwright.critics.combine import combined
-from quipwright.critics.multiple_choice import MCP
-from quipwright.critics.panel import Panel
-from quipwright.critics.reward_model.critic import RewardCritic
+from quipwright.core.statistics import wilson
+from quipwright.critics.base import Critic
+from quipwright.critics.combine import UNREAD_REMEDY, by_pair, combined_by_pair, unread, verdict_of
+from quipwright.critics.reward_model.critic import RewardModelCritic
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """A pair with the expensive critic's P(A better), both showings averaged."""
+    """A pair with the expensive critic's P(A better), both orders averaged."""
 
     comparison: Comparison
     p_a: float
 
 
-Learn = Callable[[Sequence[Labelled]], Critic]
-
-
-class Buying(Settings):
+class LabelBudget(Settings):
     """``budget`` pairs are put to the expensive critic, chosen by ``policy``; a share ``heldout`` is not learnt from.
 
-    On that the copy must agree at least ``floor`` of the time (ties left out), or the run stops and says so.
+    On that the reward model must agree at least ``floor`` of the time (ties left out), or the run stops and says so.
     """
 
     budget: int = Field(500, ge=10)
@@ -50,102 +44,102 @@ class Buying(Settings):
     seed: int = 0
 
 
-class Distilled(Buying):
-    """A copy of the critic ``from`` by ``Buying``'s rules."""
-
-    kind: Literal["distilled"] = "distilled"
-    source: MCP | Cloze | Panel = Field(alias="from", discriminator="kind")
-
-    model_config = Settings.model_config | {"populate_by_name": True}
-
-
 @dataclass(frozen=True)
 class Agreement:
-    """How often a copy named the expensive critic's winner on ``n`` held-out pairs that had one."""
+    """On how many of ``n`` held-out pairs with a winner the reward model named it: ``right``. ``labelled``: all pairs
+    that were put to the expensive critic; ``unparsed`` of them could not be read in both orders."""
 
-    share: float
+    right: int
     n: int
-    bought: int
+    labelled: int
     unparsed: int
 
     @property
-    def interval(self) -> Interval:
-        """Wilson's 95 % interval of ``share``."""
-        return wilson(round(self.share * self.n), self.n)
+    def share(self) -> float | None:
+        """``right`` over ``n``; ``None`` where there is nothing to measure on."""
+        return self.right / self.n if self.n else None
+
+    def figures(self) -> dict[str, Any]:
+        """As a critic's figures, with Wilson's 95 % interval."""
+        low, high = wilson(self.right, self.n) if self.n else (None, None)
+        return {"agreement": self.share, "low": low, "high": high, "n": self.n}
 
     def line(self) -> str:
         """One line for people."""
-        low, high = self.interval
-        return (
-            f"the copy agrees with {self.share:.1%} ({low:.0%} to {high:.0%}) of {self.n} held-out verdicts "
-            f"({self.bought} bought, {self.unparsed} of them unreadable)"
-        )
+        counts = f"{self.n} held-out verdicts ({self.labelled} labelled, {self.unparsed} of them unreadable)"
+        if self.share is None:
+            return f"the reward model could not be measured: there are {counts}"
+        low, high = wilson(self.right, self.n)
+        return f"the reward model agrees with {self.share:.1%} ({low:.0%} to {high:.0%}) of {counts}"
 
 
-class DistilledCritic:
-    """Gives the expensive critic's own judgments where they were bought and its copy's elsewhere."""
+class ActiveCritic:
+    """Gives the expensive critic's own judgments where it labelled the pair and the reward model's elsewhere."""
 
-    def __init__(self, copy: Critic, bought: Sequence[Judgment], agreement: Agreement) -> None:
-        """Use :func:`distil_critic`, which buys, trains and measures."""
-        self.copy, self.agreement = copy, agreement
-        self.name = copy.name
-        self.positional = copy.positional
-        self._bought: dict[str, list[Judgment]] = {}
-        for judgment in bought:
-            self._bought.setdefault(judgment.pair_id, []).append(judgment)
+    def __init__(self, reward_model: Critic, labels: Sequence[Judgment], agreement: Agreement) -> None:
+        """Use :func:`label_actively`, which labels, trains and measures."""
+        self.reward_model, self.agreement = reward_model, agreement
+        self.name = reward_model.name
+        self.positional = reward_model.positional
+        self._labels = by_pair(labels)
+
+    def figures(self) -> dict[str, Any]:
+        """The measured agreement with the expensive critic."""
+        return self.agreement.figures()
 
     def save(self, folder: Path) -> None:
-        """Write the copy to ``folder`` as any trained critic, with its agreement; the bought judgments are the run's."""
-        if isinstance(self.copy, RewardCritic):
-            low, high = self.agreement.interval
-            known = {"agreement": self.agreement.share, "low": low, "high": high, "n": self.agreement.n, "figures": {}}
-            RewardCritic(self.copy.model, self.copy.card.model_copy(update=known), self.name).save(folder)
+        """Write the reward model to ``folder`` as any trained one, with its agreement; the labels are the run's."""
+        if isinstance(self.reward_model, RewardModelCritic):
+            card = self.reward_model.card.model_copy(update={**self.figures(), "figures": {}})
+            RewardModelCritic(self.reward_model.model, card, self.name).save(folder)
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
         """Judgments in order; each says who made it."""
-        rest = [c for c in comparisons if c.pair.id not in self._bought]
-        made: dict[str, list[Judgment]] = {}
-        for judgment in self.copy.judge(rest) if rest else ():
-            made.setdefault(judgment.pair_id, []).append(judgment)
-        return [j for c in comparisons for j in self._bought.get(c.pair.id) or made.get(c.pair.id, [])]
+        rest = [c for c in comparisons if c.pair.id not in self._labels]
+        judged = self._labels | by_pair(self.reward_model.judge(rest) if rest else ())
+        return [j for c in comparisons for j in judged[c.pair.id]]
 
 
-def distil_critic(
-    buying: Buying, expensive: Critic, comparisons: Sequence[Comparison], learn: Learn, cheap: Critic | None = None
-) -> DistilledCritic:
-    """Buy verdicts on some of ``comparisons``, ``learn`` a copy from them, measure it, and give it back if it is good.
+def label_actively(
+    budget: LabelBudget,
+    expensive: Critic,
+    comparisons: Sequence[Comparison],
+    train: Callable[[Sequence[Labelled]], Critic],
+    cheap: Critic | None = None,
+) -> ActiveCritic:
+    """Label some of ``comparisons``, ``train`` a reward model on them, measure it, and return it if it is good enough.
 
     ``cheap`` is the critic whose margins the policies go by (``random`` needs none). Raises :class:`CriticError` when
-    the agreement is below the floor or too few verdicts were readable to measure it.
+    the agreement is below the floor or too few labels were readable to measure it.
     """
-    chosen = choose(buying, comparisons, cheap)
-    bought = expensive.judge(chosen)
-    by_pair: dict[str, list[Judgment]] = {}
-    for judgment in bought:
-        by_pair.setdefault(judgment.pair_id, []).append(judgment)
-    labels = [Labelled(c, p) for c in chosen if (p := combined(by_pair.get(c.pair.id, []))) is not None]
-    held, learnt = split(labels, buying.heldout, buying.seed)
-    copy = learn(learnt)
-    share, n = measure(copy, held)
-    agreement = Agreement(share, n, len(chosen), len(chosen) - len(labels))
-    if n == 0 or share < buying.floor:
+    chosen = choose(budget, comparisons, cheap)
+    judgments = expensive.judge(chosen)
+    p_a = combined_by_pair(judgments)
+    labels = [Labelled(c, p) for c in chosen if (p := p_a.get(c.pair.id)) is not None]
+    if not labels:
+        raise CriticError(f"Active labelling: {unread(judgments)}.", UNREAD_REMEDY)
+    held, rest = split(labels, budget.heldout, budget.seed)
+    reward_model = train(rest)
+    right, n = measure(reward_model, held)
+    agreement = Agreement(right, n, len(chosen), len(chosen) - len(labels))
+    if agreement.share is None or agreement.share < budget.floor:
         raise CriticError(
-            f"{agreement.line()}; the floor is {buying.floor:.0%}.",
+            f"Active labelling: {agreement.line()}; the floor is {budget.floor:.0%}.",
             "Raise the budget, try another policy, or lower the floor knowingly.",
         )
-    return DistilledCritic(copy, bought, agreement)
+    return ActiveCritic(reward_model, judgments, agreement)
 
 
-def choose(buying: Buying, comparisons: Sequence[Comparison], cheap: Critic | None = None) -> list[Comparison]:
-    """The pairs to buy, in their own order. Raises :class:`CriticError` when a margin policy has no margins."""
-    drawn = random.Random(content_hash("buy", buying.seed))
+def choose(budget: LabelBudget, comparisons: Sequence[Comparison], cheap: Critic | None = None) -> list[Comparison]:
+    """The pairs to label, in their own order. Raises :class:`CriticError` when a margin policy has no margins."""
+    drawn = random.Random(content_hash("buy", budget.seed))
     order = drawn.sample(range(len(comparisons)), len(comparisons))
-    if buying.policy != "random":
+    if budget.policy != "random":
         if cheap is None:
-            raise CriticError(f"Policy {buying.policy} needs a cheap critic's margins.", "Name one, or use random.")
+            raise CriticError(f"Policy {budget.policy} needs a cheap critic's margins.", "Name one, or use random.")
         margins = _margins(cheap, comparisons)
-        order.sort(key=lambda i: margins[i] if buying.policy == "small_margin" else -margins[i])
-    return [comparisons[i] for i in sorted(order[: buying.budget])]
+        order.sort(key=lambda i: margins[i] if budget.policy == "small_margin" else -margins[i])
+    return [comparisons[i] for i in sorted(order[: budget.budget])]
 
 
 def split(labels: Sequence[Labelled], heldout: float, seed: int) -> tuple[list[Labelled], list[Labelled]]:
@@ -156,23 +150,15 @@ def split(labels: Sequence[Labelled], heldout: float, seed: int) -> tuple[list[L
     return [x for x in labels if x.comparison.literal in held], [x for x in labels if x.comparison.literal not in held]
 
 
-def measure(copy: Critic, held: Sequence[Labelled]) -> tuple[float, int]:
-    """Share of held-out pairs with a winner for which ``copy`` names the same one, and their number; an unreadable or
-    tied verdict of the copy is no agreement."""
+def measure(critic: Critic, held: Sequence[Labelled]) -> tuple[int, int]:
+    """On how many of the ``held`` pairs with a winner ``critic`` names the same one, and the number of such pairs; an
+    unreadable or tied verdict is no agreement."""
     decided = [label for label in held if label.p_a != 0.5]
-    judged: dict[str, list[Judgment]] = {}
-    for judgment in copy.judge([label.comparison for label in decided]):
-        judged.setdefault(judgment.pair_id, []).append(judgment)
-    right = 0
-    for label in decided:
-        p = combined(judged.get(label.comparison.pair.id, []))
-        right += p is not None and (p - 0.5) * (label.p_a - 0.5) > 0
-    return (right / len(decided) if decided else 0.0), len(decided)
+    p_a = combined_by_pair(critic.judge([label.comparison for label in decided]))
+    right = sum(verdict_of(p_a.get(x.comparison.pair.id)) == verdict_of(x.p_a) for x in decided)
+    return right, len(decided)
 
 
 def _margins(cheap: Critic, comparisons: Sequence[Comparison]) -> list[float]:
-    judged: dict[str, list[Judgment]] = {}
-    for judgment in cheap.judge(comparisons):
-        judged.setdefault(judgment.pair_id, []).append(judgment)
-    read = [combined(judged.get(c.pair.id, [])) for c in comparisons]
-    return [0.0 if p is None else abs(p - 0.5) for p in read]
+    p_a = combined_by_pair(cheap.judge(comparisons))
+    return [0.0 if p is None else abs(p - 0.5) for p in (p_a.get(c.pair.id) for c in comparisons)]

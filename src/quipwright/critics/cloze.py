@@ -1,4 +1,4 @@
-"""The cloze critic: how likely a model finds a sentence that calls the candidate the funny paraphrase of the literal.
+"""The cloze critic: how likely a model finds a sentence that calls the candidate the better paraphrase of the literal.
 
 The weaker baseline of Ravi et al. 2024 (sec. 3.2). Each candidate is read alone, so there is no position bias. The
 normalisation decides who wins: over the whole template a long candidate dilutes the costly shared part, over the
@@ -9,17 +9,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
 from quipwright.core.errors import CriticError
-from quipwright.core.records import Judgment, Verdict
-from quipwright.core.settings import Settings
+from quipwright.core.records import Comparison, Judgment
+from quipwright.core.settings import Settings, identity_of
 from quipwright.core.text import is_copy
-from quipwright.critics.base import Comparison
+from quipwright.critics.base import BaseCriticConfig, BuildContext
+from quipwright.critics.combine import verdict_of
 from quipwright.data.task import Task, fill
-from quipwright.llm.calls import Calls
 from quipwright.llm.config import ModelConfig
 from quipwright.llm.types import ChatModel, Failure, Score, Scorer
 
@@ -33,18 +33,36 @@ class ClozeReader(Settings):
 
     scope: Literal["full", "paraphrase"] = "full"
     temperature: float = Field(1.0, gt=0)
-    question: str = Field("overall", exclude_if=lambda question: question == "overall")
+    question: str = "overall"
 
 
-class Cloze(ClozeReader):
+class Cloze(ClozeReader, BaseCriticConfig):
     """A cloze critic on a model that can score text (``local`` weights, a GGUF file, or a recording of one)."""
 
+    shorthand: ClassVar[str] = "weights"
     kind: Literal["cloze"] = "cloze"
     model: ModelConfig
 
-    def open(self, calls: Calls, task: Task) -> ClozeCritic:
+    def build(self, context: BuildContext) -> ClozeCritic:
         """The critic. Raises as :class:`ClozeCritic` does."""
-        return ClozeCritic(self.model.build(calls), task, self)
+        return ClozeCritic(context.open_model(self.model), context.task, self)
+
+    def identity(self, context: BuildContext) -> list[Any]:
+        """Its settings and the template of its question."""
+        return [identity_of(self), context.task.template(self.question)]
+
+    def models(self) -> tuple[ModelConfig, ...]:
+        """Its model."""
+        return (self.model,)
+
+    def readers(self, context: BuildContext) -> list[Any]:
+        """Its model."""
+        return [identity_of(self.model)]
+
+    @classmethod
+    def tree(cls, value: str) -> dict[str, Any]:
+        """``cloze:WEIGHTS``: local weights, the embedded ones where none are named."""
+        return {"kind": "cloze", "model": {"kind": "local", "weights": value or "embedded"}}
 
 
 class ClozeCritic:
@@ -64,10 +82,9 @@ class ClozeCritic:
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
         """One judgment a pair. A copy of the literal and a text without a letter lose; both so is a tie."""
         open_ones = [c for c in comparisons if not any(_barred(t, c.literal) for t in (c.a, c.b))]
-        texts = [self._template(c.literal, t) for c in open_ones for t in (c.a, c.b)]
-        scores = self.model.score_many(texts)
-        read = {id(c): (scores[2 * i], scores[2 * i + 1]) for i, c in enumerate(open_ones)}
-        return [self._judgment(c, *read[id(c)]) if id(c) in read else self._ruled(c) for c in comparisons]
+        scores = iter(self.model.score_many([self._template(c.literal, t) for c in open_ones for t in (c.a, c.b)]))
+        read = {id(c): self._judgment(c, next(scores), next(scores)) for c in open_ones}
+        return [read[id(c)] if id(c) in read else self._ruled(c) for c in comparisons]
 
     def _template(self, literal: str, text: str) -> tuple[str, str]:
         """What is read, and what of it is scored. The template ends with the candidate (the task file sees to it)."""
@@ -75,13 +92,12 @@ class ClozeCritic:
         return ("", before + text) if self.reader.scope == "full" else (before, text)
 
     def _judgment(self, c: Comparison, a: Score | Failure, b: Score | Failure) -> Judgment:
-        if isinstance(a, Failure):
-            return self._record(c, None, a.reason, answered=False)
-        if isinstance(b, Failure):
-            return self._record(c, None, b.reason, answered=False)
-        if not a.tokens or not b.tokens:
-            return self._record(c, None, "nothing to score")
-        log_a, log_b = -a.nats / a.tokens, -b.nats / b.tokens
+        for score in (a, b):
+            if isinstance(score, Failure):
+                return self._record(c, None, score.reason, answered=False)
+        log_a, log_b = _log_perplexity(a), _log_perplexity(b)
+        if log_a is None or log_b is None:
+            return self._record(c, None, "the model gave no log-probability of the text")
         p = 1 / (1 + math.exp(max(-700.0, min(700.0, (log_a - log_b) / self.reader.temperature))))
         return self._record(c, p, f"perplexity {math.exp(min(log_a, 700)):.1f} against {math.exp(min(log_b, 700)):.1f}")
 
@@ -90,12 +106,22 @@ class ClozeCritic:
         return self._record(c, 0.5 if a and b else 0.0 if a else 1.0, f"rule: {a or b} loses")
 
     def _record(self, c: Comparison, p: float | None, reason: str, *, answered: bool = True) -> Judgment:
-        verdict: Verdict = "unparsed" if p is None else "tie" if p == 0.5 else "A" if p > 0.5 else "B"
-        question = self.reader.question
         return Judgment(
-            pair_id=c.pair.id, judge=self.name, p_a=p, verdict=verdict, question=question, reason=reason,
+            pair_id=c.pair.id,
+            judge=self.name,
+            p_a=p,
+            verdict=verdict_of(p),
+            question=self.reader.question,
+            reason=reason,
             answered=answered,
-        )  # fmt: skip
+        )
+
+
+def _log_perplexity(score: Score | Failure) -> float | None:
+    """Nats a token; ``None`` where there are no tokens or no number."""
+    if isinstance(score, Failure) or not score.tokens or not math.isfinite(score.nats):
+        return None
+    return -score.nats / score.tokens
 
 
 def _barred(text: str, literal: str) -> str | None:

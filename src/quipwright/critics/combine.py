@@ -1,13 +1,19 @@
-"""What critics are shown and what their answers add up to: votes, both showings, the bias towards a position."""
+"""What a pair's judgments add up to: votes, verdicts, both presentation orders."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
-from typing import Literal
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 
+from quipwright.core.errors import CriticError
 from quipwright.core.records import Judgment, Verdict
 from quipwright.core.statistics import sign
+
+UNREAD_REMEDY = (
+    "Look at its answers; then try another reading (reason_then_answer, sampled), more reason_tokens, a lower coverage, "
+    "or another model."
+)
+_VERDICTS: dict[int, Verdict] = {1: "A", 0: "tie", -1: "B"}
 
 
 def vote_share(labels: Sequence[str | None]) -> float | None:
@@ -16,35 +22,47 @@ def vote_share(labels: Sequence[str | None]) -> float | None:
     return (first + 0.5) / (first + second + 1) if first + second else None
 
 
-def verdict_of(p_a: float, tie: float) -> Verdict:
-    """Who wins at P(A better): nobody within ``tie`` of one half, rounding forgiven."""
-    found: dict[int, Verdict] = {1: "A", 0: "tie", -1: "B"}
-    return found[sign(p_a, tie)]
+def verdict_of(p_a: float | None, tie: float = 0.0) -> Verdict:
+    """Who wins at P(A better): nobody within ``tie`` of one half, rounding forgiven. What is unread is unparsed."""
+    return "unparsed" if p_a is None else _VERDICTS[sign(p_a, tie)]
 
 
-def combine(p_a: Sequence[float], how: Literal["probability", "logit"] = "probability") -> float:
-    """P(A better) from its readings in both showings: their mean, or the sigmoid of the mean logit.
+def by_pair(judgments: Iterable[Judgment]) -> dict[str, list[Judgment]]:
+    """The judgments of each pair by its id, in order."""
+    grouped: dict[str, list[Judgment]] = {}
+    for judgment in judgments:
+        grouped.setdefault(judgment.pair_id, []).append(judgment)
+    return grouped
 
-    The logit mean removes an additive position bias exactly. From 0.6 : 0.2 (AB) and 0.5 : 0.3 (BA), p_a is 0.75 and
-    0.375: 0.5625 by probability (Ravi et al. 2024 sec. 3.2), 0.5729 by logit.
+
+def combined(judgments: Sequence[Judgment]) -> float | None:
+    """P(A better): the mean over a pair's judgments, which for a positional judge are both orders.
+
+    ``None`` unless all of them are readable: a pair that was read in one order only carries that order's position bias.
+    From 0.75 (AB) and 0.375 (BA) it is 0.5625 (Ravi et al. 2024 sec. 3.2).
     """
-    if how == "probability":
-        return sum(p_a) / len(p_a)
-    return 1 / (1 + math.exp(-sum(_logit(p) for p in p_a) / len(p_a)))
+    credits = [judgment.credit for judgment in judgments]
+    read = [p for p in credits if p is not None]
+    return sum(read) / len(read) if read and len(read) == len(credits) else None
 
 
-def position_bias(p_ab: float, p_ba: float) -> float:
-    """Log-odds a text gains by standing first, from p_a in both showings: 0 for a critic that ignores the order."""
-    return (_logit(p_ab) - _logit(p_ba)) / 2
+def combined_by_pair(judgments: Iterable[Judgment]) -> Mapping[str, float | None]:
+    """:func:`combined` of each pair, by its id."""
+    return {pair_id: combined(own) for pair_id, own in by_pair(judgments).items()}
 
 
-def combined(judgments: Sequence[Judgment], how: Literal["probability", "logit"] = "probability") -> float | None:
-    """P(A better) over the readable ones of a pair's judgments; a verdict without a probability is 1, 0 or 1/2."""
-    certain = {"A": 1.0, "B": 0.0, "tie": 0.5}
-    read = [certain[j.verdict] if j.p_a is None else j.p_a for j in judgments if j.verdict != "unparsed"]
-    return combine(read, how) if read else None
+def unread(judgments: Sequence[Judgment]) -> str:
+    """Which judge could not be read how often, and what most often stood in the way, in words for people."""
+    lost = [judgment for judgment in judgments if judgment.verdict == "unparsed"]
+    if not lost:
+        return "every judgment was read"
+    (judge, _), (reason, count) = (
+        Counter(values).most_common(1)[0] for values in ([j.judge for j in lost], [j.reason for j in lost])
+    )
+    return f"{judge} could not be read in {len(lost)} of {len(judgments)} judgments ({count} times: {reason[:120]})"
 
 
-def _logit(p: float) -> float:
-    p = min(max(p, 1e-6), 1 - 1e-6)
-    return math.log(p / (1 - p))
+def require_readable(judgments: Sequence[Judgment]) -> None:
+    """Raises :class:`CriticError`, naming the judge, where none of ``judgments`` can be read."""
+    if judgments and all(judgment.verdict == "unparsed" for judgment in judgments):
+        raise CriticError(f"Critic {unread(judgments)}.", UNREAD_REMEDY)

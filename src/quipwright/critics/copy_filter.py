@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from quipwright.core.records import Judgment, Verdict
+from quipwright.core.records import Comparison, Judgment, Verdict, credit
 from quipwright.core.text import degenerate, is_copy
-from quipwright.critics.base import Comparison, Critic
+from quipwright.critics.base import Critic
+from quipwright.critics.combine import by_pair
+
+RULE = "rule:"
+"""How the judge's name of a judgment begins that a rule made."""
 
 
-class Guarded:
+class CopyFilter:
     """``critic`` behind the rule. What the rule decides costs no call and is recorded with its reason."""
 
     def __init__(self, critic: Critic) -> None:
@@ -24,21 +28,19 @@ class Guarded:
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
         """Judgments in order; the rule's have judge ``rule:copy`` or ``rule:degenerate``, one a pair."""
         ruled = {i: verdict for i, c in enumerate(comparisons) if (verdict := _rule(c)) is not None}
-        asked = [c for i, c in enumerate(comparisons) if i not in ruled]
-        by_pair: dict[str, list[Judgment]] = {}
-        for judgment in self.critic.judge(asked):
-            by_pair.setdefault(judgment.pair_id, []).append(judgment)
-        return [j for i, c in enumerate(comparisons) for j in ([ruled[i]] if i in ruled else by_pair[c.pair.id])]
+        judged = by_pair(self.critic.judge([c for i, c in enumerate(comparisons) if i not in ruled]))
+        return [j for i, c in enumerate(comparisons) for j in ([ruled[i]] if i in ruled else judged[c.pair.id])]
 
 
 def _rule(comparison: Comparison) -> Judgment | None:
     for judge, reason, faulty in (
-        ("rule:degenerate", "empty or broken text", lambda text: degenerate(text, comparison.literal) is not None),
-        ("rule:copy", "copy of the literal", lambda text: is_copy(text, comparison.literal)),
+        ("degenerate", "empty or broken text", lambda text: degenerate(text, comparison.literal) is not None),
+        ("copy", "copy of the literal", lambda text: is_copy(text, comparison.literal)),
     ):
         a, b = faulty(comparison.a), faulty(comparison.b)
         if a or b:
             verdict: Verdict = "tie" if a and b else "B" if a else "A"
-            p = {"A": 1.0, "B": 0.0, "tie": 0.5}[verdict]
-            return Judgment(pair_id=comparison.pair.id, judge=judge, p_a=p, verdict=verdict, reason=reason)
+            return Judgment(
+                pair_id=comparison.pair.id, judge=f"{RULE}{judge}", p_a=credit(verdict), verdict=verdict, reason=reason
+            )
     return None

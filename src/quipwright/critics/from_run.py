@@ -8,11 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from quipwright.core.errors import DataError, RunError
-from quipwright.core.records import Judgment, Pair, Response
+from quipwright.core.records import Comparison, Judgment, Pair, Response
 from quipwright.core.storage.files import write_atomic
 from quipwright.core.storage.run_folder import stored_rows
 from quipwright.critics.active import Labelled, split
-from quipwright.critics.base import Comparison
 from quipwright.critics.combine import combined
 from quipwright.critics.reward_model.training import as_verdict
 from quipwright.data.examples import DataSettings, load_examples

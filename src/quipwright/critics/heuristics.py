@@ -6,32 +6,34 @@ A critic that agrees with people no better than "the longer one wins" has shown 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Literal
+from typing import Any, ClassVar, Literal
 
-from quipwright.core.records import Judgment, Verdict, content_hash
-from quipwright.core.settings import Settings
+from quipwright.core.records import Comparison, Judgment, Order, Verdict, content_hash, credit
 from quipwright.core.text import word_count
-from quipwright.critics.base import Comparison
+from quipwright.critics.base import BaseCriticConfig, BuildContext
 
 Pick = Literal["longer", "shorter", "first", "second", "coin"]
-Showing = Literal["ab", "ba"]
 
 
-class RuleSettings(Settings):
+class Heuristic(BaseCriticConfig):
     """``pick``: the longer or shorter text in words (a tie where equal), whichever is shown first or second, or a coin
     tossed once for each pair of texts."""
 
+    shorthand: ClassVar[str] = "pick"
     kind: Literal["rule"] = "rule"
     pick: Pick = "longer"
 
-    def open(self, base: Path | None = None) -> RuleCritic:
-        """The critic; ``base`` is not needed."""
-        return RuleCritic(self.pick)
+    def build(self, context: BuildContext) -> HeuristicCritic:
+        """The critic."""
+        return HeuristicCritic(self.pick)
+
+    def identity(self, context: BuildContext) -> list[Any]:
+        """Its settings are all there is."""
+        return [self.kind, self.pick]
 
 
-class RuleCritic:
-    """A rule as a critic (see the ``Critic`` protocol)."""
+class HeuristicCritic:
+    """A rule of thumb as a critic (see the ``Critic`` protocol)."""
 
     def __init__(self, pick: Pick) -> None:
         """Judgments are signed ``rule:<pick>``."""
@@ -41,17 +43,14 @@ class RuleCritic:
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
         """One judgment a pair, or two where the rule is about position; certain ones have probability 0 or 1."""
-        return [self._judgment(c, shown) for c in comparisons for shown in self._showings()]
+        orders: tuple[Order, ...] = ("ab", "ba") if self.positional else ("ab",)
+        return [self._judgment(c, shown) for c in comparisons for shown in orders]
 
-    def _showings(self) -> tuple[Showing, ...]:
-        return ("ab", "ba") if self.positional else ("ab",)
-
-    def _judgment(self, c: Comparison, shown: Showing) -> Judgment:
+    def _judgment(self, c: Comparison, shown: Order) -> Judgment:
         verdict = self._verdict(c, shown)
-        p = {"A": 1.0, "B": 0.0}.get(verdict, 0.5)
-        return Judgment(pair_id=c.pair.id, judge=self.name, shown=shown, p_a=p, verdict=verdict)
+        return Judgment(pair_id=c.pair.id, judge=self.name, shown=shown, p_a=credit(verdict), verdict=verdict)
 
-    def _verdict(self, c: Comparison, shown: Showing) -> Verdict:
+    def _verdict(self, c: Comparison, shown: Order) -> Verdict:
         if self.positional:
             return "A" if (self.pick == "first") == (shown == "ab") else "B"
         if self.pick == "coin":

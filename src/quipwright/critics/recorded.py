@@ -4,37 +4,52 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from quipwright.core.errors import DataError
 from quipwright.core.paths import resolve
-from quipwright.core.records import Grade, Judgment, Response, Verdict
-from quipwright.core.settings import Settings
+from quipwright.core.records import Comparison, Grade, Judgment, Order, Response, Verdict
+from quipwright.core.storage.files import file_sha256
 from quipwright.core.text import normalise
 from quipwright.core.text_files import json_lines
-from quipwright.critics.base import Comparison
+from quipwright.critics.base import BaseCriticConfig, BuildContext
+from quipwright.critics.combine import verdict_of
 
+_ORDERS: tuple[Order, ...] = ("ab", "ba")
 _CREDIT: dict[str, float] = {"a": 1.0, "b": 0.0, "tie": 0.5}
 Key = tuple[str, str, str, str]
 
 
-class ReplaySettings(Settings):
-    """``path``: JSONL with ``literal`` (or null), ``a``, ``b`` and, for each showing, ``p_ab``/``p_ba`` (probability
+class Recorded(BaseCriticConfig):
+    """``path``: JSONL with ``literal`` (or null), ``a``, ``b`` and, for each order, ``p_ab``/``p_ba`` (probability
     that a is better with a, or b, shown first) or ``verdict_ab``/``verdict_ba`` (``a``, ``b``, ``tie`` or null); or one
-    showing a row as ``shown`` and ``verdict``, the format of the bundled verdicts. ``quality_a``, ``quality_b``: what
-    each text was graded by itself, 0 broken, 1 plain, 2 or 3 funny (or whatever the task asks for)."""
+    order a row as ``shown`` and ``verdict``, the format of the bundled verdicts. ``quality_a``, ``quality_b``: what
+    each text was graded by itself, from 0, the worst level that the task names, upwards."""
 
+    shorthand: ClassVar[str] = "path"
     kind: Literal["recorded"] = "recorded"
     path: str
 
-    def open(self, base: Path | None = None) -> ReplayCritic:
+    def build(self, context: BuildContext) -> RecordedCritic:
         """Read the file. Raises :class:`DataError` naming the first bad line."""
-        path = resolve(self.path, "Recorded critic", base)
-        return ReplayCritic(*_read(path), f"recorded:{path.stem}")
+        path = self._file(context)
+        return RecordedCritic(*_read(path), f"recorded:{path.stem}")
+
+    def identity(self, context: BuildContext) -> list[Any]:
+        """The content of the file, and its name, by which judgments are signed."""
+        path = self._file(context)
+        return [self.kind, path.stem, file_sha256(path)]
+
+    def readers(self, context: BuildContext) -> list[Any]:
+        """Whoever gave the verdicts of the file."""
+        return [file_sha256(self._file(context))]
+
+    def _file(self, context: BuildContext) -> Path:
+        return resolve(self.path, "Recorded critic", context.recipe_dir)
 
 
-class ReplayCritic:
-    """Answers by literal, texts and showing; what was never recorded is unparsed, never guessed."""
+class RecordedCritic:
+    """Answers by literal, texts and order; what was never recorded is unparsed, never guessed."""
 
     positional = True
 
@@ -59,21 +74,20 @@ class ReplayCritic:
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
         """Two judgments a pair, shown ``ab`` then ``ba``."""
-        return [self._judgment(c, shown) for c in comparisons for shown in ("ab", "ba")]
+        return [self._judgment(c, shown) for c in comparisons for shown in _ORDERS]
 
-    def _judgment(self, c: Comparison, shown: Any) -> Judgment:
-        p, verdict = self._look_up(c, shown)
+    def _judgment(self, c: Comparison, shown: Order) -> Judgment:
+        recorded = self._recorded(c, shown)
+        if recorded.verdict != "unparsed":
+            return recorded
+        reverse = self._recorded(c.swapped(), "ba" if shown == "ab" else "ab").swapped(c.pair.id)
+        return recorded if reverse.verdict == "unparsed" else reverse
+
+    def _recorded(self, c: Comparison, shown: Order) -> Judgment:
+        key = (normalise(c.literal), normalise(c.a), normalise(c.b), shown)
+        p, verdict = self.answers.get(key, (None, "unparsed"))
         reason = "not recorded" if verdict == "unparsed" else ""
         return Judgment(pair_id=c.pair.id, judge=self.name, shown=shown, p_a=p, verdict=verdict, reason=reason)
-
-    def _look_up(self, c: Comparison, shown: str) -> tuple[float | None, Verdict]:
-        a, b = normalise(c.a), normalise(c.b)
-        if (found := self.answers.get((normalise(c.literal), a, b, shown))) is not None:
-            return found
-        other = "ba" if shown == "ab" else "ab"
-        p, verdict = self.answers.get((normalise(c.literal), b, a, other), (None, "unparsed"))
-        swapped: Verdict = "B" if verdict == "A" else "A" if verdict == "B" else verdict
-        return None if p is None else 1 - p, swapped
 
 
 def _read(path: Path) -> tuple[dict[Key, tuple[float | None, Verdict]], dict[tuple[str, str], int]]:
@@ -82,7 +96,7 @@ def _read(path: Path) -> tuple[dict[Key, tuple[float | None, Verdict]], dict[tup
     for line, fields in json_lines(path, "Recorded critic"):
         try:
             texts = normalise(fields.get("literal") or ""), normalise(fields["a"]), normalise(fields["b"])
-            for shown, answer in _showings(fields):
+            for shown, answer in _orders(fields):
                 answers[*texts, shown] = answer
             for text, mark in zip(texts[1:], (fields.get("quality_a"), fields.get("quality_b")), strict=True):
                 if mark is not None:
@@ -100,26 +114,27 @@ def _mark(value: Any) -> int:
     return int(value)
 
 
-def _showings(fields: Mapping[str, Any]) -> list[tuple[str, tuple[float | None, Verdict]]]:
+def _orders(fields: Mapping[str, Any]) -> list[tuple[Order, tuple[float | None, Verdict]]]:
     if "shown" in fields:
-        return [(fields["shown"], _answer(None, fields["verdict"]))]
-    found = [
+        return [(_ORDERS[_ORDERS.index(fields["shown"])], _answer(None, fields["verdict"]))]
+    answers = [
         (shown, _answer(fields.get(f"p_{shown}"), fields.get(f"verdict_{shown}")))
-        for shown in ("ab", "ba")
+        for shown in _ORDERS
         if f"p_{shown}" in fields or f"verdict_{shown}" in fields
     ]
-    if not found:
+    if not answers:
         raise KeyError("p_ab")
-    return found
+    return answers
 
 
 def _answer(p: float | None, verdict: str | None) -> tuple[float | None, Verdict]:
     if p is not None and not 0 <= p <= 1:
         raise ValueError(f"probability {p} is outside 0..1")
+    credit: float | None
     if verdict is not None:
         credit = _CREDIT[verdict.lower()]
     elif p is None:
         return None, "unparsed"
     else:
         credit = p
-    return p, "tie" if credit == 0.5 else "A" if credit > 0.5 else "B"
+    return p, verdict_of(credit)

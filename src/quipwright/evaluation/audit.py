@@ -10,10 +10,10 @@ from typing import Any, Literal
 from rich.table import Table
 
 from quipwright.core.progress import bar
-from quipwright.core.records import Judgment
+from quipwright.core.records import Comparison, Judgment
 from quipwright.core.statistics import Audit, BothShowings, Choice, Estimate, JudgedPair, audit
 from quipwright.core.text import word_count
-from quipwright.critics.base import Comparison, Critic
+from quipwright.critics.base import Critic
 from quipwright.evaluation.human.labels import LabelledPair, asked
 from quipwright.llm.call_store import CallStore
 from quipwright.llm.costs import Spent
@@ -124,7 +124,7 @@ def judged(
 
 
 def _own(pair: LabelledPair, critic: str) -> Literal["A", "B"] | None:
-    """Which text the critic's own model wrote: names match behind the first colon (teacher:M, mcp-sampled:M); M may
+    """Which text the critic's own model wrote: names match behind the first colon (teacher:M, multiple_choice-sampled:M); M may
     have colons of its own (qwen3:8b)."""
     model = critic.partition(":")[2]
     wrote = [bool(model) and author.partition(":")[2] == model for author in (pair.author_a, pair.author_b)]

@@ -10,20 +10,10 @@ from rich.table import Table
 from quipwright.core.errors import DataError
 from quipwright.core.records import Example, Grade, Quality, Record, Response
 from quipwright.core.statistics import RESAMPLES
-from quipwright.critics.base import Critic
-from quipwright.critics.copy_filter import Guarded
-from quipwright.critics.recorded import ReplayCritic
+from quipwright.critics.base import Critic, GradesOnFile
+from quipwright.critics.copy_filter import CopyFilter
 from quipwright.evaluation.audit import judge_all
-from quipwright.evaluation.pairwise import (
-    DEFINITIONS,
-    Contest,
-    Duel,
-    Figure,
-    adjusted,
-    contest,
-    duel,
-    scores_by_input,
-)
+from quipwright.evaluation.pairwise import DEFINITIONS, Contest, Duel, Figure, adjusted, contest, duel, scores_by_input
 from quipwright.evaluation.quality import System, comparisons, quality
 from quipwright.evaluation.similarity import Meaning
 from quipwright.evaluation.systems import Outputs, aligned
@@ -61,7 +51,7 @@ def compare(
     for split in dict.fromkeys(e.split for e in examples):
         own = [e for e in examples if e.split == split]
         for judge in judges:
-            _judge_split(Guarded(judge) if guard else judge, split, own, answers, candidates, baseline, contests, duels,
+            _judge_split(CopyFilter(judge) if guard else judge, split, own, answers, candidates, baseline, contests, duels,
                          tie, resamples)  # fmt: skip
         looks += [
             quality(name, split, system, own, marks, kept) for name, system in answers.items() if _any(system, own)
@@ -109,7 +99,7 @@ def _recorded_grades(
     judges: Sequence[Critic], literals: Sequence[str], responses: Sequence[Response]
 ) -> dict[str, Grade]:
     """The grades of the first recorded judge that has any, by response id."""
-    each = (judge.recorded_grades(literals, responses) for judge in judges if isinstance(judge, ReplayCritic))
+    each = (judge.recorded_grades(literals, responses) for judge in judges if isinstance(judge, GradesOnFile))
     return next(filter(None, each), {})
 
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Self, TypeVar
 
-from quipwright.core.records import Judgment, Record
+from quipwright.core.records import Comparison, Judgment, Record
 from quipwright.core.statistics import (
     RESAMPLES,
     Estimate,
@@ -24,7 +24,6 @@ from quipwright.core.statistics import (
     win_tie_loss,
 )
 from quipwright.core.text import word_count
-from quipwright.critics.base import Comparison
 
 DEFINITIONS = {
     "per order": "each showing read alone at >= 1/2, both averaged (the paper's WTR)",

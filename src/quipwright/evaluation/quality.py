@@ -4,24 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
-from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
-from quipwright.core.records import Example, Grade, Pair, Quality, Response, Status, WinRate
+from quipwright.core.records import Comparison, Example, Grade, Pair, Quality, Response, Status, WinRate
 from quipwright.core.settings import Settings
 from quipwright.core.statistics import RESAMPLES
 from quipwright.core.text import distinct_n, is_copy, repetition, word_count
-from quipwright.critics.base import Comparison
-from quipwright.critics.cloze import Cloze
-from quipwright.critics.multiple_choice import MCP
-from quipwright.critics.panel import Panel
-from quipwright.critics.reward_model.critic import RewardSettings
+from quipwright.critics.config import CriticConfig, refuse_untrained
 from quipwright.evaluation.diversity import self_bleu
 from quipwright.evaluation.pairwise import Contest, Duel
 from quipwright.training.preference.candidates import DecodeSettings
-
-AnyJudge = Annotated[RewardSettings | MCP | Cloze | Panel, Field(discriminator="kind")]
 
 
 class EvaluateSettings(Settings):
@@ -36,7 +29,14 @@ class EvaluateSettings(Settings):
     best_of: int = Field(6, ge=0)
     base: bool = True
     resamples: int = Field(RESAMPLES, ge=100)
-    judges: tuple[AnyJudge, ...] = ()
+    judges: tuple[CriticConfig, ...] = ()
+
+    @field_validator("judges")
+    @classmethod
+    def _ready(cls, judges: tuple[CriticConfig, ...]) -> tuple[CriticConfig, ...]:
+        for judge in judges:
+            refuse_untrained(judge)
+        return judges
 
 
 class Difference(Settings):

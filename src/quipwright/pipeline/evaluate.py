@@ -11,9 +11,19 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from quipwright.core.errors import DataError
-from quipwright.core.records import Checkpoint, Example, Grade, Judgment, Quality, Response, Status, WinRate, ids_hash
+from quipwright.core.records import (
+    Checkpoint,
+    Comparison,
+    Example,
+    Grade,
+    Judgment,
+    Quality,
+    Response,
+    Status,
+    WinRate,
+    ids_hash,
+)
 from quipwright.core.statistics import win_tie_loss
-from quipwright.critics.base import Comparison
 from quipwright.evaluation.pairwise import Contest, Duel, adjusted, contest, duel, scores_by_input, showings_won
 from quipwright.evaluation.quality import (
     Difference,

@@ -12,15 +12,12 @@ from quipwright.core.config_files import override, read_yaml, validate
 from quipwright.core.metrics import Tracker
 from quipwright.core.paths import recipe_path
 from quipwright.core.settings import Settings, identity_of
-from quipwright.critics.active import Distilled
-from quipwright.critics.cloze import Cloze
-from quipwright.critics.multiple_choice import MCP
-from quipwright.critics.panel import Member, Panel
-from quipwright.critics.reward_model.critic import RewardSettings
+from quipwright.critics.config import CriticConfig
+from quipwright.critics.reward_model.critic import RewardModelConfig
 from quipwright.data.examples import DataSettings
 from quipwright.data.recorded_teacher import RecordedTeacher
 from quipwright.data.teacher import ModelTeacher
-from quipwright.evaluation.quality import AnyJudge, EvaluateSettings
+from quipwright.evaluation.quality import EvaluateSettings
 from quipwright.llm.costs import Budget, Price
 from quipwright.students.base import StudentSettings
 from quipwright.training.loop import TrainSettings
@@ -30,7 +27,6 @@ from quipwright.training.preference.pairs import BestWorst, Diverse, RankRule, S
 from quipwright.training.rounds import Watch
 
 AnyTeacher = Annotated[RecordedTeacher | ModelTeacher, Field(discriminator="kind")]
-AnyCritic = Annotated[RewardSettings | MCP | Cloze | Panel | Distilled, Field(discriminator="kind")]
 
 
 class Imitation(Settings):
@@ -143,8 +139,8 @@ class Recipe(Settings):
         None, ge=1, description="training literals that are sampled for feedback; all if unset"
     )
     select: Selector = BestWorst()
-    critic: AnyCritic = RewardSettings()
-    scorer: RewardSettings | None = None
+    critic: CriticConfig = RewardModelConfig()
+    scorer: CriticConfig | None = None
     copies_lose: bool = True
     rank: RankRule = RankRule()
     learn: Learning = Learning()
@@ -169,15 +165,21 @@ class Recipe(Settings):
         return found
 
     @property
-    def grader(self) -> RewardSettings | None:
+    def grader(self) -> CriticConfig | None:
         """What scores single responses; ``None`` where nothing here does."""
-        return self.scorer or (self.critic if isinstance(self.critic, RewardSettings) else None)
+        return self.scorer or (self.critic if self.critic.can_grade else None)
 
-    @property
-    def outside_judges(self) -> tuple[AnyJudge, ...]:
-        """The judges of the evaluation that share no model with the critic: only they can back a claim."""
-        trained = [_reads(member) for member in members(self.critic)]
-        return tuple(j for j in self.evaluate.judges if all(_reads(m) not in trained for m in members(j)))
+    @field_validator("scorer", mode="before")
+    @classmethod
+    def _reward_unless_named(cls, value: Any) -> Any:
+        return {"kind": "reward", **value} if isinstance(value, dict) else value
+
+    @field_validator("scorer")
+    @classmethod
+    def _scores_single_responses(cls, scorer: CriticConfig | None) -> CriticConfig | None:
+        if scorer is not None and not scorer.can_grade:
+            raise ValueError(f"a critic of kind {scorer.kind} does not score single responses; use kind: reward")
+        return scorer
 
     @field_validator("candidates", mode="before")
     @classmethod
@@ -213,16 +215,6 @@ class Recipe(Settings):
         if self.rounds and self.learn.source == "verdicts" and self.select.needs_scores:
             return f"select {self.select.kind}", "select: {kind: diverse}"
         return None
-
-
-def members(critic: AnyCritic) -> tuple[Member, ...]:
-    """The critics that judge in the end: a panel's members, and those a distilled one buys from."""
-    source = critic.source if isinstance(critic, Distilled) else critic
-    return source.critics if isinstance(source, Panel) else (source,)
-
-
-def _reads(member: Member) -> dict[str, Any]:
-    return identity_of(member) if isinstance(member, RewardSettings) else identity_of(member.model)
 
 
 def load_recipe(reference: str, assignments: Sequence[str] = ()) -> tuple[Recipe, Path]:

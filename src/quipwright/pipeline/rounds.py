@@ -6,9 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from quipwright.core.errors import DataError
 from quipwright.core.paths import resolve
-from quipwright.core.records import Checkpoint, Example, Ranking, Response
+from quipwright.core.records import Checkpoint, Comparison, Example, Ranking, Response
 from quipwright.core.text import normalise
-from quipwright.critics.base import Comparison
 from quipwright.data.verdicts import preferences, read_verdicts
 from quipwright.pipeline.evaluate import probe, reading
 from quipwright.pipeline.recipe import OnFile, Supervision

@@ -16,22 +16,19 @@ import torch
 from quipwright.core.errors import CriticError
 from quipwright.core.paths import resolve
 from quipwright.core.progress import console
-from quipwright.core.records import Checkpoint
-from quipwright.core.settings import identity_of, within
-from quipwright.core.storage.files import file_sha256
+from quipwright.core.records import Checkpoint, Comparison
 from quipwright.core.storage.run_folder import RunFolder
-from quipwright.critics.active import Distilled, DistilledCritic, distil_critic
-from quipwright.critics.base import Comparison, Critic, Grader
-from quipwright.critics.cloze import Cloze
-from quipwright.critics.reward_model.critic import CARD_FILE, RewardArchitecture, RewardCritic, RewardSettings
-from quipwright.critics.reward_model.training import CriticTraining, copy_critic
+from quipwright.critics.active import ActiveCritic
+from quipwright.critics.base import BaseCriticConfig, BuildContext, Critic, Grader
+from quipwright.critics.config import CriticConfig
+from quipwright.critics.reward_model.card import CARD_FILE
+from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.data.task import Task
-from quipwright.evaluation.quality import AnyJudge
 from quipwright.llm.call_store import FILE
 from quipwright.llm.calls import Calls
 from quipwright.llm.costs import Spent
 from quipwright.pipeline.costs.plan import known, model_name
-from quipwright.pipeline.recipe import AnyCritic, Recipe
+from quipwright.pipeline.recipe import Recipe
 from quipwright.students.base import Student, open_student
 
 
@@ -40,7 +37,7 @@ class Judge:
     """A judge beside the critic, opened; ``key`` identifies its readings."""
 
     critic: Critic
-    settings: AnyJudge
+    settings: CriticConfig
     key: list[Any]
 
 
@@ -54,7 +51,7 @@ class Models:
     _trained: Student | None = None
     _untrained: Student | None = None
     _loaded: str = ""
-    _distilled: DistilledCritic | None = None
+    _active: ActiveCritic | None = None
 
     @cached_property
     def task(self) -> Task:
@@ -92,36 +89,35 @@ class Models:
 
     # --- critics -----------------------------------------------------------------------------------------------------
 
+    def context(self, settings: BaseCriticConfig) -> BuildContext:
+        """What the critic of ``settings`` is built from."""
+        return BuildContext(self.base, self.task, self.calls if settings.models() else None)
+
     @property
     def critic(self) -> Critic:
-        """The critic. A distilled one that was bought by an earlier invocation gives its name and figures only: all its
-        judgments are stored. Raises :class:`CriticError` where none was bought yet (:meth:`distil_critic`)."""
-        return self._distilled or self._critic
+        """The critic. One that an earlier invocation trained gives its name and figures only: all its judgments are
+        stored. Raises :class:`CriticError` where it is still to be trained (:meth:`train_critic`)."""
+        return self._active or self._critic
 
     @cached_property
     def _critic(self) -> Critic:
-        settings = self.recipe.critic
-        if not isinstance(settings, Distilled):
-            return self._opened(settings)
-        if not (self._copy / CARD_FILE).exists():
-            raise CriticError("A distilled critic judges only after a round of feedback.", "Set rounds to at least 1.")
-        return RewardCritic.load(self._copy)
+        if self.recipe.critic.trained_in_run and (self._copy / CARD_FILE).exists():
+            return RewardModelCritic.load(self._copy)
+        return self._built(self.recipe.critic)
 
-    def _opened(self, settings: AnyJudge) -> Critic:
-        return (
-            settings.open(self.base) if isinstance(settings, RewardSettings) else settings.open(self.calls, self.task)
-        )
+    def _built(self, settings: BaseCriticConfig) -> Critic:
+        return settings.build(self.context(settings))
 
     @cached_property
     def judges(self) -> tuple[Judge, ...]:
         """Who judges beside the critic."""
-        return tuple(Judge(self._opened(one), one, self.readings_key(one)) for one in self.recipe.evaluate.judges)
+        return tuple(Judge(self._built(one), one, self.readings_key(one)) for one in self.recipe.evaluate.judges)
 
     @cached_property
     def grader(self) -> Grader:
         """Who scores single responses: the recipe's scorer, else its critic. Raises :class:`CriticError` where that one
         only compares pairs."""
-        found = self.recipe.scorer.open(self.base) if self.recipe.scorer else self.critic
+        found = self._built(self.recipe.scorer) if self.recipe.scorer else self.critic
         if not isinstance(found, Grader):
             raise CriticError(f"Critic {found.name} does not score single responses.", "Set scorer: {kind: reward}.")
         return found
@@ -131,34 +127,25 @@ class Models:
         """:meth:`readings_key` of the critic."""
         return self.readings_key(self.recipe.critic)
 
-    def readings_key(self, settings: AnyCritic) -> list[Any]:
-        """What identifies the readings of a critic: its settings, its weights, its wording."""
-        rewards = [part for part in within(settings) if isinstance(part, RewardSettings)]
-        folders = [resolve(reward.path, "Critic", self.base) for reward in rewards]
-        weights = [file_sha256(p) for folder in folders for p in sorted(folder.glob("critic.*"))]
-        if isinstance(settings, RewardSettings):
-            return [settings.hash, *weights]
-        clozes = [part.question for part in within(settings) if isinstance(part, Cloze) and part.question != "overall"]
-        asked = [self.task.template(question) for question in clozes]
-        return [identity_of(settings), self.task.critic.hash, self.task.template(), *weights, *asked]
+    def readings_key(self, settings: BaseCriticConfig) -> list[Any]:
+        """What identifies the readings of a critic."""
+        return settings.identity(BuildContext(self.base, self.task))
 
     @property
     def _copy(self) -> Path:
-        """Where a distilled critic is kept for whoever wants to measure it."""
+        """Where a critic that the run trained is kept for whoever wants to measure it."""
         return self.run.path / "critic"
 
-    def distil_critic(self, pairs: Sequence[Comparison]) -> None:
-        """Where the critic is a distilled one: buy verdicts on some of ``pairs`` and train its cheap copy, once."""
+    def train_critic(self, pairs: Sequence[Comparison]) -> None:
+        """Where the critic is trained in the run: let it learn from ``pairs``, once."""
         settings = self.recipe.critic
-        if not isinstance(settings, Distilled) or self._distilled is not None:
+        if not settings.trained_in_run or self._active is not None:
             return
-        cheap = None if settings.policy == "random" else RewardSettings().open(self.base)
-        expensive = settings.source.open(self.calls, self.task)
-        how = CriticTraining(teacher=None, architecture=RewardArchitecture(prompt=self.task.student_prompt))
-        made = distil_critic(settings, expensive, pairs, lambda labels: copy_critic(labels, settings.seed, how), cheap)
-        console.print(made.agreement.line())
-        made.save(self._copy)
-        self._distilled = made
+        critic = settings.learn(self.context(settings), pairs)
+        if isinstance(critic, ActiveCritic):
+            console.print(critic.agreement.line())
+            critic.save(self._copy)
+            self._active = critic
 
     # --- students ----------------------------------------------------------------------------------------------------
 

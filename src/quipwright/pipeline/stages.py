@@ -20,6 +20,7 @@ from quipwright.core.paths import resolve
 from quipwright.core.progress import bar, console
 from quipwright.core.records import (
     Checkpoint,
+    Comparison,
     Example,
     Grade,
     Judgment,
@@ -34,14 +35,15 @@ from quipwright.core.records import (
 from quipwright.core.settings import identity_of
 from quipwright.core.storage.files import file_sha256, write_atomic
 from quipwright.core.storage.run_folder import Chunks, RunFolder
-from quipwright.critics.active import DistilledCritic
-from quipwright.critics.base import Comparison, Critic
-from quipwright.critics.copy_filter import Guarded
+from quipwright.critics.base import Critic
+from quipwright.critics.combine import by_pair, require_readable
+from quipwright.critics.config import CriticConfig
+from quipwright.critics.copy_filter import CopyFilter
 from quipwright.critics.reward_model.critic import FromGrades
 from quipwright.data.task import Task, fill
 from quipwright.data.teacher import ModelTeacher, Yield
 from quipwright.llm.request_batching import CHUNK, asked_at_once, chunks, some_answered, why_unanswered
-from quipwright.pipeline.recipe import AnyCritic, Learning, Recipe
+from quipwright.pipeline.recipe import Learning, Recipe
 from quipwright.pipeline.runtime import Judge, Models
 from quipwright.students.base import Prompted
 from quipwright.students.common import WEIGHTS_FILE
@@ -237,7 +239,7 @@ class Stages:
         self._labelling = self._labelling or compared  # the first pairs of a run are those of its first round
 
         def reader() -> Critic:
-            self.models.distil_critic(self._labelling)
+            self.models.train_critic(self._labelling)
             graded = self.recipe.scorer is None and all(
                 c.pair.a_id in self._grades and c.pair.b_id in self._grades for c in compared
             )
@@ -250,15 +252,15 @@ class Stages:
         name: str,
         compared: Sequence[Comparison],
         reader: Callable[[], Critic],
-        settings: AnyCritic,
+        settings: CriticConfig,
         readings_key: Sequence[Any],
     ) -> list[Judgment]:
         def work(start: int) -> Iterator[list[Judgment]]:
             opened = reader()
-            critic: Critic = Guarded(opened) if self.recipe.copies_lose else opened
+            critic: Critic = CopyFilter(opened) if self.recipe.copies_lose else opened
             self.models.note()
-            # what a bought critic has left to judge is read by its copy, here
-            at_once = CHUNK if isinstance(opened, DistilledCritic) else asked_at_once(settings)
+            # what the labels of a critic that is trained here leave open is read by its reward model, without a call
+            at_once = CHUNK if settings.trained_in_run else asked_at_once(settings)
             with bar(name, len(compared), "pairs", done=CHUNK * start) as step:
                 yield from chunks(
                     compared, start, critic.judge, lambda c: c.pair.id, lambda j: j.pair_id, step, at_once
@@ -276,9 +278,8 @@ class Stages:
 
     def rank(self, round: int, pairs: Sequence[Pair], judgments: Sequence[Judgment]) -> list[Ranking]:
         """Judgments -> rankings; ties and weak margins stay on record as judgments only."""
-        of_pair: dict[str, list[Judgment]] = {}
-        for judgment in judgments:
-            of_pair.setdefault(judgment.pair_id, []).append(judgment)
+        require_readable(judgments)
+        of_pair = by_pair(judgments)
 
         def work(start: int) -> Iterator[list[Ranking]]:
             rule, grades = self.recipe.rank, self._grades

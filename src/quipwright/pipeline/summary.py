@@ -12,16 +12,14 @@ from pydantic import BaseModel, ConfigDict
 
 from quipwright.core.metrics import Metrics
 from quipwright.core.records import Checkpoint, Quality, Ranking, WinRate
-from quipwright.core.statistics import wilson
 from quipwright.core.storage.files import write_atomic
 from quipwright.core.version import VERSION
-from quipwright.critics.active import DistilledCritic
-from quipwright.critics.reward_model.critic import RewardCritic
+from quipwright.critics.base import BuildContext, figures
+from quipwright.critics.config import CriticConfig, outsiders
 from quipwright.evaluation.pairwise import Contest, Duel
 from quipwright.evaluation.quality import Difference
 from quipwright.llm.costs import Spent
 from quipwright.pipeline.evaluate import Evaluation, Sample
-from quipwright.pipeline.recipe import Recipe
 from quipwright.pipeline.stages import Stages
 
 
@@ -81,11 +79,11 @@ def summarise(
         differences=evaluation.differences,
         quality=evaluation.quality,
         stages=[asdict(stage) for stage in run.stages],
-        critic=_critic_figures(stages),
+        critic=figures(stages.models.critic),
         checkpoints={name: {"id": c.id, **c.model_dump(mode="json")} for name, c in students.items()},
         training=run.facts,
         counts={**_counts(stages, rankings), **evaluation.data},
-        warnings=[*_warnings(evaluation, stages.recipe), *stages.notes],
+        warnings=[*_warnings(evaluation, _outsiders(stages)), *stages.notes],
         samples=evaluation.samples,
         contests=evaluation.contests,
         duels=evaluation.duels,
@@ -126,20 +124,6 @@ def _by(summary: Summary, judge: str) -> str:
     return "" if judge == summary.critic["name"] else f"by-{judge}/"
 
 
-def _critic_figures(stages: Stages) -> dict[str, Any]:
-    """What is known of the critic; figures that nobody measured are ``None``."""
-    critic = stages.models.critic
-    if isinstance(critic, RewardCritic):
-        card = critic.card
-        known = {"agreement": card.agreement, "low": card.low, "high": card.high, "n": card.n}
-        return {"name": critic.name, **card.figures, **known}
-    if isinstance(critic, DistilledCritic):
-        measured = critic.agreement
-        low, high = wilson(round(measured.share * measured.n), measured.n)
-        return {"name": critic.name, "agreement": measured.share, "low": low, "high": high, "n": measured.n}
-    return {"name": critic.name, "agreement": None, "low": None, "high": None, "n": 0}
-
-
 def _counts(stages: Stages, rankings: Sequence[Sequence[Ranking]]) -> dict[str, Any]:
     taught = {} if stages.taught is None else {"yield": stages.taught.model_dump(mode="json")}
     return {
@@ -151,10 +135,16 @@ def _counts(stages: Stages, rankings: Sequence[Sequence[Ranking]]) -> dict[str, 
     }
 
 
-def _warnings(evaluation: Evaluation, recipe: Recipe) -> list[str]:
+def _outsiders(stages: Stages) -> list[CriticConfig]:
+    """The judges of the evaluation that share no model with the critic."""
+    recipe = stages.recipe
+    return outsiders(recipe.critic, recipe.evaluate.judges, BuildContext(stages.base, stages.task))
+
+
+def _warnings(evaluation: Evaluation, outside_judges: Sequence[CriticConfig]) -> list[str]:
     """What a reader must know before believing a number."""
     found = []
-    if not recipe.outside_judges:
+    if not outside_judges:
         found.append(
             "The critic that trained the student is the only judge here: an outside judge is needed for a claim."
         )

@@ -17,7 +17,8 @@ from quipwright.core.storage.files import disk_errors
 from quipwright.core.storage.run_folder import arrows_of
 from quipwright.core.table_files import csv_line, file_kind
 from quipwright.core.text import degenerate, is_copy, normalise, printable
-from quipwright.critics.reward_model.critic import CARD_FILE, RewardCard, RewardCritic, RewardSettings
+from quipwright.critics.reward_model.card import CARD_FILE, RewardCard
+from quipwright.critics.reward_model.critic import RewardModelConfig, RewardModelCritic
 from quipwright.data.examples import Row, read_rows
 from quipwright.data.task import Task
 from quipwright.evaluation.systems import read_summary
@@ -32,7 +33,7 @@ class Writer:
 
     student: Student
     task: Task
-    critic: RewardCritic | None = None
+    critic: RewardModelCritic | None = None
     seed: int = 0
     max_tokens: int = 48
 
@@ -103,13 +104,13 @@ class Writer:
 
 def shipped_trainer() -> str:
     """How the critic signs that learnt from the verdicts which the shipped student was trained on."""
-    folder = resolve(RewardSettings().path, "Critic")
+    folder = resolve(RewardModelConfig().path, "Critic")
     return RewardCard.model_validate_json((folder / CARD_FILE).read_text(encoding="utf-8")).signature(folder)
 
 
-def shipped_critic() -> RewardCritic:
+def shipped_critic() -> RewardModelCritic:
     """The critic that ships, for ``best_of``."""
-    return RewardSettings().open()
+    return RewardModelConfig().load()
 
 
 def write_file(

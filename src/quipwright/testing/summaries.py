@@ -6,7 +6,7 @@ import random
 from typing import Any
 
 from quipwright.core.records import Example, Grade, Response
-from quipwright.critics.heuristics import RuleCritic
+from quipwright.critics.heuristics import HeuristicCritic
 from quipwright.evaluation.pairwise import adjusted, contest, duel, scores_by_input
 from quipwright.evaluation.quality import comparisons, contests, difference, quality, win_rate
 from quipwright.pipeline.evaluate import Sample, score_key
@@ -39,7 +39,7 @@ def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0)
         for r in own.values()
         for f in [round(0.7 * rng.random(), 3)]
     }
-    judge = RuleCritic("coin")
+    judge = HeuristicCritic("coin")
     rates, found, scores = [], [], {}
     for names in contests(systems, ("teacher", "base"), ("round-1", "feedback")):
         compared = comparisons(*names, systems, examples)

@@ -1,1 +1,1 @@
-"""A small critic with weights of its own, trained on the verdicts of a large one."""
+"""The reward model: a small network that scores one response at a time, trained on verdicts."""

@@ -6,16 +6,17 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
+from scipy.special import expit
 
 from quipwright.core.statistics import wilson
 from quipwright.core.text import normalise, word_count
-from quipwright.critics.reward_model.critic import RewardCritic, sigmoid
+from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.critics.reward_model.features import NAMES
 from quipwright.data.verdicts import VerdictRow
 
 
 def measure(
-    critic: RewardCritic, rows: Sequence[VerdictRow], teacher: Mapping[str, Sequence[str]] | None = None
+    critic: RewardModelCritic, rows: Sequence[VerdictRow], teacher: Mapping[str, Sequence[str]] | None = None
 ) -> dict[str, float]:
     """Figures of ``critic`` on verdicts with a winner (ties left out), each a share unless said otherwise.
 
@@ -47,7 +48,7 @@ def measure(
         "picks_longer": fmean(
             (m > 0) == (word_count(r.a) > word_count(r.b)) for m, r in zip(margins, decided, strict=True)
         ),
-        "ece": _ece([sigmoid(s) for s in signed]),
+        "ece": _ece([float(p) for p in expit(signed)]),
         "grade_exact": _grade_exact(critic, rows),
     }
     if against:
@@ -60,7 +61,7 @@ def measure(
     return {name: round(value, 4) for name, value in figures.items()}
 
 
-def _margins(critic: RewardCritic, rows: Sequence[VerdictRow]) -> tuple[list[float], list[float]]:
+def _margins(critic: RewardModelCritic, rows: Sequence[VerdictRow]) -> tuple[list[float], list[float]]:
     """Score of a less that of b, and the same with the sign turned so that above 0 means that critic and verdict agree."""
     scores = critic.scores([r.literal for r in rows for _ in "ab"], [t for r in rows for t in (r.a, r.b)])
     margins = [a - b for a, b in zip(scores[0::2], scores[1::2], strict=True)]
@@ -68,7 +69,7 @@ def _margins(critic: RewardCritic, rows: Sequence[VerdictRow]) -> tuple[list[flo
 
 
 def _teacher_preferred(
-    critic: RewardCritic, rows: Sequence[VerdictRow], teacher: Mapping[str, Sequence[str]]
+    critic: RewardModelCritic, rows: Sequence[VerdictRow], teacher: Mapping[str, Sequence[str]]
 ) -> dict[str, float]:
     known = {normalise(literal).casefold(): texts for literal, texts in teacher.items()}
     attempts = [
@@ -86,7 +87,7 @@ def _teacher_preferred(
     return {"teacher_preferred": fmean(preferred) if preferred else 0.0, "n_teacher": float(len(preferred))}
 
 
-def component_figures(critic: RewardCritic, rows: Sequence[VerdictRow]) -> dict[str, tuple[float, float, float]]:
+def component_figures(critic: RewardModelCritic, rows: Sequence[VerdictRow]) -> dict[str, tuple[float, float, float]]:
     """Agreement with Wilson interval of each part of ``critic`` alone, and of the longer text as a yardstick.
 
     Parts: the learned ``head``, all plain ``features`` together, and single features by name.
@@ -125,7 +126,7 @@ def _ece(winner: Sequence[float], bins: int = 10) -> float:
     return total / len(winner) if winner else 0.0
 
 
-def _grade_exact(critic: RewardCritic, rows: Sequence[VerdictRow]) -> float:
+def _grade_exact(critic: RewardModelCritic, rows: Sequence[VerdictRow]) -> float:
     truth: dict[tuple[str, str], list[int]] = {}
     for row in rows:
         for text, grade, author in ((row.a, row.quality_a, row.author_a), (row.b, row.quality_b, row.author_b)):

@@ -23,15 +23,11 @@ from quipwright.core.settings import Settings
 from quipwright.core.statistics import wilson
 from quipwright.core.storage.files import file_sha256
 from quipwright.critics.active import Labelled
-from quipwright.critics.reward_model.critic import (
-    Calibration,
-    RewardArchitecture,
-    RewardCard,
-    RewardCritic,
-    RewardModel,
-)
+from quipwright.critics.reward_model.card import Calibration, RewardCard
+from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.critics.reward_model.features import fit_features, fit_logistic
 from quipwright.critics.reward_model.figures import measure
+from quipwright.critics.reward_model.model import RewardArchitecture, RewardModel
 from quipwright.data.recorded_teacher import RecordedTeacher
 from quipwright.data.verdicts import FreeComparisons, Group, VerdictRow, grouped, read_verdicts
 
@@ -71,7 +67,7 @@ class CriticTraining(Settings):
     seed: int = Field(0, ge=0)
 
 
-def train_critic(settings: CriticTraining, base: Path | None = None) -> RewardCritic:
+def train_critic(settings: CriticTraining, base: Path | None = None) -> RewardModelCritic:
     """Train on the verdicts' ``train`` split, calibrate on a share of its literals kept out, measure on ``heldout``.
 
     The card carries the figures.
@@ -82,7 +78,7 @@ def train_critic(settings: CriticTraining, base: Path | None = None) -> RewardCr
 
 def train_on(
     verdicts: Sequence[VerdictRow], settings: CriticTraining, data_hash: str, base: Path | None = None
-) -> RewardCritic:
+) -> RewardModelCritic:
     """As :func:`train_critic`, on ``verdicts`` at hand. Raises :class:`DataError` where none is left to measure on."""
     if not any(row.split == "heldout" and row.verdict != "tie" and not row.with_teacher for row in verdicts):
         raise DataError("No held-out verdict on two attempts has a winner.", "Collect more verdicts.")
@@ -94,7 +90,7 @@ def train_on(
 
 def fit_critic(
     verdicts: Sequence[VerdictRow], settings: CriticTraining, data_hash: str, base: Path | None = None
-) -> RewardCritic:
+) -> RewardModelCritic:
     """A critic fitted and calibrated on ``verdicts``, not yet measured."""
     if not settings.teacher_share:  # what weighs nothing need not be read either
         verdicts = [row for row in verdicts if not row.with_teacher]
@@ -104,13 +100,13 @@ def fit_critic(
         answers = settings.teacher.open(base).answers
         free = FreeComparisons(answers, settings.free_share, settings.free_weight, settings.teacher_weight)
     torch.manual_seed(settings.seed)
-    begun = RewardCritic.load(resolve(settings.start, "Critic", base)) if settings.start else None
+    begun = RewardModelCritic.load(resolve(settings.start, "Critic", base)) if settings.start else None
     model = begun.model if begun else RewardModel(settings.architecture)
     _fit(model, fit, free, settings)
     with torch.no_grad():  # what ships is bf16: measure what ships
         for parameter in model.trained().values():
             parameter.copy_(parameter.to(torch.bfloat16))
-    critic = RewardCritic(
+    critic = RewardModelCritic(
         model, RewardCard(architecture=model.architecture, data_hash=data_hash), f"reward:{data_hash[:8]}"
     )
     if begun:
@@ -119,7 +115,7 @@ def fit_critic(
     return critic
 
 
-def copy_critic(labels: Sequence[Labelled], seed: int, settings: CriticTraining | None = None) -> RewardCritic:
+def copy_critic(labels: Sequence[Labelled], seed: int, settings: CriticTraining | None = None) -> RewardModelCritic:
     """A cheap copy of an expensive critic, fitted on the pairs it labelled; P(A better) is the soft target's side."""
     rows = [as_verdict(label) for label in labels]
     how = (settings or CriticTraining(teacher=None)).model_copy(update={"seed": seed})
@@ -142,7 +138,7 @@ def _parted(groups: Sequence[Group], settings: CriticTraining) -> tuple[list[Gro
 
 
 def calibrated(
-    critic: RewardCritic,
+    critic: RewardModelCritic,
     fit: Sequence[Group],
     calibration: Sequence[Group],
     free: FreeComparisons | None,
@@ -204,7 +200,7 @@ def _flat(groups: Sequence[Group]) -> Flat:
 
 
 def _with_figures(
-    critic: RewardCritic, heldout: Sequence[VerdictRow], teacher: Mapping[str, Sequence[str]]
+    critic: RewardModelCritic, heldout: Sequence[VerdictRow], teacher: Mapping[str, Sequence[str]]
 ) -> RewardCard:
     figures = measure(critic, heldout, teacher)
     n = int(figures["n"])

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from quipwright.core.errors import DataError
-from quipwright.core.records import Example, Pair, Record, Response
+from quipwright.core.records import Comparison, Example, Pair, Record, Response
 from quipwright.core.statistics import Choice
 from quipwright.core.text import normalise
 from quipwright.core.text_files import json_lines
-from quipwright.critics.base import Comparison
 
 _CHOICES: dict[str, Choice] = {"a": "A", "b": "B", "tie": "tie", "equal": "tie", "=": "tie"}
 _QUESTIONS = {
@@ -62,9 +61,7 @@ def read_labels(path: Path, split: str | None = None) -> list[LabelledPair]:
 
         found = Ratings.read(path).labels()
     else:
-        found = _joined(
-            _row(fields, f"{path} line {line}") for line, fields in json_lines(path, "Labels")
-        )
+        found = _joined(_row(fields, f"{path} line {line}") for line, fields in json_lines(path, "Labels"))
     kept = [pair for pair in found if split is None or pair.split == split]
     if not kept:
         splits = ", ".join(sorted({pair.split or "none" for pair in found})) or "no pair at all"

@@ -19,7 +19,8 @@ from pydantic import Field
 from quipwright.core.config_files import validate
 from quipwright.core.records import Sampling
 from quipwright.core.settings import Settings
-from quipwright.critics.multiple_choice import ANSWER_TOKENS, MCPCritic, Reader, Reading
+from quipwright.critics.multiple_choice import ANSWER_TOKENS, MultipleChoiceCritic
+from quipwright.critics.reader import Reader, Reading
 from quipwright.data.task import Task
 from quipwright.data.teacher import teacher_request
 from quipwright.llm.calls import Calls
@@ -129,7 +130,7 @@ def estimate(task: Task, work: Work, prices: Mapping[str, Price], literals: Sequ
         lines.append(made)
     if work.pairs:
         with warnings.catch_warnings(action="ignore"):  # the role says it
-            critic = MCPCritic(_Unasked(work.critic, work.able), task, work.reader)
+            critic = MultipleChoiceCritic(_Unasked(work.critic, work.able), task, work.reader)
         role = "critic" if critic.reading == work.reader.reading else f"critic, {critic.reading}"
         per_showing, out = _readings(critic.reading, work.reader)
         asked = [Request(critic.messages(text, text, text), Sampling()) for text in shown]

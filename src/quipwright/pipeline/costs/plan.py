@@ -13,20 +13,17 @@ from typing import Any
 
 import yaml
 
-from quipwright.core.records import Example, Pair, Response
+from quipwright.core.records import Comparison, Example, Pair, Response
 from quipwright.core.settings import Settings
 from quipwright.core.storage.run_folder import RunFolder
-from quipwright.critics.active import Distilled
-from quipwright.critics.base import Comparison
-from quipwright.critics.cloze import Cloze
-from quipwright.critics.multiple_choice import MCP, Reader
+from quipwright.critics.base import BuildContext, Questions
 from quipwright.data.task import Task
 from quipwright.data.teacher import ModelTeacher, Teacher
 from quipwright.llm.calls import Calls
 from quipwright.llm.probe import note_name
 from quipwright.llm.types import Capabilities
 from quipwright.pipeline.costs.estimate import Estimate, Line, Work, estimate, measured
-from quipwright.pipeline.recipe import Recipe, members
+from quipwright.pipeline.recipe import Recipe
 from quipwright.training.preference.pairs import AnySelector
 
 _FREE = ("local", "gguf", "vllm", "recorded")  # computed here, or answered before
@@ -81,7 +78,7 @@ def measure(
         elif isinstance(settings, ModelTeacher):
             ask = partial(_teach, settings.build(calls, task), few, taught)
         elif compared := _compared(few, taught):
-            ask = partial(settings.open(calls, task).judge, compared)
+            ask = partial(settings.critic.build(BuildContext(calls.base, task, calls)).judge, compared)
         lines.append(measured(line, calls, ask, recipe.prices) if ask else line)
     return Estimate(tuple(lines))
 
@@ -117,16 +114,16 @@ def known(recipe: Recipe, calls: Calls) -> Iterator[Found]:
 def _models(recipe: Recipe) -> list[tuple[str, Any]]:
     teacher = [("teacher", recipe.teacher.model)] if isinstance(recipe.teacher, ModelTeacher) else []
     named = [("critic", recipe.critic), *(("judge", judge) for judge in recipe.evaluate.judges)]
-    critics = [(role, m.model) for role, one in named for m in members(one) if isinstance(m, MCP | Cloze)]
+    critics = [(role, model) for role, critic in named for model in critic.models()]
     return [*teacher, *critics]
 
 
 def _planned(
     recipe: Recipe, task: Task, examples: Sequence[Example], found: Sequence[Found]
-) -> list[tuple[ModelTeacher | MCP, Line]]:
+) -> list[tuple[ModelTeacher | Questions, Line]]:
     """Who is asked, with what."""
     literals = [example.text for example in examples]
-    asked: list[tuple[ModelTeacher | MCP, Work]] = [
+    asked: list[tuple[ModelTeacher | Questions, Work]] = [
         (
             teacher,
             Work(
@@ -136,13 +133,13 @@ def _planned(
         )
         for teacher in _teachers(recipe)
     ]  # fmt: skip
-    for critic, pairs in _critics(recipe, examples):
-        reader = Reader.model_validate({name: getattr(critic, name) for name in Reader.model_fields})
+    for questions in _critics(recipe, examples):
+        model = questions.model
         work = Work(
-            literals=0, pairs=pairs, reader=reader, critic=model_name(critic.model), able=_able(critic.model, found),
-            concurrency=_under_way(critic.model),
+            literals=0, pairs=questions.pairs, reader=questions.reader, critic=model_name(model),
+            able=_able(model, found), concurrency=_under_way(model),
         )  # fmt: skip
-        asked.append((critic, work))
+        asked.append((questions, work))
     return [
         (settings, line) for settings, work in asked for line in estimate(task, work, recipe.prices, literals).lines
     ]
@@ -158,13 +155,12 @@ def _teachers(recipe: Recipe) -> list[ModelTeacher]:
     return [teacher] if isinstance(teacher, ModelTeacher) and teacher.model.kind not in _FREE else []
 
 
-def _critics(recipe: Recipe, examples: Sequence[Example]) -> list[tuple[MCP, int]]:
-    """The multiple-choice critics, the judges' too, each with how many pairs it is asked about."""
-    evaluated, critic = _evaluated(recipe, examples), recipe.critic
-    asked = critic.budget if isinstance(critic, Distilled) else _ranked(recipe, examples) + evaluated
-    found = [(member, asked) for member in members(critic)]
-    found += [(member, evaluated) for judge in recipe.evaluate.judges for member in members(judge)]
-    return [(one, pairs) for one, pairs in found if isinstance(one, MCP) and one.model.kind not in _FREE]
+def _critics(recipe: Recipe, examples: Sequence[Example]) -> list[Questions]:
+    """What is asked of the critic's and the judges' models that may cost money."""
+    evaluated = _evaluated(recipe, examples)
+    asked = recipe.critic.questions(_ranked(recipe, examples) + evaluated)
+    judged = (questions for judge in recipe.evaluate.judges for questions in judge.questions(evaluated))
+    return [questions for questions in (*asked, *judged) if questions.model.kind not in _FREE]
 
 
 def _able(model: Settings, found: Sequence[Found]) -> Capabilities:

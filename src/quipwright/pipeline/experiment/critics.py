@@ -14,7 +14,8 @@ from quipwright.core.errors import QuipwrightError, RecipeError
 from quipwright.core.paths import resolve
 from quipwright.core.settings import Settings
 from quipwright.core.storage.files import write_atomic
-from quipwright.critics.loading import AnyCritic, Chosen, OneCritic, opened_settings
+from quipwright.critics.config import CriticConfig
+from quipwright.critics.loading import Chosen, opened_settings
 from quipwright.evaluation.audit import Passport, audit_critic, hundred
 from quipwright.evaluation.human.labels import LabelledPair, read_labels, sampled_pairs
 
@@ -29,7 +30,7 @@ class CriticScale(Settings):
     labels: str | None = None
     split: str | None = None
     limit: int | None = Field(None, ge=1)
-    critics: dict[str, AnyCritic] | None = None
+    critics: dict[str, CriticConfig] | None = None
 
 
 class CriticTable(Settings):
@@ -45,7 +46,7 @@ class CriticTable(Settings):
     split: str | None = None
     limit: int | None = Field(None, ge=1)
     seed: int = Field(0, ge=0)
-    critics: dict[str, AnyCritic] = Field(min_length=1)
+    critics: dict[str, CriticConfig] = Field(min_length=1)
     paper: dict[str, dict[str, float]] = Field(default_factory=dict)
     scales: dict[str, CriticScale] = Field(default_factory=dict)
 
@@ -92,10 +93,10 @@ def run_critic_table(
     return found
 
 
-def _measured(settings: OneCritic, base: Path, folder: Path, task: str, pairs: list[LabelledPair]) -> Passport | str:
+def _measured(settings: CriticConfig, base: Path, folder: Path, task: str, pairs: list[LabelledPair]) -> Passport | str:
     try:
-        with opened_settings([(Chosen(critic=settings), base)], folder, task) as (critic,):
-            return audit_critic(critic, pairs)
+        with opened_settings([(Chosen(critic=settings), base)], folder, task) as (loaded,):
+            return audit_critic(loaded.critic, pairs)
     except QuipwrightError as error:
         return str(error)
 

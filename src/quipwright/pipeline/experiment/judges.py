@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from pydantic import Field
 
 from quipwright.core.errors import QuipwrightError
-from quipwright.core.records import Pair
-from quipwright.critics.base import Comparison, Critic
-from quipwright.critics.copy_filter import Guarded
+from quipwright.core.records import Comparison, Pair
+from quipwright.critics.base import Critic
+from quipwright.critics.copy_filter import CopyFilter
 from quipwright.critics.loading import Chosen, opened_settings
 from quipwright.evaluation.audit import judge_all
 from quipwright.evaluation.pairwise import showings_won
@@ -48,10 +48,10 @@ def _verdicts(
     experiment: Experiment, name: str, made: Mapping[Run, Summary], folder: Path, base: Path, task: str
 ) -> Verdicts | str:
     try:
-        with opened_settings([(experiment.judges[name], base)], folder, task) as critics:
-            if critics.store:
-                critics.store.stage = lambda: f"judge {name}"
-            return {run: _won(experiment, run, critics[0], summary) for run, summary in made.items()}
+        with opened_settings([(experiment.judges[name], base)], folder, task) as (loaded,):
+            if loaded.store:
+                loaded.store.stage = lambda: f"judge {name}"
+            return {run: _won(experiment, run, loaded.critic, summary) for run, summary in made.items()}
     except QuipwrightError as error:
         return str(error)
 
@@ -60,7 +60,7 @@ def _won(experiment: Experiment, run: Run, critic: Critic, summary: Summary) -> 
     names = experiment.variants[run[0]].student, experiment.opponent
     both = [s for s in summary.samples if s.split == experiment.split and all(n in s.answers for n in names)]
     compared = [_comparison(sample, *names) for sample in both]
-    judge = Guarded(critic) if summary.recipe["copies_lose"] else critic
+    judge = CopyFilter(critic) if summary.recipe["copies_lose"] else critic
     return showings_won(compared, [j for own in judge_all(judge, compared) for j in own])
 
 

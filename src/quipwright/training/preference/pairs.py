@@ -231,13 +231,15 @@ class RankRule(Settings):
 def rank(
     pair: Pair, judgments: Sequence[Judgment], rule: RankRule, grades: Mapping[str, Grade] | None = None
 ) -> Ranking | None:
-    """The order that ``judgments`` of ``pair`` imply, or ``None`` for a tie, a weak margin, no readable verdict or a
-    winner that its grade (``grades`` is by response id) calls broken."""
-    read = [j for j in judgments if j.verdict != "unparsed"]
-    if not read:
+    """The order that ``judgments`` of ``pair`` imply. ``None`` for a tie, a weak margin, a judgment that could not be
+    read (one order alone carries that order's position bias) or a winner that its grade (by response id) calls broken.
+    """
+    credits = [j.credit for j in judgments]
+    read = [p for p in credits if p is not None]
+    if not read or len(read) < len(credits):
         return None
-    p = sum(_p_a(j) for j in read) / len(read)
-    verdicts = {j.verdict for j in read if j.verdict != "tie"}
+    p = sum(read) / len(read)
+    verdicts = {j.verdict for j in judgments if j.verdict != "tie"}
     agreement = None if len(read) < 2 else len(verdicts) == 1
     strength = max(p, 1 - p)
     if len(verdicts) != 1 or sign(p, rule.tie) == 0 or strength < rule.strength:
@@ -279,12 +281,6 @@ def _joined(first: Ranking, then: Ranking) -> Ranking:
         agreement=all(known) if known else None,
         judgment_ids=first.judgment_ids + then.judgment_ids,
     )
-
-
-def _p_a(judgment: Judgment) -> float:
-    if judgment.p_a is not None:
-        return judgment.p_a
-    return {"A": 1.0, "B": 0.0}.get(judgment.verdict, 0.5)
 
 
 def copy_losers(

@@ -1,0 +1,121 @@
+"""The reward model: a scalar head with LoRA on small weights, which reads a literal and one response at a time.
+
+Each response is scored alone, so position bias is zero by construction; P(A better than B) = s(s_A - s_B)
+(Bradley and Terry 1952). The same scalar carries absolute grades through ordered cut points c1 < c2 < c3:
+P(grade >= g) = s(score - c_g), with grades 0 to 3, worst first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, field_validator
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.functional import dropout, linear, softplus
+
+from quipwright.core.settings import Settings
+from quipwright.students.base import LoRA, Prompted
+from quipwright.students.batches import RankedBatch
+from quipwright.students.causal import add_lora, collate
+from quipwright.students.packing import pack
+from quipwright.students.prompt_format import Plain
+from quipwright.students.weights import device, load
+
+
+class RewardArchitecture(Settings):
+    """Shape of a reward model. It reads the first ``layers`` layers of ``weights`` and tunes those from
+    ``first_layer`` on; the head sees the response's last hidden state beside the mean over its tokens.
+
+    ``prompt`` is what a response stands behind, best the task's ``student_prompt``.
+    """
+
+    weights: str = "embedded"
+    revision: str | None = None
+    layers: int = Field(24, ge=1)
+    first_layer: int = Field(8, ge=0)
+    lora: LoRA = LoRA(rank=8, alpha=16, dropout=0.05)
+    prompt: str = "Plain: {literal}\nFunny:"
+    context: int = Field(512, ge=16)
+
+    @field_validator("prompt")
+    @classmethod
+    def _one_slot(cls, prompt: str) -> str:
+        if prompt.count("{literal}") != 1:
+            raise ValueError(f"prompt {prompt!r} must have the slot {{literal}} once")
+        return prompt
+
+    @property
+    def backward(self) -> str:
+        """The prompt turned round, which a literal stands behind: ``Funny: {text}``, then ``Plain:``."""
+        before, after = self.prompt.split("{literal}")
+        return f"{after.strip()} {{text}}\n{before.strip()}"
+
+
+class RewardModel(nn.Module):
+    """Backbone with adapters, a linear head and three cut points."""
+
+    def __init__(self, architecture: RewardArchitecture) -> None:
+        """Load the backbone in bf16 and add fresh adapters (drawn from torch's seed), on :func:`device`."""
+        super().__init__()
+        from transformers import AutoModel, AutoTokenizer
+
+        backbone = load(
+            AutoModel,
+            architecture.weights,
+            architecture.revision,
+            dtype=torch.bfloat16,
+            attn_implementation="sdpa",
+            use_safetensors=True,
+        )
+        depth = min(architecture.layers, backbone.config.num_hidden_layers)
+        backbone.layers = backbone.layers[:depth]
+        self.architecture = architecture
+        self.tokenizer = load(AutoTokenizer, architecture.weights, architecture.revision)
+        self.backbone: Any = add_lora(backbone, architecture.lora, architecture.first_layer, depth)
+        width = backbone.config.hidden_size
+        self.head = nn.Parameter(torch.randn(1, 2 * width) * 0.005)
+        self.first_cut = nn.Parameter(torch.tensor(-0.3))
+        self.steps = nn.Parameter(torch.tensor([1.5, 2.0]))
+        self.to(device())
+
+    @property
+    def cuts(self) -> Float[Tensor, " 3"]:
+        """c1 < c2 < c3: the steps between them are positive by construction."""
+        return torch.cumsum(torch.cat([self.first_cut[None], softplus(self.steps)]), 0)
+
+    def rows(self, literals: Sequence[str], texts: Sequence[Sequence[str]]) -> RankedBatch:
+        """Each literal with its responses as a batch."""
+        prompts = (self.architecture.prompt.replace("{literal}", literal) for literal in literals)
+        return collate(
+            Plain(self.tokenizer),
+            [Prompted(prompt, tuple(own)) for prompt, own in zip(prompts, texts, strict=True)],
+            self.architecture.context,
+        )
+
+    def forward(self, batch: RankedBatch) -> Float[Tensor, "batch k"]:
+        """Scores in nats of preference; those of absent columns mean nothing."""
+        rows, k, _ = batch.response.shape
+        packed = pack(batch)
+        count = torch.bincount(packed.slot, minlength=rows * k).clamp(min=1)[:, None]
+        ends = torch.zeros(rows * k, dtype=torch.long).scatter_reduce(0, packed.slot, packed.place, "amax")
+        here = self.head.device
+        packed, count, ends = packed.to(here), count.to(here), ends.to(here)
+        kernel = sdpa_kernel(SDPBackend.MATH) if packed.ids.device.type == "cpu" else nullcontext()
+        with torch.autocast(packed.ids.device.type, torch.bfloat16), kernel:
+            hidden = self.backbone(
+                input_ids=packed.ids, attention_mask=packed.visible, position_ids=packed.positions, use_cache=False
+            ).last_hidden_state.float()
+        own = hidden[packed.row, packed.place]  # [scored width]
+        mean = own.new_zeros(rows * k, own.shape[1]).index_add(0, packed.slot, own) / count
+        last = hidden[torch.arange(rows * k, device=here) // k, ends]
+        features = torch.cat([last, mean], -1)
+        return linear(dropout(features, self.architecture.lora.dropout, self.training), self.head).view(rows, k)
+
+    def trained(self) -> dict[str, nn.Parameter]:
+        """Everything that is not the frozen backbone."""
+        return {name: p for name, p in self.named_parameters() if p.requires_grad}
