@@ -275,11 +275,9 @@ budget: {money: 100}
     assert chosen.prices[str(tiny_weights)].call == 0.5
     default, _ = critic_settings(str(priced(tmp_path, tiny_weights, "name: x\nstudent: {weights: TINY}\n")))
     assert default.critic == RewardModelConfig()
-    distilled = priced(
-        tmp_path, tiny_weights, "name: x\ncritic: {kind: active_labelling, from: {kind: multiple_choice}}\n"
-    )
-    with pytest.raises(RecipeError, match=r"distilled: it is trained in a run\. Name the run's folder"):
-        critic_settings(str(distilled))
+    active = priced(tmp_path, tiny_weights, "name: x\ncritic: {kind: active_labelling, from: {kind: rule}}\n")
+    with pytest.raises(RecipeError, match=r"critic\.yaml is trained in a run\. Name the run's folder"):
+        critic_settings(str(active))
 
 
 def test_calls_of_a_priced_critic_are_added_up(tmp_path: Path) -> None:

@@ -289,7 +289,7 @@ def test_a_distilled_critic_is_kept_and_a_finished_run_is_read_back_without_maki
             critic.model, critic.card.model_copy(update={"data_hash": "0123456789"}), "reward:01234567"
         )
 
-    monkeypatch.setattr("quipwright.pipeline.runtime.copy_critic", copy)
+    monkeypatch.setattr("quipwright.critics.config.copy_critic", copy)
     source = f"{{kind: cloze, model: {{kind: local, weights: {tiny_weights}}}}}"
     recipe, base = load_recipe(
         str(straight[0]),
