@@ -261,7 +261,8 @@ def test_the_training_critic_as_only_judge_is_said() -> None:
 @pytest.fixture
 def made_run(tmp_path: Path, tiny_weights: Path) -> Path:
     """A finished run by hand, of an untrained student that knows no end."""
-    from quipwright.students.base import StudentSettings, open_student
+    from quipwright.students.base import StudentSettings
+    from quipwright.students.load import open_student
 
     settings = StudentSettings(weights=str(tiny_weights), precision="fp32", tuning="full")
     folder = tmp_path / "run"

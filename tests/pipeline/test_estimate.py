@@ -26,9 +26,9 @@ from quipwright.pipeline.costs.estimate import Work, estimate, main, measured
 from quipwright.pipeline.costs.plan import Found, may_cost, plan
 from quipwright.pipeline.recipe import Learning, OnFile, Recipe, Supervision
 from quipwright.testing.faulty_server import FaultyServer
-from quipwright.training.loop import TrainSettings
+from quipwright.training.early_stopping import EarlyStopping
 from quipwright.training.preference.pairs import Diverse
-from quipwright.training.rounds import Watch
+from quipwright.training.settings import TrainSettings
 from tests.cli.test_main import call
 from tests.llm.test_calls_drill import chat
 
@@ -115,9 +115,9 @@ def test_every_step_that_asks_is_counted() -> None:
     assert planned(feedback=10, rounds=2)["critic"] == 2 * (20 + 5 * (3 * 2 + 2))
     assert planned(supervision=Supervision())["critic"] == 2 * (30 + 30 + 5 * (3 * 2 + 2))
     assert planned(verdicts=OnFile(), rounds=0)["critic"] == 2 * 5 * (2 * 2 + 1)
-    assert planned(watch=Watch())["critic"] == 2 * (one_round + 7)
+    assert planned(watch=EarlyStopping())["critic"] == 2 * (one_round + 7)
     learn = Learning(train=TrainSettings(epochs=3))
-    assert planned(watch=Watch(each="epoch"), learn=learn)["critic"] == 2 * (one_round + 4 * 7)
+    assert planned(watch=EarlyStopping(each="epoch"), learn=learn)["critic"] == 2 * (one_round + 4 * 7)
     imitates = Learning.model_validate({"source": "teacher", "objective": {"kind": "mle"}})
     assert planned(learn=imitates)["critic"] == 2 * (one_round - 30)
     assert planned(evaluate=EvaluateSettings(base=False))["critic"] == 2 * (30 + 5 * (2 + 1))

@@ -35,19 +35,11 @@ from quipwright.students.base import Prompted
 from quipwright.students.batches import ANCHOR
 from quipwright.testing.faulty_server import FaultyServer
 from quipwright.testing.tiny_models import seq2seq_student
+from quipwright.training.early_stopping import EarlyStopping, ValidationPoint, best_point, out_of_patience
 from quipwright.training.loop import measured
 from quipwright.training.objectives import BRIO
-from quipwright.training.rounds import (
-    Memory,
-    Past,
-    Reading,
-    Watch,
-    best_of,
-    best_round,
-    out_of_patience,
-    ranked_rows,
-    winners,
-)
+from quipwright.training.preference.rows import best_of, ranked_rows, winners
+from quipwright.training.rounds import RankingHistory, RoundHistory
 from tests.conftest import write_recipe
 
 Run = Callable[..., Summary]
@@ -70,7 +62,7 @@ def quality(**changed: float) -> Quality:
     ],
 )
 def test_the_guard_names_what_degenerated(changed: dict[str, float], complaint: str | None) -> None:
-    assert Watch().complaints(quality(**changed), quality()) == ([complaint] if complaint else [])
+    assert EarlyStopping().issues(quality(**changed), quality()) == ([complaint] if complaint else [])
 
 
 def test_a_summary_warns_of_empty_answers() -> None:
@@ -82,14 +74,14 @@ def test_a_summary_warns_of_empty_answers() -> None:
     assert told(system="feedback", empty=0.02) == told(system="teacher", empty=0.2) == []
 
 
-def readings(*rates: float, bad: tuple[int, ...] = ()) -> list[Reading]:
-    return [Reading(i, rate, ("copies",) if i in bad else ()) for i, rate in enumerate(rates, 1)]
+def points(*rates: float, bad: tuple[int, ...] = ()) -> list[ValidationPoint]:
+    return [ValidationPoint(i, rate, ("copies",) if i in bad else ()) for i, rate in enumerate(rates, 1)]
 
 
 def test_the_best_sound_round_is_kept() -> None:
-    assert best_round(readings(0.3, 0.5, 0.5, 0.4)) == 2
-    assert best_round(readings(0.3, 0.9, 0.5, bad=(2,))) == 3
-    assert best_round(readings(0.3, 0.9, bad=(1, 2))) == 2
+    assert best_point(points(0.3, 0.5, 0.5, 0.4)) == 2
+    assert best_point(points(0.3, 0.9, 0.5, bad=(2,))) == 3
+    assert best_point(points(0.3, 0.9, bad=(1, 2))) == 2
 
 
 @pytest.mark.parametrize(
@@ -106,12 +98,12 @@ def test_the_best_sound_round_is_kept() -> None:
 def test_patience_runs_out_after_rounds_without_gain(
     rates: tuple[float, ...], patience: int | None, stop: bool
 ) -> None:
-    assert out_of_patience(readings(*rates), patience) is stop
+    assert out_of_patience(points(*rates), patience) is stop
 
 
 def test_a_degenerate_round_is_no_gain() -> None:
-    assert out_of_patience(readings(0.3, 0.9, bad=(2,)), 1)
-    assert not out_of_patience(readings(0.9, 0.3, bad=(1,)), 1)
+    assert out_of_patience(points(0.3, 0.9, bad=(2,)), 1)
+    assert not out_of_patience(points(0.9, 0.3, bad=(1,)), 1)
 
 
 def checkpoint(round: int) -> Checkpoint:
@@ -120,12 +112,12 @@ def checkpoint(round: int) -> Checkpoint:
 
 
 def test_the_kept_round_is_named_feedback_and_stands_last() -> None:
-    past = Past([checkpoint(i) for i in (1, 2, 3)], [], readings(0.3, 0.5, 0.4))
-    named = past.named(Watch())
+    past = RoundHistory([checkpoint(i) for i in (1, 2, 3)], [], points(0.3, 0.5, 0.4))
+    named = past.named(EarlyStopping())
     assert [(name, c.round) for name, c in named.items()] == [("round-1", 1), ("round-3", 3), ("feedback", 2)]
     assert list(past.named(None)) == ["round-1", "round-2", "feedback"]
-    assert past.named(Watch(keep_best=False))["feedback"].round == 3
-    assert Past().named(None) == {}
+    assert past.named(EarlyStopping(keep_best=False))["feedback"].round == 3
+    assert RoundHistory().named(None) == {}
 
 
 EXAMPLE = Example(text="The cat ate my sandwich.")
@@ -161,7 +153,7 @@ def test_winners_and_the_best_of_n() -> None:
 
 def test_old_pairs_are_kept_or_dropped() -> None:
     a, b = response("a"), response("b")
-    keeps, drops = Memory(True), Memory(False)
+    keeps, drops = RankingHistory(True), RankingHistory(False)
     for memory, expected in ((keeps, 2), (drops, 1)):
         memory.recall({a.id: a}, [ranking(a)])
         texts, used = memory.recall({b.id: b}, [ranking(b)])
@@ -390,7 +382,7 @@ def test_kept_pairs_are_trained_on_again(run: Run) -> None:
     assert dropped.training["learn-2"]["rows"] == dropped.counts["rankings"][1]
 
 
-def test_a_watched_run_keeps_its_best_round(run: Run) -> None:
+def test_a_watched_run_keeps_its_best_point(run: Run) -> None:
     summary = run(LEARN, "rounds=3", "watch={patience: 1}")
     assert list(summary.checkpoints)[-1] == "feedback"
     assert {"watch-0", "watch-1"} <= {stage["name"] for stage in summary.stages}
@@ -400,7 +392,7 @@ def test_a_round_is_watched_epoch_by_epoch(run: Run) -> None:
     sets = (LEARN, "learn.train.epochs=4", "watch={each: epoch, patience: 1}")
     summary = run(*sets)
     found = summary.training["learn-1"]["readings"]
-    steps = [r["round"] for r in found]
+    steps = [r["number"] for r in found]
     assert 2 <= len(steps) <= 4
     judged = [s["name"] for s in summary.stages if s["name"].startswith("watch-judge-")]
     assert judged == [*(f"watch-judge-1.{step}" for step in steps), "watch-judge-1"]
@@ -424,7 +416,7 @@ def test_encoder_decoders_run_the_whole_flow(run: Run, tmp_path: Path, family: s
         LEARN,
         f"student={{kind: seq2seq, weights: {tmp_path / 'weights'}, precision: fp32, tuning: full, context: 256}}",
         f"learn.objective={{kind: {objective}}}",
-        "imitation.train={epochs: 60, batch: 4, micro_batch: 4, lr: 0.01}",
+        "imitation.train={epochs: 60, batch_size: 4, micro_batch_size: 4, lr: 0.01}",
         "candidates={kind: mixed, k: 6, beams: 3, max_tokens: 60, top_up: 2}",
         "select={kind: random}",
         "evaluate.decode={beams: 5, max_tokens: 60}",

@@ -165,8 +165,8 @@ def test_streams_and_whole_answers_share_a_batch() -> None:
 
 def test_a_stream_that_breaks_off_says_so() -> None:
     class Broken(Echo):
-        def generate(self, prompts: Sequence[str], sampling: Sampling, k: int = 1, heard: Any = None) -> Any:
-            heard(0, "The bus was")
+        def generate(self, prompts: Sequence[str], sampling: Sampling, k: int = 1, on_token: Any = None) -> Any:
+            on_token(0, "The bus was")
             raise RuntimeError("CUDA secret /home/user/path")
 
     with served(app(Broken())) as address:

@@ -11,10 +11,11 @@ import torch
 
 from quipwright.core.errors import DataError, RecipeError, WeightsError
 from quipwright.core.records import Sampling
-from quipwright.students.base import Generated, LoRA, Prompted, StudentSettings, open_student
+from quipwright.students.base import Generated, LoRA, Prompted, StudentSettings
 from quipwright.students.batches import LogProbs, RankedBatch
 from quipwright.students.causal import CausalStudent
 from quipwright.students.common import read_generated
+from quipwright.students.load import open_student
 from quipwright.students.packing import pack
 from quipwright.testing.tiny_models import CAUSAL, ROWS, causal_network, causal_student, causal_tokenizer, chat_student
 from quipwright.training.objectives import DPO
@@ -203,9 +204,11 @@ def test_a_chat_student_speaks_its_template(gap: str) -> None:
 def test_a_chat_student_stops_at_its_templates_end() -> None:
     student = chat_student()
     ids = [*student.response_ids("My cat."), *student.response_ids("and more")]
-    assert read_generated(student.tokenizer, torch.tensor(ids), student.wording.end) == Generated("My cat.", False)
+    assert read_generated(student.tokenizer, torch.tensor(ids), student.prompt_format.end) == Generated(
+        "My cat.", False
+    )
     with torch.no_grad():
-        student.network.get_output_embeddings().weight[student.wording.end] *= 50
+        student.network.get_output_embeddings().weight[student.prompt_format.end] *= 50
     assert any(not g.truncated for row in student.generate(list("abcdef"), Sampling(max_tokens=30)) for g in row)
 
 

@@ -17,8 +17,9 @@ from quipwright.core.records import DiverseBeams, Sampling
 from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.critics.reward_model.training import group_loss
 from quipwright.data.verdicts import Group
-from quipwright.students.base import LoRA, StudentSettings, open_student
+from quipwright.students.base import LoRA, StudentSettings
 from quipwright.students.batches import LogProbs
+from quipwright.students.load import open_student
 from quipwright.students.weights import device
 from quipwright.testing.tiny_models import ROWS, causal_student, seq2seq_student
 from quipwright.training.objectives import BRIO, DPO

@@ -13,8 +13,10 @@ import torch
 
 from quipwright.core.errors import DataError, RecipeError, WeightsError
 from quipwright.core.records import Sampling
-from quipwright.students.base import LoRA, Student, StudentSettings, open_student
+from quipwright.students.base import LoRA, Student, StudentSettings
 from quipwright.students.causal import CausalStudent
+from quipwright.students.load import open_student
+from quipwright.students.scoring import score_rows
 from quipwright.students.seq2seq import Seq2SeqStudent
 from quipwright.testing.tiny_models import (
     ROWS,
@@ -26,8 +28,9 @@ from quipwright.testing.tiny_models import (
     seq2seq_student,
     seq2seq_tokenizer,
 )
-from quipwright.training.loop import TrainSettings, score_rows, train
+from quipwright.training.loop import train
 from quipwright.training.objectives import DPO
+from quipwright.training.settings import TrainSettings
 from tests.training.test_loop import OBJECTIVES, learns
 
 
@@ -122,7 +125,7 @@ def test_rows_of_unequal_k_leave_absent_columns_at_zero() -> None:
 def test_dropout_is_really_off_the_first_dpo_loss_is_ln_2(family: str, tuning: LoRA | str, tmp_path: Path) -> None:
     student = seq2seq_student(family, dropout=0.3, tuning=tuning)
     reference = score_rows(student, ROWS, 2)
-    how = TrainSettings(epochs=1, batch=3, micro_batch=2, lr=1e-3, warmup=0)
+    how = TrainSettings(epochs=1, batch_size=3, micro_batch_size=2, lr=1e-3, warmup_ratio=0)
     log = train(student, ROWS, DPO(), how, tmp_path, seed=1, reference=reference)
     assert log.steps[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
 

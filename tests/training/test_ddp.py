@@ -17,14 +17,16 @@ from pathlib import Path
 import torch
 from quipwright.testing.tiny_models import CharacterTask, causal_student, seq2seq_student
 from quipwright.training.objectives import BRIO, DPO, MLE
-from quipwright.training.loop import TrainSettings, score_rows, train
+from quipwright.students.scoring import score_rows
+from quipwright.training.loop import train
+from quipwright.training.settings import TrainSettings
 folder, family, name = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 # plain gradient descent: Adam would turn rounding of tiny gradients into whole steps
-torch.optim.AdamW = lambda p, lr, weight_decay: torch.optim.SGD(p, lr)
+torch.optim.AdamW = lambda groups, lr: torch.optim.SGD(groups, lr)
 student = causal_student() if family == "llama" else seq2seq_student(family)
 objective = {"mle": MLE(), "dpo": DPO(), "brio": BRIO(rank_weight=1)}[name]
 rows = CharacterTask.rows[:7]  # the last step of an epoch has 3 rows: unequal shares
-how = TrainSettings(epochs=2, batch=4, micro_batch=1, lr=0.01, warmup=0, save_every=1)
+how = TrainSettings(epochs=2, batch_size=4, micro_batch_size=1, lr=0.01, warmup_ratio=0, save_every=1)
 log = train(student, rows, objective, how, folder / "work", seed=1, reference=score_rows(student, rows, 7))
 if int(__import__("os").environ.get("RANK", 0)) == 0:
     student.save(folder / "end")

@@ -15,20 +15,13 @@ from torch import Tensor
 
 from quipwright.core.errors import RecipeError, TrainingError
 from quipwright.students.base import LoRA, Prompted
+from quipwright.students.scoring import Reference, mle_loss, score_rows
 from quipwright.testing.tiny_models import ROWS, CharacterTask, causal_student, seq2seq_student
-from quipwright.training.loop import (
-    AnyObjective,
-    Reference,
-    TrainLog,
-    TrainSettings,
-    measured,
-    mle_loss,
-    score_rows,
-    total_steps,
-    train,
-)
-from quipwright.training.objectives import BRIO, DPO, MLE, SimPO
-from quipwright.training.rounds import Probe, Reading, Watch
+from quipwright.training.early_stopping import EarlyStopping, ValidationCallback, ValidationPoint
+from quipwright.training.loop import measured, train
+from quipwright.training.objectives import BRIO, DPO, MLE, AnyObjective, SimPO
+from quipwright.training.resume import TrainLog
+from quipwright.training.settings import TrainSettings, total_steps
 
 TASK = CharacterTask.rows
 OBJECTIVES: dict[str, AnyObjective] = {
@@ -69,11 +62,11 @@ def test_two_by_four_is_eight(
     name: str, opened: Callable[[], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # plain gradient descent: Adam's first step would be the gradient's sign, which hides its size
-    monkeypatch.setattr("torch.optim.AdamW", lambda p, lr, weight_decay: torch.optim.SGD(p, lr))
+    monkeypatch.setattr("torch.optim.AdamW", lambda groups, lr: torch.optim.SGD(groups, lr))
     logs, ends = [], []
     for micro in (8, 2, 3):
         student, objective = opened(), OBJECTIVES[name]
-        how = TrainSettings(epochs=2, batch=8, micro_batch=micro, lr=3e-3, warmup=0, clip=1e9)
+        how = TrainSettings(epochs=2, batch_size=8, micro_batch_size=micro, lr=3e-3, warmup_ratio=0, max_grad_norm=1e9)
         reference = needed(student, TASK, objective)
         logs.append(train(student, TASK, objective, how, tmp_path / str(micro), seed=1, reference=reference))
         ends.append(weights(student))
@@ -88,14 +81,14 @@ def test_two_by_four_is_eight(
 def test_dropout_is_really_off_the_first_dpo_loss_is_ln_2(family: str, tuning: LoRA | str, tmp_path: Path) -> None:
     student = causal_student(family, dropout=0.3, tuning=tuning)
     reference = score_rows(student, ROWS, 2)
-    how = TrainSettings(epochs=1, batch=3, micro_batch=2, lr=1e-3, warmup=0)
+    how = TrainSettings(epochs=1, batch_size=3, micro_batch_size=2, lr=1e-3, warmup_ratio=0)
     log = train(student, ROWS, DPO(), how, tmp_path, seed=1, reference=reference)
     assert log.steps[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
 
 
 def test_dropout_on_is_on(tmp_path: Path) -> None:
     student = causal_student("gpt2", dropout=0.3)
-    how = TrainSettings(epochs=1, batch=3, lr=1e-3, warmup=0, dropout=True)
+    how = TrainSettings(epochs=1, batch_size=3, lr=1e-3, warmup_ratio=0, dropout=True)
     log = train(student, ROWS, DPO(), how, tmp_path, seed=1, reference=score_rows(student, ROWS, 3))
     assert log.steps[0]["loss"] != pytest.approx(math.log(2), abs=1e-3)
 
@@ -114,7 +107,7 @@ def learns(student: Any, objective: AnyObjective, epochs: int, folder: Path) -> 
     if isinstance(objective, MLE):
         rows = tuple(Prompted(row.prompt, row.responses[:1]) for row in TASK)
     before = score_rows(student, TASK, 8)
-    how = TrainSettings(epochs=epochs, batch=8, micro_batch=8, lr=0.01, warmup=0.1)
+    how = TrainSettings(epochs=epochs, batch_size=8, micro_batch_size=8, lr=0.01, warmup_ratio=0.1)
     log = train(student, rows, objective, how, folder, seed=1, reference=before)
     assert log.steps[-1]["loss"] < 0.9 * log.steps[0]["loss"]
     after = score_rows(student, TASK, 8)
@@ -134,7 +127,7 @@ def test_list_wise_brio_orders_three(tmp_path: Path) -> None:
         for c, d, e in zip("abcdef", "bcdefa", "cdefab", strict=True)
     )
     student = causal_student()
-    how = TrainSettings(epochs=40, batch=6, micro_batch=6, lr=0.01)
+    how = TrainSettings(epochs=40, batch_size=6, micro_batch_size=6, lr=0.01)
     train(student, rows, BRIO(mean_length=4), how, tmp_path, seed=1)
     after = score_rows(student, rows, 6)
     mean = after.total / after.tokens
@@ -144,7 +137,7 @@ def test_list_wise_brio_orders_three(tmp_path: Path) -> None:
 
 def test_validation_is_read_at_every_epoch(tmp_path: Path) -> None:
     student = causal_student()
-    how = TrainSettings(epochs=3, batch=4, lr=0.01)
+    how = TrainSettings(epochs=3, batch_size=4, lr=0.01)
     log = train(student, TASK, MLE(), how, tmp_path, seed=1, validation=TASK[:2])
     assert len(log.validation) == 3
     assert log.validation[-1] == pytest.approx(mle_loss(student, TASK[:2], 4))
@@ -158,7 +151,7 @@ class Killed(BaseException):
     """The process died here."""
 
 
-HOW = TrainSettings(epochs=3, batch=4, micro_batch=2, lr=0.01, save_every=2, dropout=True)
+HOW = TrainSettings(epochs=3, batch_size=4, micro_batch_size=2, lr=0.01, save_every=2, dropout=True)
 
 
 def run(folder: Path, objective: AnyObjective, tuning: LoRA | str, die_at: int | None = None) -> tuple[Any, TrainLog]:
@@ -245,7 +238,7 @@ def test_a_loss_that_is_not_finite_stops_within_one_step(tmp_path: Path) -> None
         if steps == 3:
             next(iter(student.trainable().values())).data.fill_(math.nan)
 
-    how = TrainSettings(epochs=4, batch=4, lr=0.01, save_every=2)
+    how = TrainSettings(epochs=4, batch_size=4, lr=0.01, save_every=2)
     with pytest.raises(TrainingError, match=r"Step 4 of 8: loss nan.*step-0000002") as error:
         train(student, TASK, MLE(), how, tmp_path, seed=1, step_done=poison)
     assert error.value.exit_code == 8
@@ -256,7 +249,7 @@ def test_a_gradient_that_is_not_finite_stops_too(tmp_path: Path, monkeypatch: py
     student = causal_student()
     next(iter(student.trainable().values())).register_hook(lambda g: g * math.inf)
     with pytest.raises(TrainingError, match=r"Step 1 of 2: loss .* gradient norm (nan|inf); training stopped"):
-        train(student, TASK, MLE(), TrainSettings(epochs=1, batch=4), tmp_path, seed=1)
+        train(student, TASK, MLE(), TrainSettings(epochs=1, batch_size=4), tmp_path, seed=1)
 
 
 def test_nothing_to_train_on_says_so(tmp_path: Path) -> None:
@@ -289,7 +282,7 @@ def test_lambda_is_the_mean_length_in_tokens_end_included() -> None:
 def test_an_epoch_is_every_row_once_also_where_batches_do_not_divide_it(
     rows: int, epochs: float, expected: int
 ) -> None:
-    assert total_steps(rows, TrainSettings(epochs=epochs, batch=4)) == expected
+    assert total_steps(rows, TrainSettings(epochs=epochs, batch_size=4)) == expected
 
 
 def test_scores_are_those_of_each_row_alone() -> None:
@@ -309,34 +302,34 @@ def _clean(tmp_path: Path) -> Any:
     shutil.rmtree(tmp_path, ignore_errors=True)
 
 
-def probe(rates: dict[int, float], seen: dict[int, dict[str, Tensor]], **watch: Any) -> Probe:
-    def read(student: Any, step: int) -> Reading:
+def callback(rates: dict[int, float], seen: dict[int, dict[str, Tensor]], **watch: Any) -> ValidationCallback:
+    def read(student: Any, step: int) -> ValidationPoint:
         seen[step] = weights(student)
-        return Reading(step, rates[step], ("copies",) if rates[step] > 0.9 else ())
+        return ValidationPoint(step, rates[step], ("copies",) if rates[step] > 0.9 else ())
 
-    return Probe(read, Watch(each="epoch", **watch), [])
+    return ValidationCallback(read, EarlyStopping(each="epoch", **watch), [])
 
 
-def test_a_probe_stops_training_and_keeps_the_best_sound_epoch(tmp_path: Path) -> None:
+def test_early_stopping_stops_training_and_keeps_the_best_sound_epoch(tmp_path: Path) -> None:
     rows = tuple(Prompted(row.prompt, row.responses[:1]) for row in TASK)
-    how = TrainSettings(epochs=8, batch=4, micro_batch=4, lr=0.01, save_every=1)  # 2 steps an epoch
+    how = TrainSettings(epochs=8, batch_size=4, micro_batch_size=4, lr=0.01, save_every=1)  # 2 steps an epoch
     rates = {2: 0.2, 4: 0.6, 6: 0.95, 8: 0.5, 10: 0.4}
     student, seen = causal_student(), {}
-    log = train(student, rows, MLE(), how, tmp_path / "a", seed=1, probe=probe(rates, seen, patience=3))
-    assert [r.round for r in log.readings] == [2, 4, 6, 8, 10]
+    log = train(student, rows, MLE(), how, tmp_path / "a", seed=1, callback=callback(rates, seen, patience=3))
+    assert [p.number for p in log.points] == [2, 4, 6, 8, 10]
     assert all(torch.equal(value, seen[4][name]) for name, value in weights(student).items())
     # killed after the third epoch, it goes on to the same end and asks for no epoch twice
     resumed, asked = causal_student(), {}
     limited = {**rates, 8: None}
     with pytest.raises(TypeError):
-        train(resumed, rows, MLE(), how, tmp_path / "b", seed=1, probe=probe(limited, asked, patience=3))
+        train(resumed, rows, MLE(), how, tmp_path / "b", seed=1, callback=callback(limited, asked, patience=3))
     again: dict[int, dict[str, Tensor]] = {}
     resumed = causal_student()
-    log = train(resumed, rows, MLE(), how, tmp_path / "b", seed=1, probe=probe(rates, again, patience=3))
-    assert (list(again), len(log.readings)) == ([8, 10], 5)
+    log = train(resumed, rows, MLE(), how, tmp_path / "b", seed=1, callback=callback(rates, again, patience=3))
+    assert (list(again), len(log.points)) == ([8, 10], 5)
     assert all(torch.equal(value, seen[4][name]) for name, value in weights(resumed).items())
     last = causal_student()
-    train(last, rows, MLE(), how, tmp_path / "c", seed=1, probe=probe(rates, {}, patience=3, keep_best=False))
+    train(last, rows, MLE(), how, tmp_path / "c", seed=1, callback=callback(rates, {}, patience=3, keep_best=False))
     assert all(torch.equal(value, seen[10][name]) for name, value in weights(last).items())
 
 
@@ -360,7 +353,7 @@ def test_states_are_written_and_read_without_taking_the_wrapper_off(
     monkeypatch.setattr(Accelerator, "prepare", lambda self, module, optimiser: (Wrapper(module), optimiser))
     monkeypatch.setattr(Accelerator, "unwrap_model", lambda self, module: module.module)
     rows = tuple(Prompted(row.prompt, row.responses[:1]) for row in TASK)
-    how = TrainSettings(epochs=3, batch=8, micro_batch=8, lr=0.01, save_every=1)
+    how = TrainSettings(epochs=3, batch_size=8, micro_batch_size=8, lr=0.01, save_every=1)
     student = causal_student()
     bare = student.module
     train(student, rows, MLE(), how, tmp_path, seed=1)

@@ -12,8 +12,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from quipwright.students.base import Prompted
+from quipwright.students.scoring import score_rows
 from quipwright.testing.tiny_models import CAUSAL, ROWS, causal_student
-from quipwright.training.loop import score_rows
 from quipwright.training.objectives import DPO, MLE
 
 

@@ -10,23 +10,20 @@ from hypothesis import strategies as st
 
 from quipwright.core.records import Example, Grade, Judgment, Pair, Ranking, Response, Status
 from quipwright.core.text import n_dist, words
+from quipwright.data.task import LengthRule
 from quipwright.training.preference.pairs import (
     BestWorst,
     Diverse,
     DiverseQuality,
-    LengthRule,
     Listed,
     Random,
-    RankRule,
     Scores,
     TeacherMix,
     acceptance,
-    chained,
     copies_last,
-    copy_losers,
-    rank,
     select,
 )
+from quipwright.training.preference.ranking import RankRule, chained, copy_losers, rank
 
 EXAMPLE = Example(text="The cat ate my sandwich.")
 ANY = LengthRule(minimum=0)

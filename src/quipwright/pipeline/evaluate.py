@@ -38,8 +38,10 @@ from quipwright.evaluation.quality import (
 from quipwright.evaluation.similarity import PACKAGE, Kept, Meaning, packaged
 from quipwright.pipeline.stages import Stages, by_example
 from quipwright.students.base import Student
+from quipwright.training.early_stopping import EarlyStopping, ValidationCallback, ValidationPoint
 from quipwright.training.preference.candidates import sampled
-from quipwright.training.rounds import Probe, Reading, Watch
+from quipwright.training.preference.pairs import copies_last
+from quipwright.training.preference.rows import best_of
 
 Names = tuple[str, str]
 """Candidate and baseline."""
@@ -204,9 +206,10 @@ def _systems(
                 recipe.candidates.model_copy(update={"k": how.best_of}),
             )
             usable = [r for own in drawn.values() for r in own if r.usable]
-            systems[f"{name}-best-of-{how.best_of}"] = _best(
-                usable, stages.grade(f"grade-best-{name}-{split}", by_id, usable)
-            )
+            read = stages.grade(f"grade-best-{name}-{split}", by_id, usable)
+            scores = {response_id: grade.score for response_id, grade in read.items()}
+            scores = copies_last(scores, examples, drawn) if stages.recipe.copies_lose else scores
+            systems[f"{name}-best-of-{how.best_of}"] = _first(best_of(drawn, scores))
     if how.base:
         systems["base"] = _first(stages.zero_shot(f"decode-base-{split}", examples, how.decode))
         stages.models.forget_untrained()
@@ -216,15 +219,6 @@ def _systems(
 
 def _first(responses: Mapping[str, Sequence[Response]]) -> System:
     return {example_id: own[0] for example_id, own in responses.items() if own}
-
-
-def _best(responses: Sequence[Response], grades: Mapping[str, Grade]) -> System:
-    best: dict[str, Response] = {}
-    for response in responses:
-        held = best.get(response.example_id)
-        if held is None or grades[response.id].score > grades[held.id].score:
-            best[response.example_id] = response
-    return best
 
 
 def _sample(example: Example, systems: Mapping[str, System], grades: Mapping[str, Grade], head: float | None) -> Sample:
@@ -251,7 +245,7 @@ def reading(
     now: Checkpoint,
     examples: Sequence[Example],
     taught: Mapping[str, Sequence[Response]],
-) -> Reading:
+) -> ValidationPoint:
     """Round ``round`` on the validation split: win-tie rate against the teacher, and the degeneracy guard's complaints
     beside the student ``before`` all rounds. Raises :class:`DataError` without validation literals."""
     valid = _watched(examples, taught)
@@ -260,7 +254,7 @@ def reading(
         for name, checkpoint in (("watch-0", before), (f"watch-{round}", now))
     )
     found = _reading(stages, str(round), round, start, answers, valid, taught)
-    stages.warn(f"Round {round}", found.complaints)
+    stages.warn(f"Round {round}", found.issues)
     return found
 
 
@@ -270,14 +264,14 @@ def probe(
     before: Checkpoint,
     examples: Sequence[Example],
     taught: Mapping[str, Sequence[Response]],
-) -> Probe:
+) -> ValidationCallback:
     """What reads a student within round ``round`` as :func:`reading` does after it."""
-    watch, how = stages.recipe.watch or Watch(), stages.recipe.evaluate
+    watch, how = stages.recipe.watch or EarlyStopping(), stages.recipe.evaluate
     valid = _watched(examples, taught)
     # before training begins: the student that would answer is the one that will be trained
     start = _first(stages.sample("watch-0", before, valid, how.decode))
 
-    def read(student: Student, step: int) -> Reading:
+    def read(student: Student, step: int) -> ValidationPoint:
         name = f"{round}.{step}"
         chunks = sampled(
             lambda: student,
@@ -293,7 +287,9 @@ def probe(
         return _reading(stages, name, step, start, answers, valid, taught)
 
     taught_ids = ids_hash(r for e in valid for r in taught[e.id][:1])
-    return Probe(read, watch, [stages.models.critic_key, how.decode, how.tie, before.id, ids_hash(valid), taught_ids])
+    return ValidationCallback(
+        read, watch, [stages.models.critic_key, how.decode, how.tie, before.id, ids_hash(valid), taught_ids]
+    )
 
 
 def _watched(examples: Sequence[Example], taught: Mapping[str, Sequence[Response]]) -> list[Example]:
@@ -311,13 +307,13 @@ def _reading(
     answers: System,
     valid: Sequence[Example],
     taught: Mapping[str, Sequence[Response]],
-) -> Reading:
-    watch, how = stages.recipe.watch or Watch(), stages.recipe.evaluate
+) -> ValidationPoint:
+    watch, how = stages.recipe.watch or EarlyStopping(), stages.recipe.evaluate
     systems = {"before": start, "now": answers, "teacher": _first({e.id: taught[e.id] for e in valid})}
     compared = comparisons("now", "teacher", systems, valid)
     scores = scores_by_input(compared, stages.judge(f"watch-judge-{name}", compared))
     rate = win_tie_loss(list(scores.values()), how.tie).win_tie_rate or 0.0
-    complaints = watch.complaints(*(quality(n, "valid", systems[n], valid, {}) for n in ("now", "before")))
+    issues = watch.issues(*(quality(n, "valid", systems[n], valid, {}) for n in ("now", "before")))
     round, _, within = name.partition(".")
     stages.metrics.add("watch-epoch" if within else "watch", int(round), number, {"against-teacher/win_tie_rate": rate})
-    return Reading(number, rate, tuple(complaints))
+    return ValidationPoint(number, rate, tuple(issues))

@@ -20,11 +20,12 @@ from quipwright.data.teacher import ModelTeacher
 from quipwright.evaluation.quality import EvaluateSettings
 from quipwright.llm.costs import Budget, Price
 from quipwright.students.base import StudentSettings
-from quipwright.training.loop import TrainSettings
+from quipwright.training.early_stopping import EarlyStopping
 from quipwright.training.objectives import BRIO, DPO, MLE, Objective
 from quipwright.training.preference.candidates import Candidates, SampleSettings
-from quipwright.training.preference.pairs import BestWorst, Diverse, RankRule, Selector
-from quipwright.training.rounds import Watch
+from quipwright.training.preference.pairs import BestWorst, Diverse, Selector
+from quipwright.training.preference.ranking import RankRule
+from quipwright.training.settings import TrainSettings
 
 AnyTeacher = Annotated[RecordedTeacher | ModelTeacher, Field(discriminator="kind")]
 
@@ -133,7 +134,7 @@ class Recipe(Settings):
     rounds: int = Field(1, ge=0)
     keep_pairs: bool = Field(False, description="train each round on the earlier rounds' pairs too")
     reference: Literal["previous", "initial"] = "previous"
-    watch: Watch | None = None
+    watch: EarlyStopping | None = None
     candidates: Candidates = SampleSettings()
     feedback: int | None = Field(
         None, ge=1, description="training literals that are sampled for feedback; all if unset"

@@ -12,8 +12,10 @@ from quipwright.data.verdicts import preferences, read_verdicts
 from quipwright.pipeline.evaluate import probe, reading
 from quipwright.pipeline.recipe import OnFile, Supervision
 from quipwright.pipeline.stages import Stages
-from quipwright.training.preference.pairs import AnySelector
-from quipwright.training.rounds import Memory, Past, best_of, out_of_patience, winners
+from quipwright.training.early_stopping import out_of_patience
+from quipwright.training.preference.pairs import AnySelector, copies_last
+from quipwright.training.preference.rows import best_of, winners
+from quipwright.training.rounds import RankingHistory, RoundHistory
 
 Taught = Mapping[str, Sequence[Response]]
 """Responses by example id."""
@@ -57,9 +59,9 @@ def learn_on_file(
     return stages.learn(0, student, by_id, texts, rankings, taught=taught, how=how.learn)
 
 
-def rounds(stages: Stages, student: Checkpoint, examples: list[Example], taught: Taught) -> Past:
+def rounds(stages: Stages, student: Checkpoint, examples: list[Example], taught: Taught) -> RoundHistory:
     """Every round of feedback, until the recipe's number or its watch says stop."""
-    recipe, past, memory = stages.recipe, Past(), Memory(stages.recipe.keep_pairs)
+    recipe, past, memory = stages.recipe, RoundHistory(), RankingHistory(stages.recipe.keep_pairs)
     initial = current = student
     by_epoch = recipe.watch is not None and recipe.watch.each == "epoch"
     for number in range(1, recipe.rounds + 1):
@@ -69,8 +71,8 @@ def rounds(stages: Stages, student: Checkpoint, examples: list[Example], taught:
         past.checkpoints.append(current)
         past.rankings.append(ranked)
         if recipe.watch is not None:
-            past.readings.append(reading(stages, number, student, current, examples, taught))
-            if out_of_patience(past.readings, recipe.watch.patience):
+            past.points.append(reading(stages, number, student, current, examples, taught))
+            if out_of_patience(past.points, recipe.watch.patience):
                 break
     stages.probe = None
     return past
@@ -83,7 +85,7 @@ def feedback(
     reference: Checkpoint,
     examples: list[Example],
     taught: Taught,
-    memory: Memory,
+    memory: RankingHistory,
 ) -> tuple[Checkpoint, list[Ranking]]:
     """One round: the student tries, the critic compares its attempts, the student learns from the verdicts."""
     recipe, how = stages.recipe, stages.recipe.learn
@@ -91,13 +93,13 @@ def feedback(
     by_id = {e.id: e for e in train}
     if how.source == "teacher":
         return stages.absorb(round, student, train, taught), []
-    attempts = stages.sample(f"sample-{round}", student, train, recipe.candidates)
+    attempts = stages.sample(f"sample-{round}", student, train, recipe.candidates, round)
     texts = {r.id: r for own in attempts.values() for r in own}
     if how.source == "best_of_n":
         usable = [r for r in texts.values() if r.usable]
-        return stages.absorb(
-            round, student, train, best_of(attempts, stages.grade(f"grade-{round}", by_id, usable))
-        ), []
+        scores = {i: grade.score for i, grade in stages.grade(f"grade-{round}", by_id, usable).items()}
+        scores = copies_last(scores, train, attempts) if recipe.copies_lose else scores
+        return stages.absorb(round, student, train, best_of(attempts, scores)), []
     if recipe.select.kind == "teacher_mix":
         attempts = {e.id: [*attempts.get(e.id, ()), *taught.get(e.id, ())] for e in train}
         texts |= {r.id: r for own in attempts.values() for r in own}

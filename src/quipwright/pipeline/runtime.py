@@ -29,7 +29,8 @@ from quipwright.llm.calls import Calls
 from quipwright.llm.costs import Spent
 from quipwright.pipeline.costs.plan import known, model_name
 from quipwright.pipeline.recipe import Recipe
-from quipwright.students.base import Student, open_student
+from quipwright.students.base import Student
+from quipwright.students.load import open_student
 
 
 @dataclass(frozen=True)

@@ -47,19 +47,20 @@ from quipwright.pipeline.recipe import Learning, Recipe
 from quipwright.pipeline.runtime import Judge, Models
 from quipwright.students.base import Prompted
 from quipwright.students.common import WEIGHTS_FILE
-from quipwright.training.loop import Reference, TrainSettings, measured, score_rows, total_steps, train
+from quipwright.students.scoring import Reference, score_rows
+from quipwright.training.early_stopping import ValidationCallback
+from quipwright.training.loop import measured, train
 from quipwright.training.objectives import BRIO, MLE
-from quipwright.training.preference.candidates import AnyCandidates, DecodeSettings, sampled
+from quipwright.training.preference.candidates import AnyCandidates, DecodeSettings, round_seed, sampled
 from quipwright.training.preference.pairs import (
     AnySelector,
     acceptance,
-    chained,
     copies_last,
-    copy_losers,
-    rank,
     select,
 )
-from quipwright.training.rounds import Probe, ranked_rows
+from quipwright.training.preference.ranking import chained, copy_losers, rank
+from quipwright.training.preference.rows import ranked_rows
+from quipwright.training.settings import TrainSettings, total_steps
 
 _LOG = "log.jsonl"
 
@@ -73,7 +74,7 @@ class Stages:
     run: RunFolder
     base: Path
     notes: list[str] = field(default_factory=list)
-    probe: Probe | None = None
+    probe: ValidationCallback | None = None
     taught: Yield | None = None
     selected: dict[str, dict[str, int]] = field(default_factory=dict)
     _labelling: Sequence[Comparison] = ()
@@ -158,19 +159,25 @@ class Stages:
     # --- phase 2 -----------------------------------------------------------------------------------------------------
 
     def sample(
-        self, name: str, student: Checkpoint, examples: Sequence[Example], how: AnyCandidates | DecodeSettings
+        self,
+        name: str,
+        student: Checkpoint,
+        examples: Sequence[Example],
+        how: AnyCandidates | DecodeSettings,
+        round: int = 1,
     ) -> dict[str, list[Response]]:
-        """Examples -> k attempts (or one decoded answer) each, by example id."""
+        """Examples -> k attempts (or one decoded answer) each, by example id; each ``round`` draws fresh numbers."""
+        seed = round_seed(self.recipe.seed, round)
         chunks = sampled(
             lambda: self.models.student(student),
             f"student:{student.id}",
             self.task.prompt,
             examples,
             how,
-            self.recipe.seed,
+            seed,
             name,
         )
-        key = [student.id, how, self.recipe.seed, self.task.student_prompt, ids_hash(examples)]
+        key = [student.id, how, seed, self.task.student_prompt, ids_hash(examples)]
         return by_example(self.run.rows(name, Response, key, chunks))
 
     def zero_shot(self, name: str, examples: Sequence[Example], how: DecodeSettings) -> dict[str, list[Response]]:
@@ -334,7 +341,7 @@ class Stages:
     ) -> Reference:
         def work(start: int) -> Iterator[list[SequenceScore]]:
             with bar(f"reference-{round}", len(rows), "pairs") as step:
-                scored = score_rows(self.models.student(parent), rows, self.recipe.learn.train.micro_batch, step)
+                scored = score_rows(self.models.student(parent), rows, self.recipe.learn.train.micro_batch_size, step)
             yield [
                 SequenceScore(response_id=r.id, checkpoint_id=parent.id, total=float(total), tokens=int(tokens))
                 for own, totals, counts in zip(ordered, scored.total, scored.tokens, strict=True)
@@ -398,7 +405,7 @@ class Stages:
             with bar(name, total_steps(len(rows), settings), "steps") as step:
                 log = train(
                     student, rows, scaled, settings, folder, seed=recipe.seed + round,
-                    reference=reference, validation=validation, probe=probe, step_done=step, logged=logged,
+                    reference=reference, validation=validation, callback=probe, step_done=step, logged=logged,
                 )  # fmt: skip
             student.save(folder)
             write_atomic(folder / _LOG, "".join(json.dumps(entry) + "\n" for entry in log.steps))
@@ -407,17 +414,22 @@ class Stages:
                 "losses": [round_to(entry["loss"]) for entry in log.steps],
                 "validation": [round_to(value) for value in log.validation],
                 **({"mean_length": scaled.mean_length} if isinstance(scaled, BRIO) else {}),
-                **({"readings": [asdict(reading) for reading in log.readings]} if probe else {}),
+                **({"readings": [asdict(point) for point in log.points]} if probe else {}),
             }
 
-        key = [settings_hash, data_hash, parent.id if parent else None, *([probe.watch, *probe.key] if probe else [])]
+        key = [
+            settings_hash,
+            data_hash,
+            parent.id if parent else None,
+            *([probe.settings, *probe.key] if probe else []),
+        ]
         key += ["reference", frozen.id] if frozen else []
         folder, facts = self.run.built(name, key, build)
         self.run.log(name, facts)
         for entry in _entries(folder, facts):  # the arrow may have been made by another run that shares it
             logged(entry)
         for found in facts.get("readings", ()):
-            self.warn(f"Round {round}, step {found['round']},", found["complaints"])
+            self.warn(f"Round {round}, step {found['number']},", found["issues"])
         return Checkpoint(
             path=folder.name,
             student=recipe.student.weights,

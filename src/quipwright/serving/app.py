@@ -150,9 +150,9 @@ class Endpoint:
         shown = self.template.render(model=self.served.model, literal=literal, attempts=attempts, error=problem)
         return HTMLResponse(shown, 400 if problem else 200)
 
-    async def _texts(self, asked: ChatRequest, heard: Callable[[str], None] | None = None) -> list[Generated]:
+    async def _texts(self, asked: ChatRequest, on_token: Callable[[str], None] | None = None) -> list[Generated]:
         drawn = asked.sampling.temperature > 0
-        ask = Ask(self._prompt(asked.literal), asked.sampling, asked.n if drawn else 1, asked.seed, heard)
+        ask = Ask(self._prompt(asked.literal), asked.sampling, asked.n if drawn else 1, asked.seed, on_token)
         try:
             found = await asyncio.wait_for(self.batcher.ask(ask), self.served.patience)
         except TimeoutError:

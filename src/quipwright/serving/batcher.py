@@ -27,14 +27,14 @@ class BusyError(Exception):
 class Ask:
     """``k`` texts for one prompt. ``seed`` unset: any draw will do, so that the request may share a batch.
 
-    ``heard`` is told the text so far, on the loop's thread and before the answer is there, where the student can.
+    ``on_token`` is told the text so far, on the loop's thread and before the answer is there, where the student can.
     """
 
     prompt: str
     sampling: Sampling
     k: int
     seed: int | None = None
-    heard: Callable[[str], None] | None = field(default=None, compare=False)
+    on_token: Callable[[str], None] | None = field(default=None, compare=False)
 
 
 class Batcher:
@@ -93,11 +93,11 @@ class Batcher:
         sampling = asks[0].sampling.model_copy(update={"seed": seed})
         loop = asyncio.get_running_loop()
 
-        def heard(row: int, text: str) -> None:
-            if (listener := asks[row].heard) is not None:
+        def on_token(row: int, text: str) -> None:
+            if (listener := asks[row].on_token) is not None:
                 loop.call_soon_threadsafe(listener, text)
 
-        more = {"heard": heard} if any(ask.heard for ask in asks) else {}
+        more = {"on_token": on_token} if any(ask.on_token for ask in asks) else {}
         try:
             texts = await self.run(lambda: self.generate([ask.prompt for ask in asks], sampling, asks[0].k, **more))
         except QuipwrightError as error:

@@ -22,7 +22,8 @@ from quipwright.critics.reward_model.critic import RewardModelConfig, RewardMode
 from quipwright.data.examples import Row, read_rows
 from quipwright.data.task import Task
 from quipwright.evaluation.systems import read_summary
-from quipwright.students.base import Generated, Student, StudentSettings, open_student
+from quipwright.students.base import Generated, Student, StudentSettings
+from quipwright.students.load import open_student
 
 SHIPPED = "bundled:student"
 

@@ -1,4 +1,4 @@
-"""The student door: tokenise, score, generate and save one small model, whatever its family."""
+"""The student contract: tokenise, score, generate and save one small model, whatever its family."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from typing import Any, Literal, Protocol, runtime_checkable
 from pydantic import Field
 from torch import nn
 
-from quipwright.core.errors import RecipeError
 from quipwright.core.records import DiverseBeams, Sampling
 from quipwright.core.settings import Settings
 from quipwright.students.batches import LogProbs, RankedBatch
@@ -59,8 +58,8 @@ class Generated:
     truncated: bool
 
 
-Heard = Callable[[int, str], None]
-"""Takes a prompt's number and its text so far, token by token; the end of the text may still change."""
+OnToken = Callable[[int, str], None]
+"""Takes a prompt's number and its text so far, after each token; the end of the text may still change."""
 
 
 @runtime_checkable
@@ -81,11 +80,11 @@ class Student(Protocol):
         """Summed log-probability of each response given its prompt, end token included."""
 
     def generate(
-        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, heard: Heard | None = None
+        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, on_token: OnToken | None = None
     ) -> list[list[Generated]]:
         """``k`` texts for each prompt (of diverse beams: as many as there are groups).
 
-        ``heard`` is told of texts as they grow, where there is one a prompt and no beam that might still lose.
+        ``on_token`` is called with texts as they grow, where a prompt has one text and no beam that might still lose.
         """
 
     def merged(self) -> Any:
@@ -96,20 +95,3 @@ class Student(Protocol):
 
     def load(self, folder: Path) -> None:
         """Read back what :meth:`save` wrote."""
-
-
-def open_student(settings: StudentSettings, chat: bool = False) -> Student:
-    """The student that ``settings`` name, its weights loaded; with ``chat``, prompts and responses are turns of its
-    chat template. Raises :class:`~quipwright.core.errors.RecipeError` when the weights are of the other family."""
-    if settings.kind == "seq2seq":
-        if chat:
-            raise RecipeError(
-                "The task wants chat, which an encoder-decoder student has no template for.",
-                "Set student_chat: false in the task, or use student: {kind: causal}.",
-            )
-        from quipwright.students.seq2seq import Seq2SeqStudent
-
-        return Seq2SeqStudent.open(settings)
-    from quipwright.students.causal import CausalStudent
-
-    return CausalStudent.open(settings, chat)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,28 +14,21 @@ from torch.nn.functional import cross_entropy
 
 from quipwright.core.errors import DataError, RecipeError
 from quipwright.core.records import DiverseBeams, Sampling
-from quipwright.students.base import Generated, Heard, LoRA, Prompted, StudentSettings
+from quipwright.students.base import Generated, LoRA, OnToken, Prompted, StudentSettings
 from quipwright.students.batches import LogProbs, RankedBatch
 from quipwright.students.common import (
-    WEIGHTS_FILE,
+    NetworkStudent,
     add_lora,
     listener,
-    load_trained,
-    merged,
     need_room,
     pad,
     ranked_batch,
     read_generated,
-    save_trained,
-    snapshot,
-    trained,
 )
 from quipwright.students.diverse_beams import causal_beams
 from quipwright.students.packing import pack
-from quipwright.students.prompt_format import Chat, Plain, Wording
+from quipwright.students.prompt_format import Chat, Plain, PromptFormat
 from quipwright.students.weights import device, load, quiet
-
-__all__ = ["WEIGHTS_FILE", "CausalPolicy", "CausalStudent", "add_lora", "collate"]
 
 
 class CausalPolicy(nn.Module):
@@ -77,22 +69,18 @@ class CausalPolicy(nn.Module):
         return logits if cap is None else torch.tanh(logits / cap) * cap
 
 
-class CausalStudent:
+class CausalStudent(NetworkStudent):
     """A decoder-only student (see the ``Student`` protocol)."""
 
     def __init__(self, network: Any, tokenizer: Any, settings: StudentSettings, chat: bool = False) -> None:
         """Wrap a loaded ``network``; :meth:`open` loads one by settings. ``chat``: see ``open_student``."""
         if getattr(network.config, "is_encoder_decoder", False):
             raise RecipeError("A causal student was given an encoder-decoder model.", "Use student: {kind: seq2seq}.")
-        self.settings = settings
         self.tokenizer = tokenizer
-        self.wording: Wording = Chat(tokenizer) if chat else Plain(tokenizer)
+        self.prompt_format: PromptFormat = Chat(tokenizer) if chat else Plain(tokenizer)
         if isinstance(settings.tuning, LoRA):
             network = add_lora(network, settings.tuning)
-        autocast = settings.precision == "bf16"
-        self.network = network
-        self.module: nn.Module = CausalPolicy(network, autocast)
-        self._engine: Any = None
+        super().__init__(network, CausalPolicy(network, settings.precision == "bf16"), settings)
 
     @classmethod
     def open(cls, settings: StudentSettings, chat: bool = False) -> CausalStudent:
@@ -116,35 +104,20 @@ class CausalStudent:
         student.module.to(device())  # only now: fresh adapters are drawn on the CPU, the same for every machine
         return student
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.module.parameters()).device
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        """The parameters that training may change, by name; asking for them drops the generation snapshot."""
-        self._engine = None
-        return trained(self.network)
-
     def collate(self, rows: Sequence[Prompted]) -> RankedBatch:
         """Token ids, right-padded."""
-        return collate(self.wording, rows, self.settings.context)
+        return collate(self.prompt_format, rows, self.settings.context)
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Token ids of a prompt, up to where the response begins."""
-        return self.wording.prompt_ids(prompt)
+        return self.prompt_format.prompt_ids(prompt)
 
     def response_ids(self, text: str) -> list[int]:
         """Token ids of a response, end token included."""
-        return self.wording.response_ids(text)
-
-    def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
-        """Log-probabilities under the current weights (see ``CausalPolicy``)."""
-        result: LogProbs = self.module(batch, uniform)
-        return result
+        return self.prompt_format.response_ids(text)
 
     def generate(
-        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, heard: Heard | None = None
+        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, on_token: OnToken | None = None
     ) -> list[list[Generated]]:
         """``k`` texts a prompt in one left-padded batch: nucleus sampling at temperature > 0, else beam search or greedy;
         or diverse beams.
@@ -167,54 +140,35 @@ class CausalStudent:
             max_new_tokens=sampling.max_tokens,
             num_beams=sampling.beams,
             num_return_sequences=k,
-            eos_token_id=self.wording.end,
-            pad_token_id=self.wording.end,
+            eos_token_id=self.prompt_format.end,
+            pad_token_id=self.prompt_format.end,
             do_sample=drawn,
             **({"top_k": 0} if drawn else {}),
         )
         with torch.inference_mode(), quiet():
             torch.manual_seed(sampling.seed)
-            out = self._snapshot().generate(
+            out = self.snapshot().generate(
                 input_ids=tokens,
                 attention_mask=mask.long(),
                 generation_config=config,
                 logits_processor=LogitsProcessorList(nucleus),
-                streamer=listener(self.tokenizer, len(prompts), sampling, k, self.wording.end, heard),
+                streamer=listener(self.tokenizer, len(prompts), sampling, k, self.prompt_format.end, on_token),
             )
         width = tokens.shape[1]
-        texts = [read_generated(self.tokenizer, row[width:], self.wording.end) for row in out.cpu()]
+        texts = [read_generated(self.tokenizer, row[width:], self.prompt_format.end) for row in out.cpu()]
         return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
 
-    def _diverse(self, ids: Tensor, mask: Tensor, how: DiverseBeams) -> list[list[Generated]]:
-        end = self.wording.end
-        options = {"penalty": how.penalty, "end": end, "pad": end, "max_tokens": how.max_tokens}
-        found = causal_beams(self._snapshot(), ids, mask, how.groups, **options)
-        return [[read_generated(self.tokenizer, own, end) for own in row] for row in found.ids.cpu()]
-
-    def _snapshot(self) -> Any:
-        """The weights to generate with, kept until they change."""
-        if self._engine is None:
-            self._engine = snapshot(self.network, self.settings)
-        return self._engine
-
-    def merged(self) -> Any:
-        """A copy of the network with the adapters merged in, in the precision of generation."""
-        return merged(self.network, self.settings)
-
-    def save(self, folder: Path) -> None:
-        """Write the trained weights in float32 (adapter alone, or all) to ``folder``."""
-        save_trained(trained(self.network), folder)
-
-    def load(self, folder: Path) -> None:
-        """Read trained weights from ``folder``. Raises :class:`WeightsError` when they are of another shape."""
-        load_trained(trained(self.network), folder)
-        self._engine = None
+    def _diverse(self, ids: Tensor, mask: Tensor, sampling: DiverseBeams) -> list[list[Generated]]:
+        end = self.prompt_format.end
+        options = {"penalty": sampling.penalty, "end": end, "pad": end, "max_tokens": sampling.max_tokens}
+        beams = causal_beams(self.snapshot(), ids, mask, sampling.groups, **options)
+        return [[read_generated(self.tokenizer, text, end) for text in row] for row in beams.ids.cpu()]
 
 
-def collate(wording: Wording, rows: Sequence[Prompted], context: int) -> RankedBatch:
+def collate(prompt_format: PromptFormat, rows: Sequence[Prompted], context: int) -> RankedBatch:
     """``rows`` as right-padded ids. Raises :class:`DataError` where a prompt and a response outgrow ``context``."""
-    prompts = [wording.prompt_ids(row.prompt) for row in rows]
-    responses = [[wording.response_ids(text) for text in row.responses] for row in rows]
+    prompts = [prompt_format.prompt_ids(row.prompt) for row in rows]
+    responses = [[prompt_format.response_ids(text) for text in row.responses] for row in rows]
     longest = max(len(p) + max(map(len, r)) for p, r in zip(prompts, responses, strict=True))
     if longest > context:
         raise DataError(

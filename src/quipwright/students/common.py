@@ -1,28 +1,29 @@
-"""What both families of students do alike: padding, adapters, and writing and reading the trained weights."""
+"""What both families of students do alike: padding, adapters, snapshots, and writing and reading trained weights."""
 
 from __future__ import annotations
 
 import copy
 import re
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from jaxtyping import Bool, Int
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from quipwright.core.errors import DataError, WeightsError
 from quipwright.core.records import Sampling
-from quipwright.students.base import Generated, Heard, LoRA, Prompted, StudentSettings
-from quipwright.students.batches import RankedBatch
+from quipwright.students.base import Generated, LoRA, OnToken, Prompted, StudentSettings
+from quipwright.students.batches import LogProbs, RankedBatch
 
 WEIGHTS_FILE = "student.safetensors"
 _LAYER = re.compile(r"\b(?:layers?|h)\.(\d+)\.")
 
 
-def pad(rows: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
+def pad(rows: Sequence[Sequence[int]]) -> tuple[Int[Tensor, "rows width"], Bool[Tensor, "rows width"]]:
     """``rows`` of ids right-padded with 0, and which places are real: two tensors ``rows x width``."""
     width = max(1, *map(len, rows)) if rows else 1
     ids = torch.zeros(len(rows), width, dtype=torch.long)
@@ -55,7 +56,7 @@ def add_lora(network: Any, lora: LoRA, first_layer: int = 0, layers: int | None 
     targets: str | list[str] = "all-linear"
     if layers is not None:
         linear = [name for name, module in network.named_modules() if isinstance(module, nn.Linear)]
-        targets = [n for n in linear if (found := _LAYER.search(n)) and first_layer <= int(found[1]) < layers]
+        targets = [n for n in linear if (layer := _LAYER.search(n)) and first_layer <= int(layer[1]) < layers]
     config = LoraConfig(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules=targets)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # peft still asks transformers by an older name
@@ -68,30 +69,6 @@ def add_lora(network: Any, lora: LoRA, first_layer: int = 0, layers: int | None 
     return wrapped
 
 
-def merged(network: Any, settings: StudentSettings) -> Any:
-    """A copy of ``network`` with its adapters merged in, in the precision of generation."""
-    engine = copy.deepcopy(network)
-    if isinstance(settings.tuning, LoRA):
-        engine = engine.merge_and_unload()
-    return engine.to(torch.bfloat16 if settings.precision == "bf16" else torch.float32)
-
-
-def snapshot(network: Any, settings: StudentSettings) -> Any:
-    """A merged copy of ``network`` to generate with, in evaluation mode.
-
-    Its own generation settings are emptied: published configs carry beams, forced tokens and n-gram bans that would
-    be mixed silently into ours.
-    """
-    from transformers import GenerationConfig
-
-    engine = merged(network, settings).eval()
-    engine.generation_config = GenerationConfig()
-    # Behind the prompt only the last position is read, a strided view; for that torch copies the whole output matrix
-    # once a row (5 GB for 96 rows). A contiguous input takes the plain product.
-    engine.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))
-    return engine
-
-
 def read_generated(tokenizer: Any, ids: Tensor, end: int) -> Generated:
     """The first line of generated ``ids`` before ``end``; truncated where neither that nor a line's end came."""
     ends = (ids == end).nonzero()
@@ -101,11 +78,11 @@ def read_generated(tokenizer: Any, ids: Tensor, end: int) -> Generated:
 
 
 class Listener:
-    """What transformers' ``generate`` calls a streamer: it is shown each step's tokens, one a row, and tells the texts."""
+    """A streamer of transformers' ``generate``: it is given each step's tokens, one a row, and passes the texts on."""
 
-    def __init__(self, tokenizer: Any, rows: int, end: int, heard: Heard) -> None:
+    def __init__(self, tokenizer: Any, rows: int, end: int, on_token: OnToken) -> None:
         """``end`` closes a text. The first call brings what stands before the text, and is left out."""
-        self.tokenizer, self.closing, self.heard, self.begun = tokenizer, end, heard, False
+        self.tokenizer, self.closing, self.on_token, self.begun = tokenizer, end, on_token, False
         self.ids: list[list[int]] = [[] for _ in range(rows)]
 
     def put(self, value: Tensor) -> None:
@@ -115,15 +92,18 @@ class Listener:
             return
         for row, token in enumerate(value.tolist()):
             self.ids[row].append(token)
-            self.heard(row, read_generated(self.tokenizer, torch.tensor(self.ids[row]), self.closing).text)
+            self.on_token(row, read_generated(self.tokenizer, torch.tensor(self.ids[row]), self.closing).text)
 
     def end(self) -> None:
         """Nothing is left: the whole texts are what ``generate`` returns."""
 
 
-def listener(tokenizer: Any, rows: int, sampling: Sampling, k: int, end: int, heard: Heard | None) -> Listener | None:
-    """A listener for ``heard``; none where a row is not the one text of its prompt, but a beam or a sample of several."""
-    return Listener(tokenizer, rows, end, heard) if heard is not None and k == 1 and sampling.beams == 1 else None
+def listener(
+    tokenizer: Any, rows: int, sampling: Sampling, k: int, end: int, on_token: OnToken | None
+) -> Listener | None:
+    """A listener for ``on_token``; none where a row is a beam or one of several samples of its prompt."""
+    one_text = k == 1 and sampling.beams == 1
+    return Listener(tokenizer, rows, end, on_token) if on_token is not None and one_text else None
 
 
 def need_room(longest: int, new: int, context: int) -> None:
@@ -135,27 +115,85 @@ def need_room(longest: int, new: int, context: int) -> None:
         )
 
 
-def trained(network: nn.Module) -> dict[str, nn.Parameter]:
-    """The parameters of ``network`` that training changes, by name."""
-    return {name: p for name, p in network.named_parameters() if p.requires_grad}
+class NetworkStudent:
+    """The part of a student (see the ``Student`` protocol) that does not depend on its family."""
 
+    network: Any
+    """The transformers model, possibly wrapped by peft."""
+    module: nn.Module
+    """What training calls: ``network`` with the log-probabilities of a batch as its output."""
+    settings: StudentSettings
 
-def save_trained(parameters: Mapping[str, Tensor], folder: Path) -> None:
-    """Write ``parameters`` in float32 to ``folder``."""
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({name: p.detach().float().cpu().contiguous() for name, p in parameters.items()}, folder / WEIGHTS_FILE)
+    def __init__(self, network: Any, module: nn.Module, settings: StudentSettings) -> None:
+        """``module`` computes log-probabilities with ``network``."""
+        self.network, self.module, self.settings = network, module, settings
+        self._snapshot: Any = None
 
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.module.parameters()).device
 
-def load_trained(parameters: Mapping[str, Tensor], folder: Path) -> None:
-    """Read ``parameters`` from ``folder``. Raises :class:`WeightsError` when they are missing or of another shape."""
-    path = folder / WEIGHTS_FILE
-    if not path.exists():
-        raise WeightsError(f"{path} does not exist.", "Name a checkpoint folder of a run.")
-    stored = load_file(path)
-    if stored.keys() != parameters.keys() or any(stored[n].shape != p.shape for n, p in parameters.items()):
-        raise WeightsError(
-            f"{path} is of another student than the settings say.", "Check student.weights and student.tuning."
-        )
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(stored[name])
+    def trainable(self) -> dict[str, nn.Parameter]:
+        """The parameters that training may change, by name; asking for them drops the generation snapshot."""
+        self._snapshot = None
+        return self._trained()
+
+    def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
+        """Log-probabilities under the current weights (see the family's policy)."""
+        result: LogProbs = self.module(batch, uniform)
+        return result
+
+    def snapshot(self) -> Any:
+        """A merged copy of the network to generate with, in evaluation mode, kept until the weights change.
+
+        Its own generation settings are emptied: published configs carry beams, forced tokens and n-gram bans that
+        would be mixed silently into ours.
+        """
+        from transformers import GenerationConfig
+
+        if self._snapshot is None:
+            network = self.merged().eval()
+            network.generation_config = GenerationConfig()
+            # Behind the prompt only the last position is read, a strided view; for that torch copies the whole output
+            # matrix once a row (5 GB for 96 rows). A contiguous input takes the plain product.
+            network.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))
+            self._snapshot = network
+        return self._snapshot
+
+    def merged(self) -> Any:
+        """A copy of the network with the adapters merged in, in the precision of generation.
+
+        The sum is taken in float32 and rounded once.
+        """
+        network = copy.deepcopy(self.network)
+        if isinstance(self.settings.tuning, LoRA):
+            network = network.float().merge_and_unload()
+        return network.to(torch.bfloat16 if self.settings.precision == "bf16" else torch.float32)
+
+    def save(self, folder: Path) -> None:
+        """Write the trained weights in float32 (adapter alone, or all) to ``folder``."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: p.detach().float().cpu().contiguous() for name, p in self._trained().items()}
+        save_file(tensors, folder / WEIGHTS_FILE)
+
+    def load(self, folder: Path) -> None:
+        """Read trained weights from ``folder``. Raises :class:`WeightsError` when they are missing, of another shape or
+        not finite."""
+        path, parameters = folder / WEIGHTS_FILE, self._trained()
+        if not path.exists():
+            raise WeightsError(f"{path} does not exist.", "Name a checkpoint folder of a run.")
+        stored = load_file(path)
+        if stored.keys() != parameters.keys() or any(stored[n].shape != p.shape for n, p in parameters.items()):
+            raise WeightsError(
+                f"{path} is of another student than the settings say.", "Check student.weights and student.tuning."
+            )
+        if broken := [name for name, tensor in stored.items() if not tensor.isfinite().all()]:
+            raise WeightsError(f"{path} holds numbers that are not finite, in {broken[0]}.", "Train the student again.")
+        with torch.no_grad():
+            for name, parameter in parameters.items():
+                parameter.copy_(stored[name])
+        self._snapshot = None
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self.network.named_parameters() if p.requires_grad}

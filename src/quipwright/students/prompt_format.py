@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from quipwright.core.errors import WeightsError
 
 
-class Wording(Protocol):
+@runtime_checkable
+class PromptFormat(Protocol):
     """Token ids of prompts and responses, and the token that ends a response."""
 
     end: int
@@ -30,11 +31,11 @@ class Plain:
         self.end: int = tokenizer.eos_token_id
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """See :class:`Wording`."""
+        """See :class:`PromptFormat`."""
         return list(self.tokenizer(prompt).input_ids)
 
     def response_ids(self, text: str) -> list[int]:
-        """See :class:`Wording`."""
+        """See :class:`PromptFormat`."""
         return [*self.tokenizer(" " + text, add_special_tokens=False).input_ids, self.end]
 
 
@@ -69,10 +70,10 @@ class Chat:
         self.end: int = closing[0]
 
     def prompt_ids(self, prompt: str) -> list[int]:
-        """See :class:`Wording`."""
+        """See :class:`PromptFormat`."""
         turn = [{"role": "user", "content": prompt}]
         return list(self.tokenizer.apply_chat_template(turn, add_generation_prompt=True, return_dict=False))
 
     def response_ids(self, text: str) -> list[int]:
-        """See :class:`Wording`."""
+        """See :class:`PromptFormat`."""
         return [*self.tokenizer(self.lead + text, add_special_tokens=False).input_ids, self.end]

@@ -8,7 +8,6 @@ has it in the decoder's input and not in the score or the length, and generation
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,20 +16,16 @@ from torch import Tensor, nn
 
 from quipwright.core.errors import DataError, RecipeError, WeightsError
 from quipwright.core.records import DiverseBeams, Sampling
-from quipwright.students.base import Generated, Heard, LoRA, Prompted, StudentSettings
+from quipwright.students.base import Generated, LoRA, OnToken, Prompted, StudentSettings
 from quipwright.students.batches import LogProbs, RankedBatch
 from quipwright.students.common import (
+    NetworkStudent,
     add_lora,
     listener,
-    load_trained,
-    merged,
     need_room,
     pad,
     ranked_batch,
     read_generated,
-    save_trained,
-    snapshot,
-    trained,
 )
 from quipwright.students.diverse_beams import seq2seq_beams
 from quipwright.students.weights import device, load, quiet
@@ -87,11 +82,11 @@ class Seq2SeqPolicy(nn.Module):
             decoder_input_ids=torch.cat([opening, response[:, :-1]], -1),
             use_cache=False,
         )
-        found: Tensor = out.logits[:, len(self.opening) - 1 :]
-        return found
+        logits: Tensor = out.logits[:, len(self.opening) - 1 :]
+        return logits
 
 
-class Seq2SeqStudent:
+class Seq2SeqStudent(NetworkStudent):
     """An encoder-decoder student (see the ``Student`` protocol)."""
 
     def __init__(self, network: Any, tokenizer: Any, settings: StudentSettings) -> None:
@@ -103,15 +98,13 @@ class Seq2SeqStudent:
         start = network.config.decoder_start_token_id
         if start is None:
             raise WeightsError("The student's config has no decoder_start_token_id.", "Choose weights with one.")
-        self.settings = settings
         self.tokenizer = tokenizer
         self.prefix = _constant_prefix(tokenizer)
         self.opening = [start, *self.prefix]
         if isinstance(settings.tuning, LoRA):
             network = add_lora(network, settings.tuning)
-        self.network = network
-        self.module: nn.Module = Seq2SeqPolicy(network, self.opening, settings.precision == "bf16")
-        self._engine: Any = None
+        module = Seq2SeqPolicy(network, self.opening, settings.precision == "bf16")
+        super().__init__(network, module, settings)
 
     @classmethod
     def open(cls, settings: StudentSettings) -> Seq2SeqStudent:
@@ -128,16 +121,6 @@ class Seq2SeqStudent:
         student = cls(network, load(AutoTokenizer, settings.weights, settings.revision), settings)
         student.module.to(device())  # only now: fresh adapters are drawn on the CPU, the same for every machine
         return student
-
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return next(self.module.parameters()).device
-
-    def trainable(self) -> dict[str, nn.Parameter]:
-        """The parameters that training may change, by name; asking for them drops the generation snapshot."""
-        self._engine = None
-        return trained(self.network)
 
     def prompt_ids(self, prompt: str) -> list[int]:
         """Token ids of a prompt, with the tokenizer's own special tokens."""
@@ -161,13 +144,8 @@ class Seq2SeqStudent:
             )
         return ranked_batch(prompts, responses, rows)
 
-    def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
-        """Log-probabilities under the current weights (see ``Seq2SeqPolicy``)."""
-        result: LogProbs = self.module(batch, uniform)
-        return result
-
     def generate(
-        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, heard: Heard | None = None
+        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, on_token: OnToken | None = None
     ) -> list[list[Generated]]:
         """``k`` texts a prompt: nucleus sampling at temperature > 0, else beam search or greedy; or diverse beams.
 
@@ -196,25 +174,25 @@ class Seq2SeqStudent:
         )
         with torch.inference_mode(), quiet():
             torch.manual_seed(sampling.seed)
-            out = self._snapshot().generate(
+            out = self.snapshot().generate(
                 input_ids=ids,
                 attention_mask=mask.long(),
                 decoder_input_ids=opening,
                 generation_config=config,
                 logits_processor=LogitsProcessorList(nucleus),
-                streamer=listener(self.tokenizer, len(prompts), sampling, k, self.tokenizer.eos_token_id, heard),
+                streamer=listener(self.tokenizer, len(prompts), sampling, k, self.tokenizer.eos_token_id, on_token),
             )
         begun, end = len(self.opening), self.tokenizer.eos_token_id
         texts = [read_generated(self.tokenizer, row[begun:], end) for row in out.cpu()]
         return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
 
-    def _diverse(self, ids: Tensor, mask: Tensor, how: DiverseBeams) -> list[list[Generated]]:
-        found = seq2seq_beams(
-            self._snapshot(), ids, mask, torch.tensor(self.opening, device=self.device), how.groups,
-            penalty=how.penalty, end=self.tokenizer.eos_token_id, pad=self._pad, max_tokens=how.max_tokens,
-        )  # fmt: skip
+    def _diverse(self, ids: Tensor, mask: Tensor, sampling: DiverseBeams) -> list[list[Generated]]:
         end = self.tokenizer.eos_token_id
-        return [[read_generated(self.tokenizer, own, end) for own in row] for row in found.ids.cpu()]
+        beams = seq2seq_beams(
+            self.snapshot(), ids, mask, torch.tensor(self.opening, device=self.device), sampling.groups,
+            penalty=sampling.penalty, end=end, pad=self._pad, max_tokens=sampling.max_tokens,
+        )  # fmt: skip
+        return [[read_generated(self.tokenizer, text, end) for text in row] for row in beams.ids.cpu()]
 
     def _encoded(self, prompts: Sequence[str], new: int) -> tuple[Tensor, Tensor]:
         ids = [self.prompt_ids(prompt) for prompt in prompts]
@@ -227,25 +205,6 @@ class Seq2SeqStudent:
     def _pad(self) -> int:
         pad_id = self.tokenizer.pad_token_id
         return int(self.tokenizer.eos_token_id if pad_id is None else pad_id)
-
-    def _snapshot(self) -> Any:
-        """The weights to generate with, kept until they change."""
-        if self._engine is None:
-            self._engine = snapshot(self.network, self.settings)
-        return self._engine
-
-    def merged(self) -> Any:
-        """A copy of the network with the adapters merged in, in the precision of generation."""
-        return merged(self.network, self.settings)
-
-    def save(self, folder: Path) -> None:
-        """Write the trained weights in float32 (adapter alone, or all) to ``folder``."""
-        save_trained(trained(self.network), folder)
-
-    def load(self, folder: Path) -> None:
-        """Read trained weights from ``folder``. Raises :class:`WeightsError` when they are of another shape."""
-        load_trained(trained(self.network), folder)
-        self._engine = None
 
 
 def bare(network: Any) -> Any:

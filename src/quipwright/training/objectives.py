@@ -210,4 +210,5 @@ def _need_columns(policy: LogProbs, least: int, name: str) -> None:
         )
 
 
-Objective = Annotated[MLE | DPO | SimPO | BRIO, Field(discriminator="kind")]
+AnyObjective = MLE | DPO | SimPO | BRIO
+Objective = Annotated[AnyObjective, Field(discriminator="kind")]

@@ -19,7 +19,7 @@ from quipwright.core.settings import Settings
 from quipwright.core.text import n_dist, repetition, words
 from quipwright.students.base import Prompted, StudentSettings
 from quipwright.students.causal import CausalStudent
-from quipwright.training.loop import score_rows
+from quipwright.students.scoring import score_rows
 
 NAMES = (
     "given_literal",

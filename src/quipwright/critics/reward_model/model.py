@@ -21,7 +21,8 @@ from torch.nn.functional import dropout, linear, softplus
 from quipwright.core.settings import Settings
 from quipwright.students.base import LoRA, Prompted
 from quipwright.students.batches import RankedBatch
-from quipwright.students.causal import add_lora, collate
+from quipwright.students.causal import collate
+from quipwright.students.common import add_lora
 from quipwright.students.packing import pack
 from quipwright.students.prompt_format import Plain
 from quipwright.students.weights import device, load

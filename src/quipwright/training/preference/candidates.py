@@ -78,6 +78,12 @@ class DecodeSettings(Settings):
     rows: int = Field(16, ge=1)
 
 
+def round_seed(seed: int, round: int) -> int:
+    """The seed of round ``round`` (from 1) in a run of ``seed``: the run's own in the first, and far from the seeds of
+    all chunks and top-ups of earlier rounds in each later one, so that every round draws fresh numbers."""
+    return seed + (round - 1) * 10**9
+
+
 def sampled(
     student: Callable[[], Student],
     author: str,

@@ -1,4 +1,4 @@
-"""Which comparisons to buy, and the order they imply. Pure: no model is called here."""
+"""Selectors: which pairs of candidates the critic compares. Pure: no model is called here."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from quipwright.core.records import Example, Grade, Judgment, Pair, Ranking, Response, content_hash
+from quipwright.core.records import Example, Pair, Response, content_hash
 from quipwright.core.settings import Settings
-from quipwright.core.statistics import sign
 from quipwright.core.text import is_copy, n_dist, words
 from quipwright.data.task import LengthRule
 
@@ -118,7 +117,8 @@ class DiverseQuality(Settings):
 
 class Listed(Settings):
     """``size`` responses spread evenly from the critic's best to its worst, compared neighbour by neighbour: the
-    verdicts make one list of more than two for list-wise BRIO (see :func:`chained`). The length rule is not used."""
+    verdicts make one list of more than two (see :func:`~quipwright.training.preference.ranking.chained`). The length
+    rule is not used."""
 
     kind: Literal["list"] = "list"
     size: int = Field(4, ge=3)
@@ -213,89 +213,3 @@ def acceptance(
         "literals": sum(len(own) > 1 for own in usable),
         "paired": len({pair.example_id for pair in picked}),
     }
-
-
-class RankRule(Settings):
-    """When judgments order a pair. ``tie`` and below ``strength`` the pair stays on record and out of training.
-
-    ``strength``: the mean probability of the winner over the showings must reach this; two showings that name
-    different winners are a tie. ``broken``: a winner whose grade gives it more than this chance of being broken is no
-    example to follow, though it beat something worse; winners without a grade pass.
-    """
-
-    tie: float = Field(0.05, ge=0, lt=0.5)
-    strength: float = Field(0.6, ge=0.5, lt=1)
-    broken: float = Field(1.0, gt=0, le=1)
-
-
-def rank(
-    pair: Pair, judgments: Sequence[Judgment], rule: RankRule, grades: Mapping[str, Grade] | None = None
-) -> Ranking | None:
-    """The order that ``judgments`` of ``pair`` imply. ``None`` for a tie, a weak margin, a judgment that could not be
-    read (one order alone carries that order's position bias) or a winner that its grade (by response id) calls broken.
-    """
-    credits = [j.credit for j in judgments]
-    read = [p for p in credits if p is not None]
-    if not read or len(read) < len(credits):
-        return None
-    p = sum(read) / len(read)
-    verdicts = {j.verdict for j in judgments if j.verdict != "tie"}
-    agreement = None if len(read) < 2 else len(verdicts) == 1
-    strength = max(p, 1 - p)
-    if len(verdicts) != 1 or sign(p, rule.tie) == 0 or strength < rule.strength:
-        return None
-    order = (pair.a_id, pair.b_id) if p > 0.5 else (pair.b_id, pair.a_id)
-    grade = (grades or {}).get(order[0])
-    if grade is not None and grade.broken is not None and grade.broken > rule.broken:
-        return None
-    return Ranking(
-        example_id=pair.example_id,
-        best_first=order,
-        strength=strength,
-        agreement=agreement,
-        judgment_ids=tuple(j.id for j in judgments),
-    )
-
-
-def chained(rankings: Sequence[Ranking]) -> list[Ranking]:
-    """Rankings of neighbours joined into lists: a over b and b over c make a over b over c of the weaker's strength.
-
-    A neighbour pair that had no clear winner, or whose verdict turned it round, ends a list there.
-    """
-    lists: list[Ranking] = []
-    for ranking in rankings:
-        last = lists[-1] if lists else None
-        if last and last.example_id == ranking.example_id and last.best_first[-1] == ranking.best_first[0]:
-            lists[-1] = _joined(last, ranking)
-        else:
-            lists.append(ranking)
-    return lists
-
-
-def _joined(first: Ranking, then: Ranking) -> Ranking:
-    known = [a for a in (first.agreement, then.agreement) if a is not None]
-    return Ranking(
-        example_id=first.example_id,
-        best_first=first.best_first + then.best_first[1:],
-        strength=min(first.strength, then.strength),
-        agreement=all(known) if known else None,
-        judgment_ids=first.judgment_ids + then.judgment_ids,
-    )
-
-
-def copy_losers(
-    rankings: Sequence[Ranking], examples: Mapping[str, Example], texts: Mapping[str, Response], share: float, seed: int
-) -> tuple[list[Ranking], list[Response]]:
-    """Extra rankings in which the chosen response beats the literal itself, for ``share`` of ``rankings``.
-
-    A verbatim copy is coherent and true, so a critic that rewards those first teaches copying; here it is told apart
-    for certain and without a call. Winners that are near-copies themselves are passed over.
-    """
-    honest = [r for r in rankings if not is_copy(texts[r.best_first[0]].text, examples[r.example_id].text)]
-    drawn = random.Random(content_hash("copies", seed)).sample(honest, round(share * len(honest)))
-    extra, literals = [], []
-    for ranking in drawn:
-        copy = Response(example_id=ranking.example_id, text=examples[ranking.example_id].text, author="rule:copy")
-        literals.append(copy)
-        extra.append(Ranking(example_id=ranking.example_id, best_first=(ranking.best_first[0], copy.id), strength=1.0))
-    return extra, literals

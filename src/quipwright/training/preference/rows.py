@@ -1,0 +1,51 @@
+"""Rankings become training rows: preference rows with an optional anchor, winners only, or the best of each n."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from quipwright.core.records import Example, Ranking, Response
+from quipwright.students.base import Prompted
+from quipwright.students.batches import ANCHOR
+
+
+def ranked_rows(
+    prompt: Callable[[Example], str],
+    examples: Mapping[str, Example],
+    texts: Mapping[str, Response],
+    rankings: Sequence[Ranking],
+    taught: Mapping[str, Sequence[Response]],
+) -> tuple[list[Prompted], list[list[Response]]]:
+    """One row a ranking, best first, and the responses behind its columns.
+
+    Where ``taught`` has the example, one of its responses (another one for each ranking of it) is the last column,
+    the target of the MLE term and compared with nothing.
+    """
+    rows, columns = [], []
+    anchors_used: dict[str, int] = {}
+    for ranking in rankings:
+        responses, example = [texts[i] for i in ranking.best_first], examples[ranking.example_id]
+        ranks: tuple[int, ...] = ()
+        if anchors := taught.get(example.id):
+            turn = anchors_used.get(example.id, 0)
+            anchors_used[example.id] = turn + 1
+            ranks = (*range(len(responses)), ANCHOR)
+            responses.append(anchors[turn % len(anchors)])
+        rows.append(Prompted(prompt(example), tuple(r.text for r in responses), ranks))
+        columns.append(responses)
+    return rows, columns
+
+
+def winners(rankings: Sequence[Ranking], texts: Mapping[str, Response]) -> dict[str, list[Response]]:
+    """The preferred responses by example id: what self-distillation imitates (Ravi et al. 2024 sec. 3.2, SD)."""
+    preferred: dict[str, list[Response]] = {}
+    for ranking in rankings:
+        preferred.setdefault(ranking.example_id, []).append(texts[ranking.best_first[0]])
+    return preferred
+
+
+def best_of(attempts: Mapping[str, Sequence[Response]], scores: Mapping[str, float]) -> dict[str, list[Response]]:
+    """The usable attempt of highest score at each example, which best-of-N imitation imitates; ``scores`` are by
+    response id, copies last (see :func:`~quipwright.training.preference.pairs.copies_last`)."""
+    usable = {e: [r for r in responses if r.usable and r.id in scores] for e, responses in attempts.items()}
+    return {e: [max(responses, key=lambda r: scores[r.id])] for e, responses in usable.items() if responses}
