@@ -15,7 +15,6 @@ from quipwright.core.records import (
     Checkpoint,
     Comparison,
     Example,
-    Grade,
     Quality,
     Ranking,
     Response,
@@ -38,6 +37,7 @@ from quipwright.testing.tiny_models import seq2seq_student
 from quipwright.training.early_stopping import EarlyStopping, ValidationPoint, best_point, out_of_patience
 from quipwright.training.loop import measured
 from quipwright.training.objectives import BRIO
+from quipwright.training.preference.pairs import copies_last
 from quipwright.training.preference.rows import best_of, ranked_rows, winners
 from quipwright.training.rounds import RankingHistory, RoundHistory
 from tests.conftest import write_recipe
@@ -147,8 +147,12 @@ def test_rows_carry_a_teacher_text_as_anchor_another_for_each_ranking() -> None:
 def test_winners_and_the_best_of_n() -> None:
     a, b, c = response("a"), response("b"), response("c", status=Status.REPEATS)
     assert winners([ranking(a, b), ranking(b, c)], {r.id: r for r in (a, b, c)}) == {EXAMPLE.id: [a, b]}
-    grades = {r.id: Grade(response_id=r.id, judge="j", score=s) for r, s in ((a, 1.0), (b, 2.0), (c, 9.0))}
-    assert best_of({EXAMPLE.id: [a, b, c], "none": [c]}, grades) == {EXAMPLE.id: [b]}
+    scores = {a.id: 1.0, b.id: 2.0, c.id: 9.0}
+    assert best_of({EXAMPLE.id: [a, b, c], "none": [c]}, scores) == {EXAMPLE.id: [b]}
+    copy = response(EXAMPLE.text)
+    attempts = {EXAMPLE.id: [a, b, copy]}
+    assert best_of(attempts, {**scores, copy.id: 3.0}) == {EXAMPLE.id: [copy]}
+    assert best_of(attempts, copies_last({**scores, copy.id: 3.0}, [EXAMPLE], attempts)) == {EXAMPLE.id: [b]}
 
 
 def test_old_pairs_are_kept_or_dropped() -> None:
@@ -158,6 +162,15 @@ def test_old_pairs_are_kept_or_dropped() -> None:
         memory.recall({a.id: a}, [ranking(a)])
         texts, used = memory.recall({b.id: b}, [ranking(b)])
         assert (len(texts), len(used)) == (expected, expected)
+
+
+def test_an_order_of_texts_that_was_kept_is_not_trained_on_twice() -> None:
+    first, again = (response(text, "student:1") for text in "ab"), (response(text, "student:2") for text in "ab")
+    (a, b), (c, d) = first, again
+    history = RankingHistory(True)
+    history.recall({a.id: a, b.id: b}, [ranking(a, b)])
+    _, rankings = history.recall({c.id: c, d.id: d}, [ranking(c, d), ranking(d, c)])
+    assert rankings == [ranking(a, b), ranking(d, c)]
 
 
 MultipleChoice = {"kind": "multiple_choice", "model": {"kind": "local"}}
@@ -233,6 +246,7 @@ def run(tmp_path: Path, tiny_weights: Path, tiny_critic: Path, corpus_file: Path
 
 
 LEARN = "learn.copy_share=0"
+RANDOM = "select={kind: random}"  # a pair of every literal, in later rounds too
 
 
 @pytest.mark.parametrize(
@@ -300,9 +314,9 @@ def test_verdicts_on_file_are_learnt_before_any_round(run: Run, tmp_path: Path, 
 
 def test_the_reference_stays_the_initial_student_where_the_recipe_says_so(run: Run, tmp_path: Path) -> None:
     arrows = tmp_path / "arrows"
-    previous = run(LEARN, "rounds=2", shared=arrows)
+    previous = run(LEARN, "rounds=2", RANDOM, shared=arrows)
     assert previous.training["learn-2"]["losses"][0] == pytest.approx(0.69315, abs=1e-4)
-    initial = run(LEARN, "rounds=2", "reference=initial", folder="initial", shared=arrows)
+    initial = run(LEARN, "rounds=2", RANDOM, "reference=initial", folder="initial", shared=arrows)
     assert initial.training["learn-2"]["losses"][0] != pytest.approx(0.69315, abs=1e-4)
     # the two share every arrow up to there, and no more
     assert initial.checkpoints["round-1"] == previous.checkpoints["round-1"]
@@ -311,7 +325,7 @@ def test_the_reference_stays_the_initial_student_where_the_recipe_says_so(run: R
 
 
 def test_lambda_is_of_the_run_and_on_record_with_each_round(run: Run, tmp_path: Path, corpus_file: Path) -> None:
-    training = run("learn.objective={kind: brio}", "rounds=2").training
+    training = run("learn.objective={kind: brio}", "rounds=2", RANDOM).training
     texts = [json.loads(line) for line in corpus_file.read_text().splitlines()]
     student = Writer.of_run(tmp_path / "run").student
     taught = [Prompted("", tuple(t["humorous"])) for t in texts if t["split"] == "train"]
@@ -375,15 +389,15 @@ def test_a_scorers_grades_choose_pairs_and_its_critic_judges_them(
 
 
 def test_kept_pairs_are_trained_on_again(run: Run) -> None:
-    dropped = run(LEARN, "rounds=2")
-    kept = run(LEARN, "rounds=2", "keep_pairs=true", folder="kept")
+    dropped = run(LEARN, "rounds=2", RANDOM)
+    kept = run(LEARN, "rounds=2", RANDOM, "keep_pairs=true", folder="kept")
     first, second = kept.counts["rankings"]
     assert kept.training["learn-2"]["rows"] == first + second
     assert dropped.training["learn-2"]["rows"] == dropped.counts["rankings"][1]
 
 
 def test_a_watched_run_keeps_its_best_point(run: Run) -> None:
-    summary = run(LEARN, "rounds=3", "watch={patience: 1}")
+    summary = run(LEARN, "rounds=3", RANDOM, "watch={patience: 1}")
     assert list(summary.checkpoints)[-1] == "feedback"
     assert {"watch-0", "watch-1"} <= {stage["name"] for stage in summary.stages}
 

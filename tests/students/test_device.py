@@ -107,9 +107,9 @@ def test_what_generation_gives_the_network_is_on_the_device(
     class Engine(torch.nn.Module):
         generate = forward = get_encoder = lambda self, *args, **named: record(self, args, named)
 
-    student._engine = Engine()
+    student._snapshot = Engine()
     if family == "bart" and isinstance(how, DiverseBeams):
-        student._engine.get_encoder = lambda: student._engine
+        student._snapshot.get_encoder = lambda: student._snapshot
     with pytest.raises(Entered):
         student.generate([row.prompt for row in ROWS], how)
     assert set(seen) == {gpu}
