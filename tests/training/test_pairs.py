@@ -220,10 +220,9 @@ def test_a_winner_that_its_grade_calls_broken_is_no_example(broken: float | None
     assert rank(pair, judged(pair, 0.9), RankRule(broken=0.5)) is not None
 
 
-def test_an_unread_showing_is_left_out_and_not_guessed() -> None:
-    ranking = rank(PAIR, judged(PAIR, 0.2, None, verdicts="Bu"), RankRule())
-    assert ranking is not None
-    assert (ranking.best_first, ranking.strength, ranking.agreement) == (("b", "a"), 0.8, None)
+def test_a_pair_read_in_one_order_only_does_not_train() -> None:
+    assert rank(PAIR, judged(PAIR, 0.2, None, verdicts="Bu"), RankRule()) is None
+    assert rank(PAIR, judged(PAIR, 0.2, 0.2, verdicts="BB"), RankRule()) is not None
 
 
 def test_a_verdict_without_probability_counts_whole() -> None:
