@@ -20,10 +20,11 @@ from quipwright.critics.copy_filter import CopyFilter
 from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.critics.reward_model.features import FeatureReader, fit_features, fit_logistic, lexical
 from quipwright.critics.reward_model.figures import component_figures, measure
+from quipwright.critics.reward_model.groups import FreeComparisons, Group, grouped
 from quipwright.critics.reward_model.model import RewardArchitecture, RewardModel
 from quipwright.critics.reward_model.training import CriticTraining, group_loss, train_critic
 from quipwright.data.recorded_teacher import RecordedTeacher
-from quipwright.data.verdicts import FreeComparisons, Group, VerdictRow, grouped, preferences, read_verdicts
+from quipwright.data.verdicts import VerdictRow, preferences, read_verdicts
 from quipwright.students.base import LoRA
 
 LITERAL = "I missed the last bus home and had to walk."

@@ -15,8 +15,8 @@ from torch.utils._pytree import tree_leaves
 
 from quipwright.core.records import DiverseBeams, Sampling
 from quipwright.critics.reward_model.critic import RewardModelCritic
+from quipwright.critics.reward_model.groups import Group
 from quipwright.critics.reward_model.training import group_loss
-from quipwright.data.verdicts import Group
 from quipwright.students.base import LoRA, StudentSettings
 from quipwright.students.batches import LogProbs
 from quipwright.students.load import open_student

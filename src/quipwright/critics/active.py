@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,9 +18,12 @@ from quipwright.core.errors import CriticError
 from quipwright.core.records import Comparison, Judgment, content_hash
 from quipwright.core.settings import Settings
 from quipwright.core.statistics import wilson
+from quipwright.core.storage.files import read_lines, write_atomic
 from quipwright.critics.base import Critic
 from quipwright.critics.combine import UNREAD_REMEDY, by_pair, combined_by_pair, unread, verdict_of
 from quipwright.critics.reward_model.critic import RewardModelCritic
+
+LABELS_FILE = "labels.jsonl"
 
 
 @dataclass(frozen=True)
@@ -76,27 +79,41 @@ class Agreement:
 class ActiveCritic:
     """Gives the expensive critic's own judgments where it labelled the pair and the reward model's elsewhere."""
 
-    def __init__(self, reward_model: Critic, labels: Sequence[Judgment], agreement: Agreement) -> None:
+    def __init__(self, reward_model: RewardModelCritic, labels: Sequence[Judgment], agreement: Agreement) -> None:
         """Use :func:`label_actively`, which labels, trains and measures."""
         self.reward_model, self.agreement = reward_model, agreement
         self.name = reward_model.name
         self.positional = reward_model.positional
-        self._labels = by_pair(labels)
+        self.labels = by_pair(labels)
+
+    @classmethod
+    def load(cls, folder: Path) -> ActiveCritic:
+        """What :meth:`save` wrote. Raises :class:`CriticError` or :class:`DamagedError` where it is not there."""
+        reward_model = RewardModelCritic.load(folder)
+        counts = {name: round(value) for name, value in reward_model.card.figures.items()}
+        labels = [Judgment.from_line(line) for line in read_lines(folder / LABELS_FILE)]
+        return cls(reward_model, labels, Agreement(**counts))
 
     def figures(self) -> dict[str, Any]:
         """The measured agreement with the expensive critic."""
         return self.agreement.figures()
 
+    def summary(self) -> str:
+        """The measured agreement, in words."""
+        return self.agreement.line()
+
     def save(self, folder: Path) -> None:
-        """Write the reward model to ``folder`` as any trained one, with its agreement; the labels are the run's."""
-        if isinstance(self.reward_model, RewardModelCritic):
-            card = self.reward_model.card.model_copy(update={**self.figures(), "figures": {}})
-            RewardModelCritic(self.reward_model.model, card, self.name).save(folder)
+        """Write the reward model to ``folder`` as any trained one, with its agreement, and the labels beside it."""
+        counts = {name: float(count) for name, count in asdict(self.agreement).items()}
+        card = self.reward_model.card.model_copy(update={**self.figures(), "figures": counts})
+        RewardModelCritic(self.reward_model.model, card, self.name).save(folder)
+        labels = [judgment.to_line() + "\n" for own in self.labels.values() for judgment in own]
+        write_atomic(folder / LABELS_FILE, "".join(labels))
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
         """Judgments in order; each says who made it."""
-        rest = [c for c in comparisons if c.pair.id not in self._labels]
-        judged = self._labels | by_pair(self.reward_model.judge(rest) if rest else ())
+        rest = [c for c in comparisons if c.pair.id not in self.labels]
+        judged = self.labels | by_pair(self.reward_model.judge(rest) if rest else ())
         return [j for c in comparisons for j in judged[c.pair.id]]
 
 
@@ -104,7 +121,7 @@ def label_actively(
     budget: LabelBudget,
     expensive: Critic,
     comparisons: Sequence[Comparison],
-    train: Callable[[Sequence[Labelled]], Critic],
+    train: Callable[[Sequence[Labelled]], RewardModelCritic],
     cheap: Critic | None = None,
 ) -> ActiveCritic:
     """Label some of ``comparisons``, ``train`` a reward model on them, measure it, and return it if it is good enough.

@@ -38,6 +38,16 @@ class Grader(Protocol):
         """One grade a response, in order."""
 
 
+class TrainedCritic(Critic, Protocol):
+    """A critic that a run trained."""
+
+    def summary(self) -> str:
+        """One line for people: how good it is."""
+
+    def save(self, folder: Path) -> None:
+        """Write everything that it judges by to ``folder``."""
+
+
 @runtime_checkable
 class Measured(Protocol):
     """A critic whose agreement with held-out verdicts is known."""
@@ -97,6 +107,7 @@ class BaseCriticConfig(Settings):
     can_grade: ClassVar[bool] = False
     trained_in_run: ClassVar[bool] = False
     shorthand: ClassVar[str] = ""
+    kind: str
 
     @abstractmethod
     def build(self, context: BuildContext) -> Critic:
@@ -119,9 +130,14 @@ class BaseCriticConfig(Settings):
         """What it asks of chat models in order to judge ``pairs`` pairs."""
         return ()
 
-    def learn(self, context: BuildContext, comparisons: Sequence[Comparison]) -> Critic:
-        """The critic after it has learnt from the first round's ``comparisons``; most kinds have nothing to learn."""
-        return self.build(context)
+    def learn(self, context: BuildContext, comparisons: Sequence[Comparison]) -> TrainedCritic:
+        """The critic trained on the first round's ``comparisons``. Raises :class:`CriticError` for other kinds than
+        those ``trained_in_run``."""
+        raise CriticError(f"A critic of kind {self.kind} is not trained in a run.", "Use kind: active_labelling.")
+
+    def restore(self, folder: Path) -> TrainedCritic:
+        """What :meth:`learn` made and ``save`` wrote to ``folder``. Raises as :meth:`learn` does."""
+        raise CriticError(f"A critic of kind {self.kind} is not trained in a run.", "Use kind: active_labelling.")
 
     @classmethod
     def tree(cls, value: str) -> dict[str, Any]:

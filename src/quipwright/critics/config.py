@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import BeforeValidator, Field, field_validator
@@ -108,6 +109,10 @@ class ActiveLabelling(LabelBudget, BaseCriticConfig):
             return copy_critic(labels, self.seed, settings)
 
         return label_actively(self, self.source.build(context), comparisons, train, cheap)
+
+    def restore(self, folder: Path) -> ActiveCritic:
+        """What :meth:`learn` made and ``save`` wrote to ``folder``."""
+        return ActiveCritic.load(folder)
 
     def identity(self, context: BuildContext) -> list[Any]:
         """Its budget, the critic that labels, and what else the reward model depends on."""

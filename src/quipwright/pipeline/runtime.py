@@ -18,11 +18,9 @@ from quipwright.core.paths import resolve
 from quipwright.core.progress import console
 from quipwright.core.records import Checkpoint, Comparison
 from quipwright.core.storage.run_folder import RunFolder
-from quipwright.critics.active import ActiveCritic
 from quipwright.critics.base import BaseCriticConfig, BuildContext, Critic, Grader
 from quipwright.critics.config import CriticConfig
 from quipwright.critics.reward_model.card import CARD_FILE
-from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.data.task import Task
 from quipwright.llm.call_store import FILE
 from quipwright.llm.calls import Calls
@@ -52,7 +50,7 @@ class Models:
     _trained: Student | None = None
     _untrained: Student | None = None
     _loaded: str = ""
-    _active: ActiveCritic | None = None
+    _active: Critic | None = None
 
     @cached_property
     def task(self) -> Task:
@@ -103,7 +101,7 @@ class Models:
     @cached_property
     def _critic(self) -> Critic:
         if self.recipe.critic.trained_in_run and (self._copy / CARD_FILE).exists():
-            return RewardModelCritic.load(self._copy)
+            return self.recipe.critic.restore(self._copy)
         return self._built(self.recipe.critic)
 
     def _built(self, settings: BaseCriticConfig) -> Critic:
@@ -143,10 +141,9 @@ class Models:
         if not settings.trained_in_run or self._active is not None:
             return
         critic = settings.learn(self.context(settings), pairs)
-        if isinstance(critic, ActiveCritic):
-            console.print(critic.agreement.line())
-            critic.save(self._copy)
-            self._active = critic
+        console.print(critic.summary())
+        critic.save(self._copy)
+        self._active = critic
 
     # --- students ----------------------------------------------------------------------------------------------------
 

@@ -1,18 +1,21 @@
-"""How far a distilled critic agrees with verdicts it has not seen."""
+"""How far a reward model agrees with verdicts that it has not seen."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 
 import numpy as np
 from scipy.special import expit
 
-from quipwright.core.statistics import wilson
+from quipwright.core.statistics import Choice, JudgedPair, calibration, length_bias, wilson
 from quipwright.core.text import normalise, word_count
+from quipwright.critics.combine import verdict_of
 from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.critics.reward_model.features import NAMES
 from quipwright.data.verdicts import VerdictRow
+
+_CHOICES: dict[str, Choice] = {"A": "A", "B": "B", "a": "A", "b": "B"}
 
 
 def measure(
@@ -23,68 +26,74 @@ def measure(
     All but ``agreement_teacher`` (a teacher's text against an attempt) are of pairs of two attempts.
     ``agreement`` of ``n``; ``agreement_clear`` where the verdict's strength is at least 2; ``agreement_graded`` where
     the grades differ; ``length_bias``: the verdict prefers the shorter and the critic the longer; ``ece``: expected
-    calibration error; ``grade_exact``: broken / plain / funny as the verdict says, over attempts;
-    ``teacher_preferred``: a paraphrase of ``teacher`` (by literal) over each attempt graded 0 or 1.
+    calibration error in ten bins; ``grade_exact``: the level that the verdicts give, over attempts;
+    ``teacher_preferred``: a paraphrase of ``teacher`` (by literal) over each attempt graded 0 or 1. A figure with
+    nothing to measure it on is left out.
     """
-    decided = [row for row in rows if row.verdict != "tie" and not row.with_teacher]
-    against = [row for row in rows if row.verdict != "tie" and row.with_teacher]
-    margins, signed = _margins(critic, decided)
-    right = [s > 0 for s in signed]
-    longer = [_prefers_shorter(row) and not ok for row, ok in zip(decided, right, strict=True)]
-    clear = [ok for ok, row in zip(right, decided, strict=True) if row.strength >= 2]
-    graded = [
-        ok
-        for ok, row in zip(right, decided, strict=True)
-        if row.quality_a is not None and row.quality_b is not None and row.quality_a != row.quality_b
-    ]
-    figures = {
-        "n": float(len(decided)),
-        "agreement": fmean(right),
-        "n_clear": float(len(clear)),
-        "agreement_clear": fmean(clear) if clear else 0.0,
-        "n_graded": float(len(graded)),
-        "agreement_graded": fmean(graded) if graded else 0.0,
-        "length_bias": fmean(longer),
-        "picks_longer": fmean(
-            (m > 0) == (word_count(r.a) > word_count(r.b)) for m, r in zip(margins, decided, strict=True)
-        ),
-        "ece": _ece([float(p) for p in expit(signed)]),
+    pairs = _judged(critic, [row for row in rows if row.verdict != "tie" and not row.with_teacher])
+    against = _judged(critic, [row for row in rows if row.verdict != "tie" and row.with_teacher])
+    figures: dict[str, float | None] = {
+        **_agreement(pairs, "n", "agreement", lambda row: True),
+        **_agreement(pairs, "n_clear", "agreement_clear", lambda row: row.strength >= 2),
+        **_agreement(pairs, "n_graded", "agreement_graded", _differs_in_grade),
+        "length_bias": length_bias([pair for _, pair in pairs]).paper.mean.value,
+        "picks_longer": _mean([pair.first == ("A" if pair.length_a > pair.length_b else "B") for _, pair in pairs]),
+        "ece": calibration([pair for _, pair in pairs], bins=10).ece.value,
         "grade_exact": _grade_exact(critic, rows),
     }
     if against:
-        figures |= {
-            "n_teacher_judged": float(len(against)),
-            "agreement_teacher": fmean(s > 0 for s in _margins(critic, against)[1]),
-        }
+        figures |= _agreement(against, "n_teacher_judged", "agreement_teacher", lambda row: True)
     if teacher:
         figures |= _teacher_preferred(critic, rows, teacher)
-    return {name: round(value, 4) for name, value in figures.items()}
+    return {name: round(value, 4) for name, value in figures.items() if value is not None}
 
 
-def _margins(critic: RewardModelCritic, rows: Sequence[VerdictRow]) -> tuple[list[float], list[float]]:
-    """Score of a less that of b, and the same with the sign turned so that above 0 means that critic and verdict agree."""
+Judged = Sequence[tuple[VerdictRow, JudgedPair]]
+
+
+def _judged(critic: RewardModelCritic, rows: Sequence[VerdictRow]) -> Judged:
+    """Each verdict with what ``critic`` says of the same two texts; it is shown no order, so both orders agree."""
     scores = critic.scores([r.literal for r in rows for _ in "ab"], [t for r in rows for t in (r.a, r.b)])
-    margins = [a - b for a, b in zip(scores[0::2], scores[1::2], strict=True)]
-    return margins, [m if row.verdict == "a" else -m for m, row in zip(margins, rows, strict=True)]
+    judged = []
+    for row, a, b in zip(rows, scores[0::2], scores[1::2], strict=True):
+        p = float(expit(a - b))
+        choice = _CHOICES.get(verdict_of(p), "tie")
+        lengths = word_count(row.a), word_count(row.b)
+        judged.append((row, JudgedPair(choice, choice, (_CHOICES[row.verdict],), *lengths, p, p)))
+    return judged
+
+
+def _agreement(judged: Judged, count: str, name: str, counts: Callable[[VerdictRow], bool]) -> dict[str, float | None]:
+    right = [pair.first == pair.people[0] for row, pair in judged if counts(row)]
+    return {count: float(len(right)), name: _mean(right)}
+
+
+def _differs_in_grade(row: VerdictRow) -> bool:
+    return None not in (row.quality_a, row.quality_b) and row.quality_a != row.quality_b
+
+
+def _mean(values: Sequence[bool]) -> float | None:
+    return fmean(values) if values else None
 
 
 def _teacher_preferred(
     critic: RewardModelCritic, rows: Sequence[VerdictRow], teacher: Mapping[str, Sequence[str]]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     known = {normalise(literal).casefold(): texts for literal, texts in teacher.items()}
-    attempts = [
-        (row.literal, text)
-        for row in rows
-        for text, grade, author in ((row.a, row.quality_a, row.author_a), (row.b, row.quality_b, row.author_b))
-        if author != "teacher" and grade is not None and grade <= 1 and normalise(row.literal).casefold() in known
-    ]
-    attempts = list(dict.fromkeys(attempts))
+    attempts = list(
+        dict.fromkeys(
+            (row.literal, text)
+            for row in rows
+            for text, grade, author in row.texts
+            if author != "teacher" and grade is not None and grade <= 1 and normalise(row.literal).casefold() in known
+        )
+    )
     literals = [literal for literal, _ in attempts]
-    own = critic.scores(literals, [text for _, text in attempts])
+    scores = critic.scores(literals, [text for _, text in attempts])
     taught = {x: known[normalise(x).casefold()][0] for x in dict.fromkeys(literals)}
     best = dict(zip(taught, critic.scores(list(taught), list(taught.values())), strict=True))
-    preferred = [best[literal] > score for literal, score in zip(literals, own, strict=True)]
-    return {"teacher_preferred": fmean(preferred) if preferred else 0.0, "n_teacher": float(len(preferred))}
+    preferred = [best[literal] > score for literal, score in zip(literals, scores, strict=True)]
+    return {"teacher_preferred": _mean(preferred), "n_teacher": float(len(preferred))}
 
 
 def component_figures(critic: RewardModelCritic, rows: Sequence[VerdictRow]) -> dict[str, tuple[float, float, float]]:
@@ -94,8 +103,7 @@ def component_figures(critic: RewardModelCritic, rows: Sequence[VerdictRow]) -> 
     """
     decided = [row for row in rows if row.verdict != "tie" and not row.with_teacher]
     literals = [row.literal for row in decided for _ in "ab"]
-    texts = [text for row in decided for text in (row.a, row.b)]
-    head, plain = critic.read(literals, texts)
+    head, plain = critic.read(literals, [text for row in decided for text in (row.a, row.b)])
     parts = {"whole": critic.mixed(head, plain), "head": head}
     if critic.card.features is not None:
         parts["features"] = critic.card.features.score(plain)
@@ -109,34 +117,17 @@ def component_figures(critic: RewardModelCritic, rows: Sequence[VerdictRow]) -> 
     return result
 
 
-def _prefers_shorter(row: VerdictRow) -> bool:
-    chosen, other = (row.a, row.b) if row.verdict == "a" else (row.b, row.a)
-    return word_count(chosen) < word_count(other)
-
-
-def _ece(winner: Sequence[float], bins: int = 10) -> float:
-    """Expected calibration error: over bins of the favourite's probability, mean |accuracy - confidence|."""
-    total = 0.0
-    for b in range(bins):
-        low = 0.5 + 0.5 * b / bins
-        high = low + 0.5 / bins
-        inside = [p for p in winner if low <= max(p, 1 - p) < high or (b == bins - 1 and max(p, 1 - p) == high)]
-        if inside:
-            total += abs(sum(p > 0.5 for p in inside) - sum(max(p, 1 - p) for p in inside))
-    return total / len(winner) if winner else 0.0
-
-
-def _grade_exact(critic: RewardModelCritic, rows: Sequence[VerdictRow]) -> float:
+def _grade_exact(critic: RewardModelCritic, rows: Sequence[VerdictRow]) -> float | None:
     truth: dict[tuple[str, str], list[int]] = {}
     for row in rows:
-        for text, grade, author in ((row.a, row.quality_a, row.author_a), (row.b, row.quality_b, row.author_b)):
+        for text, grade, author in row.texts:
             if grade is not None and author != "teacher":
                 truth.setdefault((row.literal, text), []).append(grade)
     if not truth:
-        return 0.0
+        return None
     scores = critic.scores([literal for literal, _ in truth], [text for _, text in truth])
     hits = 0
     for score, given in zip(scores, truth.values(), strict=True):
         shares = critic.grade_shares(score)
-        hits += shares.index(max(shares)) == min(2, round(fmean(given)))
+        hits += shares.index(max(shares)) == min(len(shares) - 1, round(fmean(given)))
     return hits / len(truth)

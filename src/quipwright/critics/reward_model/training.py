@@ -27,9 +27,10 @@ from quipwright.critics.reward_model.card import Calibration, RewardCard
 from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.critics.reward_model.features import fit_features, fit_logistic
 from quipwright.critics.reward_model.figures import measure
+from quipwright.critics.reward_model.groups import FreeComparisons, Group, grouped
 from quipwright.critics.reward_model.model import RewardArchitecture, RewardModel
 from quipwright.data.recorded_teacher import RecordedTeacher
-from quipwright.data.verdicts import FreeComparisons, Group, VerdictRow, grouped, read_verdicts
+from quipwright.data.verdicts import VerdictRow, read_verdicts
 
 
 class CriticTraining(Settings):
