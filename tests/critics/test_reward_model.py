@@ -20,7 +20,7 @@ from quipwright.critics.copy_filter import CopyFilter
 from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.critics.reward_model.features import FeatureReader, fit_features, fit_logistic, lexical
 from quipwright.critics.reward_model.figures import component_figures, measure
-from quipwright.critics.reward_model.groups import FreeComparisons, Group, grouped
+from quipwright.critics.reward_model.groups import Compared, FreeComparisons, Graded, Group, grouped
 from quipwright.critics.reward_model.model import RewardArchitecture, RewardModel
 from quipwright.critics.reward_model.training import CriticTraining, group_loss, train_critic
 from quipwright.data.recorded_teacher import RecordedTeacher
@@ -120,7 +120,11 @@ def test_group_loss_by_hand(tiny_weights: Path) -> None:
     shape = RewardArchitecture(weights=str(tiny_weights), layers=2, first_layer=0, lora=LoRA(rank=2, alpha=4))
     model = RewardModel(shape).eval()
     group = Group(
-        LITERAL, list(TEXTS), ["attempt"] * 3, [(0, 1, 1.0, 2.0), (1, 2, 0.5, 1.0)], [(0, 2.0, 1.0), (1, 0.5, 0.5)]
+        LITERAL,
+        list(TEXTS),
+        ["attempt"] * 3,
+        [Compared(0, 1, 1.0, 2.0), Compared(1, 2, 0.5, 1.0)],
+        [Graded(0, 2.0, 1.0), Graded(1, 0.5, 0.5)],
     )
     with torch.no_grad():
         s = model(model.rows([LITERAL], [TEXTS]))[0].tolist()
@@ -185,7 +189,7 @@ def test_free_comparisons_always_favour_the_sound_text(seed: int) -> None:
     free = FreeComparisons(
         {LITERAL: list(TEXTS), "Another one here.": ["Something else entirely."]}, share=1.0, weight=0.2
     )
-    group = Group(LITERAL, ["A fair and true attempt at it."], ["attempt"], [], [(0, 2.0, 1.0)])
+    group = Group(LITERAL, ["A fair and true attempt at it."], ["attempt"], [], [Graded(0, 2.0, 1.0)])
     extended = free.extend(group, random.Random(seed))
     assert group.pairs == []
     assert len(extended.texts) > 1

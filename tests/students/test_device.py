@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from quipwright.core.records import DiverseBeams, Sampling
 from quipwright.critics.reward_model.critic import RewardModelCritic
-from quipwright.critics.reward_model.groups import Group
+from quipwright.critics.reward_model.groups import Compared, Graded, Group
 from quipwright.critics.reward_model.training import group_loss
 from quipwright.students.base import LoRA, StudentSettings
 from quipwright.students.batches import LogProbs
@@ -119,8 +119,13 @@ def test_a_distilled_critic_is_on_the_device_and_learns_there(gpu: torch.device,
     model = RewardModelCritic.load(tiny_critic).model.float()
     assert {p.device for p in model.parameters()} == {gpu}
     groups = [
-        Group("I missed the bus.", ["I walked.", "Bus gone."], pairs=[(0, 1, 1.0, 1.0)], graded=[(0, 2.5, 1.0)]),
-        Group("It rained.", ["Wet."], graded=[(0, 1.0, 0.5)]),
+        Group(
+            "I missed the bus.",
+            ["I walked.", "Bus gone."],
+            pairs=[Compared(0, 1, 1.0, 1.0)],
+            graded=[Graded(0, 2.5, 1.0)],
+        ),
+        Group("It rained.", ["Wet."], graded=[Graded(0, 1.0, 0.5)]),
     ]
     with OneDevice():
         loss = group_loss(model, groups, 1.5)
