@@ -1,4 +1,4 @@
-"""Hostile names: nothing is written outside the folder it belongs to."""
+"""Paths: where each is looked for, and that hostile names write nothing outside the folder they belong to."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from quipwright.core.errors import RecipeError
-from quipwright.core.paths import inside
+from quipwright.core.errors import DataError, DiskError, RecipeError, WeightsError
+from quipwright.core.paths import check_writable, inside, recipe_path, resolve, weights_source
 from quipwright.testing.faulty_server import FaultyServer
 from tests.llm.test_calls_drill import ask, chat, requests
 
@@ -43,3 +43,56 @@ def test_links_are_refused_and_plain_names_taken(tmp_path: Path) -> None:
     with FaultyServer() as server, pytest.raises(RecipeError, match="link that leads elsewhere"):
         ask(tmp_path / "root", chat(server, record="x.jsonl"), requests(1))
     assert sorted(p.name for p in tmp_path.iterdir()) == ["root"]
+
+
+def test_a_path_starts_at_the_recipe_then_here_and_knows_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe_dir, here = tmp_path / "recipe", tmp_path / "here"
+    for folder in (recipe_dir, here):
+        folder.mkdir()
+        (folder / "both").write_text("")
+    (here / "only").write_text("")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("HOME", str(here))
+    assert resolve("both", "Data", recipe_dir) == recipe_dir / "both"
+    assert resolve("only", "Data", recipe_dir) == Path("only")
+    assert resolve("both", "Data") == Path("both")
+    assert resolve("~/only", "Data", recipe_dir) == here / "only"
+    assert resolve(str(here / "none"), "Data", recipe_dir) == here / "none"
+    assert resolve("bundled:humour.jsonl", "Data", recipe_dir).name == "humour.jsonl"
+
+
+@pytest.mark.parametrize(
+    "reference", ["bundled:../task.py", "bundled:none", "bundled:", "bundled:/etc/passwd", " ", "a\0b"]
+)
+def test_what_is_no_path_is_refused(reference: str) -> None:
+    with pytest.raises(DataError, match="Data "):
+        resolve(reference, "Data")
+
+
+def test_weights_are_a_folder_beside_the_recipe_or_a_hub_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "tiny").mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir("/")
+    assert weights_source("tiny", recipe_dir=tmp_path) == str(tmp_path / "tiny")
+    assert weights_source("~/tiny") == str(tmp_path / "tiny")
+    assert weights_source("owner/model", recipe_dir=tmp_path) == "owner/model"
+    assert weights_source("tiny") == "tiny"
+    for missing in ("./none", "~/none", "/none/at/all", "bundled:none"):
+        with pytest.raises(WeightsError, match="Student") as caught:
+            weights_source(missing, "Student", tmp_path)
+        assert caught.value.exit_code == 6
+
+
+def test_a_place_that_cannot_be_written_is_told_and_nothing_is_made(tmp_path: Path) -> None:
+    check_writable(tmp_path / "a" / "b" / "c.html", "Report")
+    check_writable(tmp_path, "Report")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError, match=r"Report .*/file/r\.html cannot be written: .*/file is a file, not a folder"):
+        check_writable(tmp_path / "file" / "r.html", "Report")
+
+
+def test_a_recipe_name_is_no_path() -> None:
+    assert recipe_path("demo").name == "demo.yaml"
+    with pytest.raises(DataError, match="does not ship"):
+        recipe_path("../recipes/demo")

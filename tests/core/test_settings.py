@@ -1,4 +1,4 @@
-"""Overrides, nearest keys, hashes, and reading files that are not what they should be."""
+"""Settings objects: default kinds, hashes, names, the environment; and the records' ids."""
 
 from __future__ import annotations
 
@@ -8,28 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quipwright.core.config_files import override, validate
-from quipwright.core.errors import DataError, RecipeError
+from quipwright.core.config_files import validate
+from quipwright.core.errors import DiskError, RecipeError
 from quipwright.core.records import Example, Judgment, Response, content_hash
-from quipwright.core.settings import secret
-from quipwright.core.text_files import read_text
+from quipwright.core.settings import cache_dir, secret
 from quipwright.pipeline.recipe import Recipe
-
-
-def test_override_builds_paths_and_keeps_the_original() -> None:
-    tree = {"a": {"b": 1}, "list": [{"x": 1}]}
-    assert override(tree, ["a.b=2", "c.d=[1, 2]", "list.0.x=true"]) == {
-        "a": {"b": 2},
-        "c": {"d": [1, 2]},
-        "list": [{"x": True}],
-    }
-    assert tree == {"a": {"b": 1}, "list": [{"x": 1}]}
-
-
-@pytest.mark.parametrize("bad", ["a", "=1", "a.b.c=1", "list.5.x=1", "a.b={"])
-def test_override_refuses(bad: str) -> None:
-    with pytest.raises(RecipeError):
-        override({"a": {"b": 1}, "list": [1]}, [bad])
 
 
 def test_a_group_without_kind_is_of_the_default_kind() -> None:
@@ -57,12 +40,24 @@ def test_names_that_would_leave_the_folder_are_refused() -> None:
             validate(Recipe, {"name": name}, "Recipe")
 
 
-def test_read_text_strips_a_byte_order_mark(tmp_path: Path) -> None:
-    path = tmp_path / "x.txt"
-    path.write_bytes(b"\xef\xbb\xbfhello")
-    assert read_text(path, "Input") == "hello"
-    with pytest.raises(DataError, match="is a folder"):
-        read_text(tmp_path, "Input")
+def test_the_cache_is_made_where_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUIPWRIGHT_CACHE", str(tmp_path / "named"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert cache_dir() == tmp_path / "named"
+    assert (tmp_path / "named").is_dir()
+    monkeypatch.delenv("QUIPWRIGHT_CACHE")
+    assert cache_dir() == tmp_path / "xdg" / "quipwright"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache_dir() == tmp_path / ".cache" / "quipwright"
+
+
+def test_a_cache_that_cannot_be_made_names_the_variable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("QUIPWRIGHT_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(DiskError, match=r"Not a directory\. Set QUIPWRIGHT_CACHE to a folder you may write") as caught:
+        cache_dir()
+    assert caught.value.exit_code == 10
 
 
 def test_a_blank_secret_is_none(monkeypatch: pytest.MonkeyPatch) -> None:

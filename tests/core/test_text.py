@@ -14,6 +14,7 @@ from quipwright.core.text import (
     length_ratio,
     n_dist,
     normalise,
+    printable,
     repetition,
     word_count,
     words,
@@ -126,3 +127,22 @@ def test_diversity_and_repetition() -> None:
 )
 def test_degenerate_names_the_reason(text: str, reason: str | None) -> None:
     assert degenerate(text, "My train was late.") == reason
+
+
+@given(st.text())
+def test_what_is_printed_moves_no_cursor_and_is_one_line(text: str) -> None:
+    shown = printable(text)
+    assert "\n" not in shown
+    assert not [c for c in shown if ord(c) < 32 or 0x7F <= ord(c) < 0xA0]
+    shown.encode()  # half surrogates are escaped too
+    assert printable(shown) == shown
+
+
+def test_printable_leaves_ordinary_text_alone() -> None:
+    assert printable("Zoë said: “½ of 👩‍👧 שלום”\tand left.\n") == "Zoë said: “½ of 👩‍👧 שלום” and left. "
+    assert printable("\x1b[2J\x07\x9b\ud83d\u202e") == r"\x1b[2J\x07\x9b\ud83d\u202e"
+
+
+@given(st.lists(st.sampled_from("abcd"), max_size=8), st.lists(st.sampled_from("abcd"), max_size=8))
+def test_a_copy_is_told_by_the_word_distance(a: list[str], b: list[str]) -> None:
+    assert is_copy(" ".join(a), " ".join(b), 0.3) == (n_dist(a, b, 1) <= 0.3)

@@ -57,6 +57,17 @@ class _Loader(yaml.SafeLoader):
                 keys.add(key.value)
         return node
 
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        """The value of ``node``. Raises ``yaml.YAMLError`` for one that its tag does not fit, or that no setting holds."""
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError):
+            # PyYAML's constructors have no error of their own for a number, a date or a tagged word that is none.
+            raise _refusal(f"{_short(node.value)} is no {node.tag.rpartition(':')[2]}", node.start_mark) from None
+        if isinstance(value, int) and value.bit_length() > _MOST_BITS:
+            raise _refusal(f"{_short(node.value)} does not fit in {_MOST_BITS} bits", node.start_mark)
+        return value
+
 
 def _refusal(problem: str, mark: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=mark)
@@ -83,26 +94,10 @@ def parse_yaml(text: str, what: str) -> Any:
         raise RecipeError(f"{what} cannot be read{where}: {problem}.", "Mend that line.") from None
     except RecursionError:
         raise RecipeError(f"{what} is nested too deeply.", "Write plain settings.") from None
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, OverflowError):
-        # PyYAML's constructors have no error of their own for a number, date or tag that cannot be what it claims
-        raise RecipeError(f"{what} holds a number, date or tagged value that cannot be read.", "Mend it.") from None
     finally:
         if loader is not None:
             loader.dispose()
-    if (number := _too_long(value)) is not None:
-        raise RecipeError(f"{what} holds a whole number of {number} bits.", "Write a number that fits in 64 bits.")
     return value
-
-
-def _too_long(value: Any) -> int | None:
-    """The length in bits of a whole number in ``value`` that has too many, if there is one."""
-    if isinstance(value, int):
-        return value.bit_length() if value.bit_length() > _MOST_BITS else None
-    if isinstance(value, dict):
-        value = [*value.keys(), *value.values()]
-    if isinstance(value, list | tuple | set):
-        return next((bits for item in value if (bits := _too_long(item)) is not None), None)
-    return None
 
 
 def read_yaml(path: Path, what: str) -> dict[str, Any]:
