@@ -221,6 +221,7 @@ def test_the_kinds_by_ending() -> None:
     ),
     st.sampled_from(ENDINGS),
 )
+@example(b'""', "csv")
 @example(b"PAR1\x00\x00\x00\x00PAR1", "parquet")
 def test_any_bytes_under_any_ending_are_rows_or_one_error(tmp_path: Path, content: bytes, ending: str) -> None:
     path = tmp_path / f"x.{ending}"

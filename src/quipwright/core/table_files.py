@@ -119,7 +119,7 @@ def _items(path: Path, values: Sequence[Any]) -> Iterator[TableRow]:
 
 def _delimited(path: Path, text: str, delimiter: str) -> Iterator[TableRow]:
     records = _records(path, text, delimiter)
-    number, header, problem = next(records)
+    number, header, problem = next(records, (1, [], None))
     if problem is not None:
         raise problem
     names = [name.strip() for name in header]
