@@ -52,12 +52,12 @@ def test_every_step_and_every_figure_is_a_line(straight: tuple[Path, Path, Summa
     read = [p["values"]["validation"] for p in found if "validation" in p["values"]]
     assert read == pytest.approx(summary.training["imitate"]["validation"], abs=1e-5)
     figures = {name: (p["round"], v) for p in found if p["stage"] == "evaluate-test" for name, v in p["values"].items()}
-    for w in summary.win_rates:
+    for w in summary.pairwise:
         round = summary.checkpoints[w.candidate]["round"]
-        assert figures[f"{w.candidate}/against-{w.baseline}/win_tie_rate"] == (round, w.rate)
+        assert figures[f"{w.candidate}/against-{w.baseline}/win_tie_rate"] == (round, w.headline.rate.value)
     for q in summary.quality:
         assert figures[f"{q.system}/copy_rate"][1] == q.copy_rate
-    assert figures["feedback/minus-imitation/against-teacher"] == (1, summary.differences[0].mean)
+    assert figures["feedback/minus-imitation/against-teacher"] == (1, summary.differences[0].difference.value)
     assert [p["round"] for p in found if p["stage"] == "watch"] == [1]
 
 

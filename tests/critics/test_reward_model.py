@@ -58,9 +58,10 @@ def test_grades_add_up_and_follow_the_score(critic: RewardModelCritic) -> None:
     responses = [Response(example_id="e", text=text, author="student") for text in TEXTS]
     grades = sorted(critic.grade([LITERAL] * 3, responses), key=lambda g: g.score)
     for grade in grades:
-        assert grade.broken + grade.plain + grade.funny == pytest.approx(1, abs=3e-6)
-    assert [g.funny for g in grades] == sorted(g.funny for g in grades)
-    assert [g.broken for g in grades] == sorted((g.broken for g in grades), reverse=True)
+        assert sum(grade.levels or ()) == pytest.approx(1, abs=3e-6)
+    levels = [g.levels or () for g in grades]
+    assert [best for *_, best in levels] == sorted(best for *_, best in levels)
+    assert [worst for worst, *_ in levels] == sorted((worst for worst, *_ in levels), reverse=True)
 
 
 def test_a_critic_below_the_floor_is_refused(tiny_critic: Path) -> None:

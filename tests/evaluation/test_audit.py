@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from quipwright.cli.main import app
+from quipwright.cli.app import app
 from quipwright.core.errors import CriticError, DataError, RecipeError
 from quipwright.core.paths import resolve
 from quipwright.core.records import Comparison, Judgment
@@ -19,8 +19,9 @@ from quipwright.core.text import word_count
 from quipwright.critics.active import ActiveCritic, Agreement
 from quipwright.critics.loading import critic_settings, open_critic
 from quipwright.critics.reward_model.critic import RewardModelConfig
-from quipwright.evaluation.audit import audit_critic, lines
+from quipwright.evaluation.audit import audit_critic
 from quipwright.evaluation.human.labels import LabelledPair, read_labels, sampled_pairs
+from quipwright.evaluation.report.terminal import audit_lines
 from quipwright.llm.call_store import CallStore, Stored
 
 
@@ -142,9 +143,9 @@ def test_unparsed_showings_are_counted_never_guessed(tmp_path: Path) -> None:
     row = {"literal": "x", "a": "one", "b": "two"}
     path = write(tmp_path / "critic.jsonl", {**row, "p_ab": 0.9})
     (labels,) = read_labels(write(tmp_path / "l.jsonl", {**row, "verdict": "a"}))
-    passport = audit_critic(open_critic(f"recorded:{path}"), [labels])
-    assert passport.audits["overall"].unparsed == 1
-    assert passport.agreement.n == 0
+    report = audit_critic(open_critic(f"recorded:{path}"), [labels])
+    assert report.audits["overall"].unparsed == 1
+    assert report.agreement.n == 0
 
 
 def test_a_recorded_critic_is_found_either_way_round(tmp_path: Path) -> None:
@@ -218,7 +219,7 @@ def test_the_command_prints_table_1_and_refuses_a_bad_critic(tmp_path: Path) -> 
 
 
 def test_lines_tell_every_figure() -> None:
-    text = "\n".join(lines(audit_critic(Biased(first=0.2), synthetic(60))))
+    text = "\n".join(audit_lines(audit_critic(Biased(first=0.2), synthetic(60))))
     assert all(word in text for word in ("agreement", "alpha", "position", "LB", "log-odds", "GO"))
 
 
@@ -228,10 +229,10 @@ def test_critics_on_language_models_are_audited_and_their_answers_kept(tiny_weig
     pairs = synthetic(4)
     names = [f"mcp:{tiny_weights}", f"cloze:{tiny_weights}", "rule:longer"]
     with opened(names, tmp_path / "calls") as critics:
-        passports = [audit_critic(loaded.critic, pairs) for loaded in critics]
-    assert [p.pairs for p in passports] == [4, 4, 4]
-    assert passports[1].audits["overall"].position.changed.value == 0  # a cloze is shown no order
-    assert all(p.agreement.n + 3 * p.audits["overall"].unparsed == 12 for p in passports)
+        reports = [audit_critic(loaded.critic, pairs) for loaded in critics]
+    assert [p.pairs for p in reports] == [4, 4, 4]
+    assert reports[1].audits["overall"].position.changed.value == 0  # a cloze is shown no order
+    assert all(p.agreement.n + 3 * p.audits["overall"].unparsed == 12 for p in reports)
     assert any((tmp_path / "calls").iterdir())
 
 
@@ -289,10 +290,10 @@ def test_calls_of_a_priced_critic_are_added_up(tmp_path: Path) -> None:
             return super().judge(comparisons)
 
     with CallStore.open(tmp_path) as store:
-        passport = audit_critic(Paid(), synthetic(4), store=store)
-        assert {s.stage for s in store.spent()} == {f"audit {passport.critic}"}
-    assert "4 calls, 400 tokens in, 28 tokens out, cost 1.0000" in "\n".join(lines(passport))
-    assert passport.to_json()["spent"]["cost"] == 1.0
+        report = audit_critic(Paid(), synthetic(4), store=store)
+        assert {s.stage for s in store.spent()} == {f"audit {report.critic}"}
+    assert "4 calls, 400 tokens in, 28 tokens out, cost 1.0000" in "\n".join(audit_lines(report))
+    assert report.to_json()["spent"]["cost"] == 1.0
 
 
 def test_a_trained_critic_is_named_by_its_folder_or_its_runs(tiny_critic: Path, tmp_path: Path) -> None:

@@ -10,16 +10,19 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from quipwright.cli.main import app
+from quipwright.cli.app import app
 from quipwright.core.errors import DataError, RunError
 from quipwright.core.records import Comparison, Judgment, Pair, content_hash
+from quipwright.core.results import PairwiseResult
+from quipwright.core.storage.files import file_sha256
 from quipwright.critics.loading import open_critic
 from quipwright.data.examples import read_rows
 from quipwright.evaluation.compare import compare
-from quipwright.evaluation.diversity import self_bleu
-from quipwright.evaluation.pairwise import Contest, adjusted, contest, duel, scores_by_input, showings
-from quipwright.evaluation.quality import win_rate
+from quipwright.evaluation.pairwise import adjusted, both_orders, paired_difference, pairwise_result, scores_by_input
+from quipwright.evaluation.quality import self_bleu
 from quipwright.evaluation.systems import Outputs, distinct, open_system
+from quipwright.students.common import WEIGHTS_FILE
+from quipwright.testing.summaries import made_summary
 
 FIRST = [0.80, 0.55, 0.30, 0.50, 0.90]
 TEACHER_FIRST = [0.30, 0.60, 0.80, 0.50, 0.70]  # P(teacher) with the teacher shown first
@@ -51,15 +54,15 @@ def worked() -> tuple[list[Comparison], list[Judgment]]:
     return pairs, judgments
 
 
-def found(pairs: list[Comparison], judgments: list[Judgment]) -> Contest:
-    return contest(("student", "teacher"), "j", "test", pairs, judgments, resamples=200)
+def found(pairs: list[Comparison], judgments: list[Judgment]) -> PairwiseResult:
+    return pairwise_result(("student", "teacher"), "j", "test", pairs, judgments, resamples=200)
 
 
 def test_the_worked_example_in_all_four_readings() -> None:
     result = found(*worked())
-    rates = {r.rule: r.rate.value for r in result.readings}
+    rates = {r.rule: r.rate.value for r in result.rules}
     assert rates == pytest.approx({"strict": 0.6, "tolerant": 0.8, "per order": 0.6, "verdict": 0.8})
-    counts = result.reading("verdict")
+    counts = result.under("verdict")
     assert (counts.wins, counts.ties, counts.losses) == (1, 3, 1)
     assert result.score.value == pytest.approx((0.75 + 0.475 + 0.25 + 0.5 + 0.6) / 5)
 
@@ -96,7 +99,7 @@ def test_swapping_the_names_mirrors_everything() -> None:
     assert one.score.value == pytest.approx(1 - other.score.value)
     assert one.length_controlled.value == pytest.approx(1 - other.length_controlled.value)
     assert one.p_even == pytest.approx(other.p_even)
-    for a, b in zip(one.readings, other.readings, strict=True):
+    for a, b in zip(one.rules, other.rules, strict=True):
         assert (a.wins, a.ties, a.losses) == pytest.approx((b.losses, b.ties, b.wins))
 
 
@@ -105,17 +108,19 @@ def test_one_unreadable_showing_makes_the_input_unread() -> None:
     judgments[1] = judgments[1].model_copy(update={"p_a": None, "verdict": "unparsed"})
     result = found(pairs, judgments)
     assert (result.n, result.unparsed) == (4, 1)
-    assert all(r.wins + r.ties + r.losses == 4 for r in result.readings)
+    assert all(r.wins + r.ties + r.losses == 4 for r in result.rules)
 
 
 def test_the_headline_counts_what_the_contest_counts() -> None:
     pairs, judgments = worked()
     half = [j.model_copy(update={"p_a": None, "verdict": "unparsed"}) if j.shown == "ba" else j for j in judgments]
-    unread = win_rate(found(pairs, half))
-    assert (unread.wins, unread.ties, unread.losses, unread.unparsed) == (0, 0, 0, 5)
+    unread = found(pairs, half)
+    assert (unread.headline.wins, unread.headline.ties, unread.headline.losses, unread.unparsed) == (0, 0, 0, 5)
+    assert (unread.headline.rate.value, unread.score.value, unread.p_even, unread.p_sign) == (None, None, None, None)
     assert set(scores_by_input(pairs, half).values()) == {None}
-    read, counts = win_rate(found(pairs, judgments)), found(pairs, judgments).reading("tolerant")
-    assert (read.wins, read.ties, read.losses, read.rate) == (counts.wins, counts.ties, counts.losses, 0.8)
+    counts = found(pairs, judgments).headline
+    assert (counts.rule, counts.wins, counts.ties, counts.losses) == ("tolerant", 2, 2, 1)
+    assert counts.rate.value == 0.8
 
 
 def test_the_edge_of_the_tie_band_forgives_rounding() -> None:
@@ -125,16 +130,16 @@ def test_the_edge_of_the_tie_band_forgives_rounding() -> None:
         for c, both in zip(pairs, edge, strict=True)
         for shown, p in zip(("ab", "ba"), both, strict=True)
     ]
-    rate = win_rate(found(pairs, judgments))
+    rate = found(pairs, judgments).headline
     assert (rate.wins, rate.ties, rate.losses) == (0, 5, 0)
     mine = scores_by_input(pairs, judgments)
-    assert duel(("a", "b"), "t", "j", "test", mine, dict.fromkeys(mine, 0.5)).p_mcnemar == 1
+    assert paired_difference(("a", "b"), "t", "j", "test", mine, dict.fromkeys(mine, 0.5)).p_mcnemar == 1
 
 
 def test_every_interval_uses_the_resamples_asked_for(tmp_path: Path) -> None:
     pairs, judgments = worked()
     plain, asked, fewer = (
-        contest(("a", "b"), "j", "test", pairs, judgments, **how)  # type: ignore[arg-type]
+        pairwise_result(("a", "b"), "j", "test", pairs, judgments, **how)  # type: ignore[arg-type]
         for how in ({}, {"resamples": 10_000}, {"resamples": 150})
     )
     assert plain == asked
@@ -145,13 +150,13 @@ def test_every_interval_uses_the_resamples_asked_for(tmp_path: Path) -> None:
         file(tmp_path / f"{n}.jsonl", {s: f"{n} {s} {'more ' * (hash_of(n + s) % 5)}" for s in literals}) for n in "abc"
     ]
     systems = [open_system(name) for name in files]
-    few, many = (compare(systems, [open_critic("rule:longer")], resamples=r).duels[0] for r in (100, 1000))
+    few, many = (compare(systems, [open_critic("rule:longer")], resamples=r).differences[0] for r in (100, 1000))
     assert few.difference != many.difference
     asked_for = CliRunner().invoke(
         app, ["compare", *files, "--judge", "rule:longer", "--resamples", "100", "--json", str(tmp_path / "o.json")]
     )
     assert asked_for.exit_code == 0, asked_for.output
-    assert json.loads((tmp_path / "o.json").read_text())["duels"][0]["difference"] == few.difference.model_dump()
+    assert json.loads((tmp_path / "o.json").read_text())["differences"][0]["difference"] == few.difference.model_dump()
 
 
 def hash_of(text: str) -> int:
@@ -160,21 +165,21 @@ def hash_of(text: str) -> int:
 
 def test_a_single_judgment_stands_for_both_showings() -> None:
     pairs = compared(1)
-    assert showings(pairs, [Judgment(pair_id=pairs[0].pair.id, judge="rule", p_a=1.0, verdict="A")]) == [(1.0, 1.0)]
-    assert showings(pairs, []) == [(None, None)]
+    assert both_orders(pairs, [Judgment(pair_id=pairs[0].pair.id, judge="rule", p_a=1.0, verdict="A")]) == [(1.0, 1.0)]
+    assert both_orders(pairs, []) == [(None, None)]
 
 
 def test_nothing_readable_is_unknown_not_zero() -> None:
     result = found(compared(3), [])
     assert result.score.value is None
-    assert result.reading("strict").rate.value is None
+    assert result.under("strict").rate.value is None
     assert (result.n, result.unparsed) == (0, 3)
 
 
 def test_duels_are_paired_and_adjusted() -> None:
     mine = {f"{i}": 1.0 for i in range(14)} | {f"x{i}": 0.0 for i in range(7)} | {"only": 1.0}
     theirs = {f"{i}": 0.0 for i in range(14)} | {f"x{i}": 1.0 for i in range(7)}
-    result = duel(("a", "b"), "t", "j", "test", mine, theirs)
+    result = paired_difference(("a", "b"), "t", "j", "test", mine, theirs)
     assert result.n == 21
     assert result.p_mcnemar == pytest.approx(0.189247, abs=1e-6)
     assert [d.p_holm for d in adjusted([result, result])] == pytest.approx([min(1, 2 * result.p)] * 2)
@@ -203,7 +208,7 @@ def test_files_are_matched_by_literal_and_judged_by_several(tmp_path: Path) -> N
     outcome = compare(
         [open_system(long), open_system(short)], [open_critic("rule:longer"), open_critic("rule:shorter")]
     )
-    one, other = outcome.contests
+    one, other = outcome.pairwise
     assert (one.n, one.score.value, other.score.value) == (6, 1.0, 0.0)
     assert any("times as long" in w for w in outcome.warnings)
     assert {q.system for q in outcome.quality} == {"long", "short"}
@@ -217,15 +222,15 @@ def test_in_and_out_of_domain_come_in_one_call(tmp_path: Path) -> None:
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     systems = [open_system(str(tmp_path / f"{name}.jsonl")) for name in ("a", "b")]
     outcome = compare(systems, [open_critic("rule:longer")])
-    assert [(c.split, c.n) for c in outcome.contests] == [("test", 4), ("ood", 4)]
+    assert [(c.split, c.n) for c in outcome.pairwise] == [("test", 4), ("ood", 4)]
 
 
 def test_copies_lose_whatever_the_judge_says(tmp_path: Path) -> None:
     copies = file(tmp_path / "copies.jsonl", {"The cat ate my long lunch today.": "The cat ate my long lunch today."})
     tries = file(tmp_path / "tries.jsonl", {"The cat ate my long lunch today.": "Cat ate it."})
     systems = [open_system(copies), open_system(tries)]
-    assert compare(systems, [open_critic("rule:longer")]).contests[0].score.value == 0.0
-    assert compare(systems, [open_critic("rule:longer")], guard=False).contests[0].score.value == 1.0
+    assert compare(systems, [open_critic("rule:longer")]).pairwise[0].score.value == 0.0
+    assert compare(systems, [open_critic("rule:longer")], guard=False).pairwise[0].score.value == 1.0
 
 
 def test_a_recorded_judge_shows_how_it_graded_each_system(tmp_path: Path) -> None:
@@ -241,9 +246,9 @@ def test_a_recorded_judge_shows_how_it_graded_each_system(tmp_path: Path) -> Non
     path.write_text("\n".join(map(json.dumps, rows)))
     looks = compare([one, two], [open_critic(f"recorded:{path}")], resamples=100).quality
     third = pytest.approx(1 / 3)
-    assert [(q.system, q.broken, q.plain, q.funny) for q in looks] == [("one", third, third, third), ("two", 1, 0, 0)]
+    assert [(q.system, q.levels) for q in looks] == [("one", (third, third, third)), ("two", (1, 0, 0))]
     unread = compare([one, two], [open_critic("rule:longer")], resamples=100).quality
-    assert [q.funny for q in unread] == [None, None]
+    assert [q.levels for q in unread] == [None, None]
     path.write_text(json.dumps(rows[0] | {"quality_a": 4}))
     with pytest.raises(DataError, match=r"line 1 .*quality 4 is none of 0, 1, 2, 3"):
         open_critic(f"recorded:{path}")
@@ -268,12 +273,17 @@ def made_run(tmp_path: Path, tiny_weights: Path) -> Path:
     folder = tmp_path / "run"
     (folder / "arrows" / "learn-1").mkdir(parents=True)
     torch.manual_seed(0)
-    open_student(settings).save(folder / "arrows" / "learn-1")
-    summary = {
-        "samples": [], "critic": {"name": "rule:longer"}, "checkpoints": {"feedback": {"path": "learn-1"}},
-        "recipe": {"student": settings.model_dump(mode="json"), "task": "humour"},
-    }  # fmt: skip
-    (folder / "summary.json").write_text(json.dumps(summary))
+    open_student(settings).save(weights := folder / "arrows" / "learn-1")
+    made = made_summary(2)
+    seal = file_sha256(weights / WEIGHTS_FILE)[:16]
+    summary = made.model_copy(
+        update={
+            "critic": {**made.critic, "name": "rule:longer"},
+            "checkpoints": {"feedback": {**made.checkpoints["feedback"], "path": "learn-1", "weights_hash": seal}},
+            "recipe": {**made.recipe, "student": settings.model_dump(mode="json")},
+        }
+    )
+    (folder / "summary.json").write_text(summary.model_dump_json())
     return folder
 
 
@@ -284,7 +294,7 @@ def test_students_that_answer_anew_keep_their_trainer_and_their_cut_off_texts(ma
     outcome = compare([open_system(str(made_run), rows), open_system(other)], [open_critic("rule:longer")])
     assert "only judge" in outcome.warnings[0]
     assert [(q.split, q.truncated) for q in outcome.quality] == [("ood", 1.0), ("ood", 0.0)]
-    assert [(c.split, c.n) for c in outcome.contests] == [("ood", 2)]
+    assert [(c.split, c.n) for c in outcome.pairwise] == [("ood", 2)]
 
 
 def test_the_shipped_students_trainer_is_the_critic_that_ships() -> None:
@@ -334,7 +344,7 @@ def test_the_command_prints_all_readings(tmp_path: Path) -> None:
     assert all(
         word in result.output for word in ("per order", "verdict", "length-controlled", "self-BLEU", "paper's WTR")
     )
-    assert json.loads(target.read_text())["contests"][0]["n"] == 5
+    assert json.loads(target.read_text())["pairwise"][0]["n"] == 5
 
 
 def test_meaning_is_kept_more_by_a_paraphrase_than_by_a_stranger() -> None:

@@ -12,32 +12,48 @@ import httpx2
 import pytest
 from typer.testing import CliRunner
 
-from quipwright.cli.main import app as command
+from quipwright.cli.app import app as command
 from quipwright.core.errors import DamagedError, DataError, RunError
 from quipwright.core.records import Judgment
-from quipwright.evaluation.human.formats import export_ratings, import_ratings
+from quipwright.core.results import Sample
+from quipwright.data.task import Task
+from quipwright.evaluation.human.formats import Imported, export_ratings, import_ratings
 from quipwright.evaluation.human.labels import read_labels
 from quipwright.evaluation.human.page import rating_app
-from quipwright.evaluation.human.ratings import QUESTIONS, Ratings, items_of_run
+from quipwright.evaluation.human.ratings import Ratings, items_of_run
 from quipwright.serving.gate import address
 from quipwright.testing.browser import browser, needs_browser, served, until
+from quipwright.testing.summaries import made_summary
 
+TASK = Task.load()
+QUESTIONS = tuple(TASK.questions)
 SAMPLES = [
-    {
-        "literal": f"The bus number {i} was late again.",
-        "answers": {
+    Sample(
+        literal=f"The bus number {i} was late again.",
+        example_id=f"bus-{i}",
+        split="test",
+        answers={
             "feedback-dpo": f"Bus {i} runs on island time.",
             "imitation": f"Bus {i} was late, and nobody was surprised.",
             "teacher": f"Bus {i} is a rumour with wheels.",
         },
-        "split": "test",
-    }
+    )
     for i in range(3)
 ]
 
 
 def open_ratings(folder: Path, checks: int = 0) -> Ratings:
-    return Ratings.open(folder / "ratings", items_of_run(SAMPLES, ["feedback-dpo", "imitation"], checks=checks))
+    items = items_of_run(SAMPLES, ["feedback-dpo", "imitation"], QUESTIONS, checks=checks)
+    return Ratings.open(folder / "ratings", items)
+
+
+def write_summary(run: Path, *students: str) -> None:
+    """A finished run with ``SAMPLES`` and these students."""
+    made = made_summary(1)
+    checkpoints = dict.fromkeys(students, made.checkpoints["imitation"])
+    summary = made.model_copy(update={"samples": SAMPLES, "checkpoints": checkpoints})
+    run.mkdir()
+    (run / "summary.json").write_text(summary.model_dump_json())
 
 
 def judgment(pair_id: str, judge: str, verdict: Any = "A", question: str = "humour") -> Judgment:
@@ -89,12 +105,12 @@ def test_a_torn_last_line_is_cut_and_a_changed_one_is_named(tmp_path: Path) -> N
 
 def test_results_labels_and_agreement(tmp_path: Path) -> None:
     ratings = open_ratings(tmp_path, checks=1)
-    pairs = [i for i, item in ratings.items.items() if item.pair.selector != "check"]
+    pairs = [i for i, item in ratings.items.items() if not item.check]
     for pair in pairs:
         for rater in ("ann", "bo"):
             ratings.vote(judgment(pair, rater, "A"))
             ratings.vote(judgment(pair, rater, "unparsed", "overall"))
-    check = next(i for i, item in ratings.items.items() if item.pair.selector == "check")
+    check = next(i for i, item in ratings.items.items() if item.check)
     ratings.vote(judgment(check, "ann", "B", "overall"))
     humour, overall = ratings.results()
     assert (humour.candidate, humour.baseline, humour.wins, humour.raters) == ("feedback-dpo", "imitation", 6, 2)
@@ -109,8 +125,9 @@ def test_results_labels_and_agreement(tmp_path: Path) -> None:
 
 def test_labels_name_who_wrote_the_texts_and_the_page_does_not(tmp_path: Path) -> None:
     authors = {"imitation": "student:c0ffee", "teacher": "teacher:qwen3:8b"}
-    samples = [{**sample, "authors": authors} for sample in SAMPLES]
-    ratings = Ratings.open(tmp_path / "ratings", items_of_run(samples, ["imitation", "teacher"], checks=1))
+    samples = [sample.model_copy(update={"authors": authors}) for sample in SAMPLES]
+    items = items_of_run(samples, ["imitation", "teacher"], QUESTIONS, checks=1)
+    ratings = Ratings.open(tmp_path / "ratings", items)
     for pair in ratings.items:
         ratings.vote(judgment(pair, "ann"))
     (result,) = ratings.results()
@@ -118,7 +135,7 @@ def test_labels_name_who_wrote_the_texts_and_the_page_does_not(tmp_path: Path) -
     assert {(p.author_a, p.author_b) for p in ratings.labels()} == {("student:c0ffee", "teacher:qwen3:8b")}
     export_ratings(ratings, tmp_path / "votes.csv")
     assert "c0ffee" not in (tmp_path / "votes.csv").read_text()
-    with served(rating_app(ratings)) as address, httpx2.Client(base_url=address) as client:
+    with served(rating_app(ratings, TASK)) as address, httpx2.Client(base_url=address) as client:
         client.post("/name", data={"name": "bo"}, follow_redirects=True)
         page = client.get("/").text
         assert hidden(page)["question"] == "humour"
@@ -136,9 +153,9 @@ def test_files_go_out_and_come_back(tmp_path: Path, name: str) -> None:
     assert export_ratings(ratings, tmp_path / name) == 12
     assert '"=cmd' not in (tmp_path / "votes.csv").read_text() if name.endswith("csv") else True
     other = open_ratings(tmp_path / "two")
-    assert import_ratings(other, tmp_path / name) == 12
+    assert import_ratings(other, tmp_path / name) == Imported(12, 0, {})
     assert other.votes == ratings.votes
-    assert import_ratings(other, tmp_path / name) == 0
+    assert import_ratings(other, tmp_path / name) == Imported(0, 12, {})
 
 
 def test_label_studio_takes_the_file_and_its_own_answers_come_back(tmp_path: Path) -> None:
@@ -164,10 +181,35 @@ def test_label_studio_takes_the_file_and_its_own_answers_come_back(tmp_path: Pat
         task["annotations"] = [{"completed_by": 7, "result": asked}]
     (tmp_path / "back.json").write_text(json.dumps(tasks))
     fresh = open_ratings(tmp_path / "two", checks=1)
-    assert import_ratings(fresh, tmp_path / "back.json") == 10  # a check is asked one question only
-    for (pair, judge, _), found in fresh.votes.items():
+    found = import_ratings(fresh, tmp_path / "back.json")
+    assert found == Imported(10, 0, {"a question that is not asked of an attention check": 2})
+    for (pair, judge, _), vote in fresh.votes.items():
         shown = next(task["data"]["shown"] for task in tasks if task["data"]["pair"] == pair)
-        assert (judge, found.shown, found.verdict) == ("human:7", shown, "A" if shown == "ab" else "B")
+        assert (judge, vote.shown, vote.verdict) == ("human:7", shown, "A" if shown == "ab" else "B")
+
+
+def test_of_label_studio_only_a_single_choice_of_a_whole_annotation_is_a_vote(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path)
+    pair = next(iter(ratings.items))
+
+    def control(**value: Any) -> dict[str, Any]:
+        return {"from_name": "humour", "to_name": "literal", "value": value}
+
+    annotations = [
+        {"completed_by": 1, "result": [control(choices=["b"]), control(text=["nice"])]},
+        {"completed_by": 2, "was_cancelled": True, "result": [control(choices=["a"])]},
+        {"completed_by": 3, "was_cancelled": False, "result": [control(choices=["a", "b"])]},
+    ]
+    path = tmp_path / "tasks.json"
+    path.write_text(json.dumps([{"data": {"pair": pair, "shown": "ab"}, "annotations": annotations}]))
+    imported = import_ratings(ratings, path)
+    left_out = {
+        "a control that asks for no choice": 1, "an annotation that its rater skipped": 1, "several choices ticked": 1
+    }  # fmt: skip
+    assert imported == Imported(1, 0, left_out)
+    assert {(j.judge, j.verdict) for j in ratings.votes.values()} == {("human:1", "B")}
+    assert imported.line(path).startswith(f"1 votes added from {path}; 1 left out: a control")
+    ratings.close()
 
 
 def test_votes_can_train_a_critic(tmp_path: Path) -> None:
@@ -204,7 +246,7 @@ def test_wrong_files_are_one_line(tmp_path: Path) -> None:
 
 def test_the_page_is_blind_and_refuses_strangers(tmp_path: Path) -> None:
     ratings = open_ratings(tmp_path / "secret-run")
-    with served(rating_app(ratings)) as address, httpx2.Client(base_url=address) as client:
+    with served(rating_app(ratings, TASK)) as address, httpx2.Client(base_url=address) as client:
         assert "Begin" in client.get("/").text
         assert client.post("/name", data={"name": "<b>"}).status_code == 400
         client.post("/name", data={"name": "Ann Ö."})
@@ -229,7 +271,7 @@ def test_the_page_is_blind_and_refuses_strangers(tmp_path: Path) -> None:
 
 def test_a_wider_page_needs_its_token(tmp_path: Path) -> None:
     ratings = open_ratings(tmp_path)
-    with served(rating_app(ratings, token="sesame")) as address, httpx2.Client(base_url=address) as client:
+    with served(rating_app(ratings, TASK, token="sesame")) as address, httpx2.Client(base_url=address) as client:
         assert client.get("/").status_code == 401
         assert client.get("/?token=wrong").status_code == 401
         entered = client.get("/?token=sesame")
@@ -249,8 +291,7 @@ def test_an_address_is_one_that_a_browser_can_open() -> None:
 
 def test_a_wider_page_is_announced_by_this_machines_own_address(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    run.mkdir()
-    (run / "summary.json").write_text(json.dumps({"samples": SAMPLES, "checkpoints": {"imitation": {}}}))
+    write_summary(run, "imitation")
     with socket.socket() as taken:  # so that the command ends after it said where to go
         taken.bind(("0.0.0.0", 0))
         taken.listen()
@@ -261,7 +302,7 @@ def test_a_wider_page_is_announced_by_this_machines_own_address(tmp_path: Path) 
 
 def test_a_form_of_many_fields_is_refused(tmp_path: Path) -> None:
     ratings = open_ratings(tmp_path)
-    with served(rating_app(ratings)) as url:
+    with served(rating_app(ratings, TASK)) as url:
         wrong = httpx2.post(f"{url}/name", content=b"name=a" + b"&x=1" * 30)
         assert (wrong.status_code, wrong.text) == (400, "More than 20 fields.")
     ratings.close()
@@ -274,7 +315,7 @@ def test_the_address_opens_from_another_site(tmp_path: Path) -> None:
     from starlette.responses import HTMLResponse
 
     ratings = open_ratings(tmp_path)
-    with served(rating_app(ratings, token="sesame")) as url:
+    with served(rating_app(ratings, TASK, token="sesame")) as url:
         mail = HTMLResponse(f'<a href="{url}/?token=sesame">rate</a> <a href="{url}/">go on</a>')
         with served(mail) as other, browser(tmp_path / "p", width=390) as driver:
             elsewhere = other.replace("127.0.0.1", "localhost")  # another site to the browser
@@ -293,7 +334,7 @@ def test_orders_differ_between_raters(tmp_path: Path) -> None:
     from quipwright.evaluation.human.page import RatingPage
 
     ratings = open_ratings(tmp_path)
-    page = RatingPage(ratings)
+    page = RatingPage(ratings, TASK)
     raters = [f"r{i}" for i in range(40)]
     orders = {tuple(s.item.pair.id for s in page.steps(r)) for r in raters}
     assert len(orders) > 3
@@ -317,7 +358,7 @@ def test_two_raters_undo_reload_and_a_restart_in_a_browser(tmp_path: Path) -> No
         until(driver, then)
 
     ratings = open_ratings(tmp_path)
-    with served(rating_app(ratings)) as address:
+    with served(rating_app(ratings, TASK)) as address:
         port = int(address.rpartition(":")[2])
         with browser(tmp_path / "ann") as ann:
             begin(ann, address, "Ann")
@@ -341,7 +382,7 @@ def test_two_raters_undo_reload_and_a_restart_in_a_browser(tmp_path: Path) -> No
     again = open_ratings(tmp_path)
     assert again.judges() == ["human:Ann", "human:Bo"]
     assert len(again.votes) == 11
-    with served(rating_app(again), port) as address, browser(tmp_path / "ann") as ann:
+    with served(rating_app(again, TASK), port) as address, browser(tmp_path / "ann") as ann:
         ann.get(address)
         if "Begin" in ann.page_source:  # the cookie may not have reached the disk; the votes must
             begin(ann, address, "Ann")
@@ -351,9 +392,7 @@ def test_two_raters_undo_reload_and_a_restart_in_a_browser(tmp_path: Path) -> No
 
 def test_the_command_exports_imports_and_prints(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    run.mkdir()
-    summary = {"samples": SAMPLES, "checkpoints": {"imitation": {}, "feedback-dpo": {}}}
-    (run / "summary.json").write_text(json.dumps(summary))
+    write_summary(run, "imitation", "feedback-dpo")
     ratings = open_ratings(run)
     for pair in ratings.items:
         ratings.vote(judgment(pair, "ann"))

@@ -10,14 +10,19 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from quipwright.cli.main import app as command
+from quipwright.cli.app import app as command
 from quipwright.core.errors import RunError
+from quipwright.core.format import counts, p_value
 from quipwright.core.records import Judgment
+from quipwright.core.results import PairScores
 from quipwright.core.statistics import JudgedPair, audit
-from quipwright.evaluation.audit import Passport
+from quipwright.data.task import Task
+from quipwright.evaluation.audit import AuditReport
 from quipwright.evaluation.human.ratings import Ratings, items_of_run
-from quipwright.evaluation.report import across, report_run, view, write_report
+from quipwright.evaluation.pairwise import scores_between
+from quipwright.evaluation.report import across, plots, view
 from quipwright.evaluation.report.figures import Dot, bars, dot_plot
+from quipwright.evaluation.report.pages import report_run, write_report
 from quipwright.testing.browser import browser, needs_browser
 from quipwright.testing.summaries import made_summary
 
@@ -68,8 +73,7 @@ def test_the_page_tells_the_run(tmp_path: Path) -> None:
         "Lineage",
         "Settings that differ",
         "4400",
-        "Krippendorff",
-    )[:-1]:
+    ):
         assert words in text, words
     assert "<script" not in text
     assert "style=" not in text
@@ -96,7 +100,7 @@ def test_a_long_training_is_drawn_by_some_of_its_steps(tmp_path: Path) -> None:
     losses = [3.0 + (i % 7) / 100 for i in range(45_000)]
     losses[12_345], losses[23_456] = 9.0, 0.5
     summary = made_summary(n=1).model_copy(update={"training": {"imitate": {"losses": losses}}})
-    (drawn,) = view.training(summary)
+    (drawn,) = plots.training(summary)
     points = re.findall(r"[\d.]+,([\d.]+)", drawn.split('points="')[1].split('"')[0])
     assert 290 < len(points) <= 302
     assert {"40.0", "118.0"} <= set(points), "the highest and the lowest loss"
@@ -105,9 +109,14 @@ def test_a_long_training_is_drawn_by_some_of_its_steps(tmp_path: Path) -> None:
 
 def test_a_critic_that_only_compares_has_examples_too(tmp_path: Path) -> None:
     made = made_summary(30)
-    blind = [x.model_copy(update={"funny": {}, "feedback_over_imitation": None}) for x in made.samples]
+    blind = [x.model_copy(update={"levels": {}, "feedback_over_imitation": None}) for x in made.samples]
     chances = {x.example_id: i / 30 for i, x in enumerate(blind)}
-    summary = made.model_copy(update={"samples": blind, "scores": {"feedback>teacher@test": chances}})
+    summary = made.model_copy(
+        update={
+            "samples": blind,
+            "scores": [PairScores(candidate="feedback", baseline="teacher", split="test", scores=chances)],
+        }
+    )
     best, worst, disputed, random = view.groups(summary)
     assert best.title == "Best: the critic finds feedback surest to beat the teacher"
     assert best.samples[0] == blind[29]
@@ -123,23 +132,22 @@ def test_tests_and_readings_are_whole(tmp_path: Path) -> None:
     text = page(tmp_path)
     made = made_summary()
     assert "McNemar" in text
-    assert f'<td class="n">{made.duels[1].p_holm:.3f}</td>' in text
-    reading = made.contests[0].reading("verdict")
-    assert f"{reading.wins:g} / {reading.ties:g} / {reading.losses:g}" in text
+    assert f'<td class="n">{p_value(made.differences[1].p_holm)}</td>' in text
+    assert counts(made.pairwise[0].under("verdict")) in text
 
 
-def test_a_passport_shows_all_that_was_measured(tmp_path: Path) -> None:
+def test_an_audit_shows_all_that_was_measured(tmp_path: Path) -> None:
     chances = [0.55, 0.65, 0.75, 0.85, 0.95, 0.3, 0.1, 0.6]
     judged = [
         JudgedPair("A" if p > 0.5 else "B", "A", ("A", "A", "B") if i % 3 else ("A", "B", "B"), 5 + i % 3, 6, p, p, "A")
         for i, p in enumerate(chances)
     ]
-    passport = Passport("mcp:m", 8, {"humour": audit(judged)}, "humour", 0.6)
-    (tmp_path / "audit.json").write_text(json.dumps([passport.to_json()]))
+    report = AuditReport("mcp:m", 8, {"humour": audit(judged)}, "humour", 0.6)
+    (tmp_path / "audit.json").write_text(json.dumps([report.to_json()]))
     (tmp_path / "summary.json").write_text(made_summary(2).model_dump_json())
     text = report_run(tmp_path).read_text()
     for words in (
-        "Passport of mcp:m",
+        "Audit of mcp:m",
         "how often the critic is right",
         "calibration error that chance alone gives",
         "LB where people took the shorter",
@@ -158,19 +166,20 @@ def test_a_passport_shows_all_that_was_measured(tmp_path: Path) -> None:
 
 def test_runs_are_paired_only_where_they_can_be() -> None:
     one, two = made_summary(12, name="one", seed=1), made_summary(12, name="two", seed=2)
-    found = across.duels([("one", one), ("two", two)])
-    pair = next(d for d in found if d.candidate == "one: feedback" and d.baseline == "teacher")
+    found = across.differences([("one", one), ("two", two)])
+    pair = next(d for d in found if d.candidate == "one: feedback" and d.opponent == "teacher")
     alike = [
         a.example_id
         for a, b in zip(one.samples, two.samples, strict=True)
         if a.answers["teacher"] == b.answers["teacher"]
     ]
-    mine, theirs = ([s.scores["feedback>teacher@test"][i] or 0.0 for i in alike] for s in (one, two))
-    assert (pair.other, pair.n) == ("two: feedback", len(alike))
+    said = [scores_between(s.scores, "feedback", "teacher", "test") for s in (one, two)]
+    mine, theirs = ([pair.scores[i] or 0.0 for i in alike] for pair in said if pair is not None)
+    assert (pair.baseline, pair.n) == ("two: feedback", len(alike))
     assert pair.difference.value == pytest.approx((sum(mine) - sum(theirs)) / len(alike))
     assert pair.p_holm is not None
     other = two.model_copy(update={"critic": {**two.critic, "name": "another"}})
-    assert across.duels([("one", one), ("two", other)]) == []
+    assert across.differences([("one", one), ("two", other)]) == []
     shown = across.examples([("one", one), ("two", two)])
     assert [head for head, _ in shown[0][1]] == ["one: feedback", "two: feedback"]
 
@@ -178,13 +187,11 @@ def test_runs_are_paired_only_where_they_can_be() -> None:
 def test_an_empty_summary_still_makes_a_page(tmp_path: Path) -> None:
     bare = made_summary(n=1).model_copy(
         update={
-            "win_rates": [],
+            "pairwise": [],
             "differences": [],
             "quality": [],
             "samples": [],
-            "contests": [],
-            "duels": [],
-            "scores": {},
+            "scores": [],
             "counts": {"rankings": [], "dropped": {}},
             "checkpoints": {},
             "training": {},
@@ -222,7 +229,7 @@ def test_the_command_joins_votes_and_audit_and_compares(tmp_path: Path) -> None:
         folders.append(str(folder))
     ratings = Ratings.open(
         tmp_path / "one" / "ratings",
-        items_of_run([s.model_dump() for s in made_summary(6).samples], ["feedback", "teacher"], checks=1),
+        items_of_run(made_summary(6).samples, ["feedback", "teacher"], list(Task.load().questions), checks=1),
     )
     for pair, item in ratings.items.items():
         for question in item.questions:
@@ -253,7 +260,7 @@ def test_the_command_joins_votes_and_audit_and_compares(tmp_path: Path) -> None:
     assert "2 runs side by side" in both
     assert "one: feedback vs teacher" in both
     assert "6 / 0 / 0 on 6 pairs" in both
-    assert "Passport of rule:longer (one)" in both
+    assert "Audit of rule:longer (one)" in both
     assert "Paired on the inputs they share" in both
     assert "Inputs that all of them answered (6)" in both
     (tmp_path / "one" / "summary.json").write_text(json.dumps({"samples": []}))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from quipwright.cli.main import app
+from quipwright.cli.app import app
 from quipwright.core.records import Example
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.evaluation.report import write_report

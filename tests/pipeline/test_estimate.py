@@ -14,7 +14,7 @@ from quipwright.critics.multiple_choice import MultipleChoice
 from quipwright.critics.reader import Reader
 from quipwright.data.task import Task
 from quipwright.data.teacher import ModelTeacher
-from quipwright.evaluation.quality import EvaluateSettings
+from quipwright.evaluation.settings import EvaluateSettings
 from quipwright.llm.batch_api import Batch
 from quipwright.llm.calls import Calls
 from quipwright.llm.costs import Price

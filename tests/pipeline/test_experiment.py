@@ -15,21 +15,24 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from quipwright.cli.main import app
+from quipwright.cli.app import app
 from quipwright.core.config_files import validate
 from quipwright.core.errors import RecipeError, RunError
-from quipwright.core.records import Comparison, Example, Judgment, Pair, Quality, Verdict
+from quipwright.core.records import Comparison, Example, Judgment, Pair, Verdict
+from quipwright.core.results import PairScores, Quality
 from quipwright.core.statistics import holm, sign_flip_test
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.core.text import degenerate, is_copy
 from quipwright.data.teacher import ModelTeacher
-from quipwright.evaluation.experiment_table import Judged, Result, Row, markdown, tabulate
-from quipwright.evaluation.pairwise import showings_won
-from quipwright.evaluation.quality import EvaluateSettings
-from quipwright.evaluation.report import load_summary, report_experiment, write_experiment
+from quipwright.evaluation.experiment_table import Judged, Result, Row, tabulate
+from quipwright.evaluation.pairwise import orders_won
 from quipwright.evaluation.report.figures import around_zero
+from quipwright.evaluation.report.markdown import experiment_markdown
+from quipwright.evaluation.report.pages import report_experiment, write_experiment
+from quipwright.evaluation.settings import EvaluateSettings
+from quipwright.evaluation.systems import read_summary
 from quipwright.llm.costs import Spent
-from quipwright.pipeline.experiment.critics import critics_markdown, load_critic_table, run_critic_table
+from quipwright.pipeline.experiment.critics import load_critic_table, run_critic_table
 from quipwright.pipeline.experiment.grid import Experiment, load_experiment, recipe_of, run_experiment
 from quipwright.pipeline.experiment.judges import Judge
 from quipwright.pipeline.recipe import Recipe
@@ -99,7 +102,7 @@ def judges() -> dict[str, Judge]:
 def by_the_first(run: Path) -> float:
     """The win-tie rate that a judge of the order alone must give: half, where no rule stands before it."""
     found = []
-    for sample in load_summary(run).samples:
+    for sample in read_summary(run).samples:
         texts = [sample.answers[name] for name in ("feedback", "teacher")]
         mine, theirs = (degenerate(t, sample.literal) is not None or is_copy(t, sample.literal) for t in texts)
         found.append(1.0 if theirs else 0.0 if mine else 0.5)
@@ -116,19 +119,22 @@ def test_a_grid_runs_and_shares_what_its_variants_have_in_common(place: Path, mo
     assert result.rows[0].p is None
     assert all(r.p is not None and r.difference is not None and r.minutes > 0 for r in result.rows[1:])
     assert json.loads((place / "out" / "result.json").read_text())["baseline"] == "FT"
-    assert (place / "out" / "table.md").read_text() == markdown(result)
+    assert (place / "out" / "table.md").read_text() == experiment_markdown(result)
     assert "<h1>grid</h1>" in (place / "out" / "report.html").read_text()
     again = run_experiment(experiment, base, place / "out")
     assert again == result
     again = run_experiment(experiment.model_copy(update={"judges": judges()}), base, place / "out")
-    assert all(stage["skipped"] for stage in load_summary(place / "out" / "DPO-1").stages)
+    assert all(stage["skipped"] for stage in read_summary(place / "out" / "DPO-1").stages)
     assert again.rows[1].judges["first"].rate == fmean(by_the_first(place / "out" / f"DPO-{seed}") for seed in (1, 2))
     assert "holds no distilled critic" in again.silent["gone"]
-    met = {name: set(load_summary(place / "out" / name).scores) for name in ("DPO-1", "BRIO-1")}
+    met = {
+        name: {f"{s.candidate}>{s.baseline}@{s.split}" for s in read_summary(place / "out" / name).scores}
+        for name in ("DPO-1", "BRIO-1")
+    }
     assert met["BRIO-1"] == {"feedback>teacher@test"}
     assert met["DPO-1"] == {"feedback>teacher@test", "imitation>teacher@test", "feedback>imitation@test"}
     run = place / "out" / "DPO-1"  # its weights are among the arrows that all runs share
-    assert Writer.of_run(run).write(["The cat stole my sandwich."])[0]
+    assert Writer.of_run(run).write("The cat stole my sandwich.")[0]
     assert (export(run, place / "student", None, "adapter") / "student.json").exists()
     monkeypatch.chdir(run)
     assert Writer.of_run(Path("."), "imitation").student.settings == Writer.of_run(run).student.settings
@@ -154,7 +160,7 @@ def test_a_variant_that_fails_stops_no_other_and_goes_on_when_mended(
     result = run_experiment(experiment, base, place / "out")
     assert [r.runs for r in result.rows] == [1, 0, 1]
     assert result.rows[1].failed == {1: "MemoryError: no room at all"}
-    assert "- DPO, seed 1: MemoryError: no room at all" in markdown(result)
+    assert "- DPO, seed 1: MemoryError: no room at all" in experiment_markdown(result)
     monkeypatch.undo()
     assert [r.runs for r in run_experiment(experiment, base, place / "out").rows] == [1, 1, 1]
 
@@ -290,12 +296,12 @@ def test_a_critic_that_fails_stops_no_other(place: Path) -> None:
     found = run_critic_table(chosen, place, place)
     assert "holds no distilled critic" in str(found["none"])
     assert [name for name, one in found.items() if not isinstance(one, str)] == ["longer", "first"]
-    assert "- none: " in critics_markdown(chosen, found)
+    assert "- none: " in (place / "table.md").read_text()
 
 
 def test_a_column_that_the_paper_lacks_is_refused(place: Path) -> None:
     tree = yaml.safe_load(critic_table(place, paper={"first": {"WTR": 3}}).read_text())
-    with pytest.raises(RecipeError, match=r"'WTR' is no column"):
+    with pytest.raises(RecipeError, match=r"'WTR', which is no column"):
         load_critic_table(tree, place / "critics.yaml")
     tree = yaml.safe_load(critic_table(place).read_text())
     with pytest.raises(RecipeError, match=r"no scale 'small'"):
@@ -319,13 +325,9 @@ def summary(
         length_ratio=1.5,
         distinct_2=0.5,
     )
-    recipe, key = {"evaluate": EvaluateSettings(tie=0.05).model_dump()}, f"{student}>teacher@test"
-    return cast(
-        Summary,
-        SimpleNamespace(
-            scores={key: scores}, won={} if won is None else {key: won}, quality=[quality], recipe=recipe, spent=[]
-        ),
-    )
+    recipe = {"evaluate": EvaluateSettings(tie=0.05).model_dump()}
+    pair = PairScores(candidate=student, baseline="teacher", split="test", scores=scores, orders_won=won)
+    return cast(Summary, SimpleNamespace(scores=[pair], quality=[quality], recipe=recipe, spent=[]))
 
 
 def test_the_tables_numbers() -> None:
@@ -377,7 +379,7 @@ def test_both_showings_of_a_judge_are_read_alone() -> None:
         said(0, "ab", "A", 0.9), said(0, "ba", "B", 0.2), said(1, "ab", "tie"), said(1, "ba", "A"),
         said(2, "ab", "A"), said(2, "ba", "unparsed"), said(3, "ab", "B", 0.0),
     ]  # fmt: skip
-    assert showings_won(compared, judgments) == {"a": 0.5, "b": 1.0, "c": None, "d": 0.0}  # d needed no order
+    assert orders_won(compared, judgments) == {"a": 0.5, "b": 1.0, "c": None, "d": 0.0}  # d needed no order
 
 
 def cells(page: str) -> list[list[str]]:
@@ -412,20 +414,22 @@ def test_the_page_of_an_experiment(tmp_path: Path) -> None:
     assert CliRunner().invoke(app, ["report", str(tmp_path)]).exit_code == 0
     text = (tmp_path / "report.html").read_text(encoding="utf-8")
     rows = cells(text)
-    assert ["FT", "3", "96", "28 %", "22 % – 35 %", "–", "28 %, 27 %", "28 %", "–, –"] in rows
-    assert next(row for row in rows if row[:2] == ["DPO", "3"])[-1] == "41 %, 34 % – 48 % (52 %)"
+    assert ["FT", "3", "96", "28 %", "22 – 35 %", "–", "28 %, 27 %", "28 %", "–, –"] in rows
+    assert next(row for row in rows if row[:2] == ["DPO", "3"])[-1] == "41 %, 34 – 48 % (52 %)"
     assert "Judge gone said nothing: no key" in text
-    assert "| 51.5 % | 41 %, 34 % to 48 % (52 %) |" in markdown(made_result())
-    assert "- judge gone: no key" in markdown(made_result())
-    assert ["DPO", "+0.113", "0.071 to 0.152", "0.004"] in rows
-    assert ["BRIO", "-0.021", "-0.060 to 0.020", "0.310"] in rows
+    assert "| 51.5 % | 41 %, 34 – 48 % (52 %) |" in experiment_markdown(made_result())
+    assert "- judge gone: no key" in experiment_markdown(made_result())
+    assert ["DPO", "+0.113", "+0.071 to +0.152", "0.004"] in rows
+    assert ["BRIO", "-0.021", "-0.060 to +0.020", "0.310"] in rows
     assert ["FT", "12.5", "1,200", "90,000", "4,000", "0.4200"] in rows
     assert ["BRIO", "12.5", "8", "unknown", "unknown", "unknown"] in rows
     assert ["SD", "0.0", "0", "–", "–", "none"] in rows
     assert "SD, seed 1 failed: MemoryError: no room" in text
     assert "WTR is the win-tie rate against teacher as the paper defines it" in text
     assert "All calls, given up ones included: 0.4200 (calls of unknown cost: 8), up to 0.5000 more" in text
-    assert "All calls: 1208, cost 0.4200 (calls of unknown cost: 8), up to 0.5000 more" in markdown(made_result())
+    assert "All calls: 1208, cost 0.4200 (calls of unknown cost: 8), up to 0.5000 more" in experiment_markdown(
+        made_result()
+    )
     assert text.count("<svg") == 2
     assert text.count('class="other"') == 2
     assert "<script" not in text
@@ -467,7 +471,7 @@ def test_a_grid_of_failures_is_still_a_table(tmp_path: Path) -> None:
     experiment = Experiment.model_validate(grid())
     keys = [(name, seed) for name in experiment.variants for seed in experiment.seeds]
     result = tabulate(experiment, dict.fromkeys(keys, "no disk"), dict.fromkeys(keys, 0.0))
-    assert markdown(result).count("no disk") == 6
+    assert experiment_markdown(result).count("no disk") == 6
     assert all(row.rate is None for row in result.rows)
     write_experiment(result, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8").count("no disk") == 6

@@ -15,13 +15,13 @@ from quipwright.core.records import (
     Checkpoint,
     Comparison,
     Example,
-    Quality,
     Ranking,
     Response,
     Status,
     content_hash,
     ids_hash,
 )
+from quipwright.core.results import Quality
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.critics.reward_model.critic import RewardModelConfig
 from quipwright.pipeline.distil import distil
@@ -68,7 +68,7 @@ def test_the_guard_names_what_degenerated(changed: dict[str, float], complaint: 
 def test_a_summary_warns_of_empty_answers() -> None:
     def told(**changed: Any) -> list[str]:
         looks = [quality().model_copy(update=changed)]
-        return [line for line in _warnings(Evaluation([], [], looks, []), Recipe(name="x")) if "nothing at all" in line]
+        return [line for line in _warnings(Evaluation(quality=looks), Recipe(name="x")) if "nothing at all" in line]
 
     assert told(system="feedback", empty=0.2) == ["feedback answers nothing at all on 20% of valid."]
     assert told(system="feedback", empty=0.02) == told(system="teacher", empty=0.2) == []
@@ -345,8 +345,8 @@ def test_a_judge_of_pairs_learns_and_evaluates_by_the_best_of_n_of_its_scorer(ru
             "rounds=1",
         )
     assert {"imitation-best-of-2", "feedback-best-of-2"} <= {q.system for q in summary.quality}
-    assert all(q.funny is not None for q in summary.quality)
-    assert {w.judge for w in summary.win_rates} == {summary.critic["name"]}
+    assert all(q.levels is not None for q in summary.quality)
+    assert {w.judge for w in summary.pairwise} == {summary.critic["name"]}
     assert summary.critic["name"].startswith("multiple_choice-")
 
 
@@ -436,4 +436,4 @@ def test_encoder_decoders_run_the_whole_flow(run: Run, tmp_path: Path, family: s
         "evaluate.decode={beams: 5, max_tokens: 60}",
     )
     assert list(summary.checkpoints) == ["imitation", "feedback"]
-    assert {w.candidate for w in summary.win_rates} == {"imitation", "feedback"}
+    assert {w.candidate for w in summary.pairwise} == {"imitation", "feedback"}

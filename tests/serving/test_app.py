@@ -24,6 +24,7 @@ from quipwright.serving.chat_api import cut, settled
 from quipwright.students.base import Generated, StudentSettings
 from quipwright.students.causal import CausalStudent
 from quipwright.testing.browser import browser, needs_browser, served, until
+from quipwright.testing.summaries import made_summary
 from quipwright.testing.tiny_models import causal_student
 
 MODEL = "tiny:feedback"
@@ -49,9 +50,7 @@ class Funny:
     name = "funny"
 
     def grade(self, literals: Sequence[str], responses: Sequence[Response]) -> list[Grade]:
-        return [
-            Grade(response_id=r.id, judge=self.name, score=1.25, broken=0.1, plain=0.3, funny=0.6) for r in responses
-        ]
+        return [Grade(response_id=r.id, judge=self.name, score=1.25, levels=(0.1, 0.3, 0.6)) for r in responses]
 
 
 def app(student: Any, token: str | None = None, **how: Any) -> Any:
@@ -299,11 +298,13 @@ def test_the_teacher_of_a_run_is_known_for_training_literals_too(tmp_path: Path)
     ]
     with RunFolder.open(tmp_path / "run", {"name": "x"}) as run:
         run.rows("teach", Response, [], lambda start: iter([said]))
-    summary = {
-        "recipe": {"data": {"path": "somewhere/mine.jsonl"}},
-        "samples": [{"literal": "Seen only in evaluation.", "answers": {"teacher": "Indeed."}}],
-    }
-    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+    made = made_summary(1)
+    sample = made.samples[0].model_copy(
+        update={"literal": "Seen only in evaluation.", "answers": {"teacher": "Indeed."}}
+    )
+    recipe = {**made.recipe, "data": {"path": "somewhere/mine.jsonl"}}
+    summary = made.model_copy(update={"recipe": recipe, "samples": [sample]})
+    (tmp_path / "run" / "summary.json").write_text(summary.model_dump_json())
     find = taught(tmp_path / "run")
     assert find(" The bus  was late.") == [said[0].text, said[1].text]
     assert find(tested.text) == [said[3].text]

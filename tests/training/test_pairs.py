@@ -212,7 +212,7 @@ def test_no_order_without_a_clear_winner(values: tuple[float | None, ...], verdi
 def test_a_winner_that_its_grade_calls_broken_is_no_example(broken: float | None, follows: bool) -> None:
     pair = Pair(example_id="e", a_id="a", b_id="b", selector="random", round=1)
     grades = {
-        i: Grade(response_id=i, judge="x", score=0.0, broken=value, plain=None, funny=None)
+        i: Grade(response_id=i, judge="x", score=0.0, levels=None if value is None else (value, 1 - value, 0.0))
         for i, value in (("a", broken), ("b", 0.9))
     }
     assert (rank(pair, judged(pair, 0.9), RankRule(broken=0.5), grades) is not None) == follows

@@ -1,4 +1,4 @@
-"""The command ``quipwright data``: what a recipe would use, before anything is spent on it."""
+"""The command ``data``: what a recipe would use, before anything is spent on it."""
 
 from __future__ import annotations
 

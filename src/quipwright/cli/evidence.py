@@ -1,17 +1,18 @@
-"""Commands of evidence: audit a critic, compare systems, let people rate, report, try a student out."""
+"""Commands of evidence: ``audit`` a critic, ``compare`` systems, let people ``rate``, ``report`` anew."""
 
 from __future__ import annotations
 
-import json
-import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from quipwright.core.errors import CriticError, QuipwrightError, RecipeError
+from quipwright.cli.output import write_json
+from quipwright.core.errors import CriticError, RecipeError
+
+if TYPE_CHECKING:
+    from quipwright.data.task import Task
+    from quipwright.evaluation.human.ratings import Ratings
 
 Critics = Annotated[
     list[str],
@@ -20,8 +21,9 @@ Critics = Annotated[
         help="reward, multiple_choice, cloze, recorded:FILE, rule:longer, a trained critic's folder, a .yaml or recipe; repeatable.",
     ),
 ]
-
-TaskName = Annotated[str, typer.Option("--task", help="The task whose wording critics on language models use.")]
+TaskName = Annotated[
+    str | None, typer.Option("--task", help="The task whose wording is used (default: the one that ships).")
+]
 CallsFolder = Annotated[Path, typer.Option("--calls", help="Where answers of language models are kept.")]
 
 
@@ -31,7 +33,6 @@ def register(app: typer.Typer) -> None:
     app.command()(compare)
     app.command()(rate)
     app.command()(report)
-    app.command()(serve)
 
 
 def audit(
@@ -46,28 +47,30 @@ def audit(
     require: Annotated[bool, typer.Option(help="Exit 9 unless every critic is a go.")] = False,
     output: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
-    task: TaskName = "humour",
+    task: TaskName = None,
     calls: CallsFolder = Path("runs/evidence"),
 ) -> None:
     """Measure critics against people: agreement, position and length bias, calibration, go or no-go."""
     from quipwright.core.paths import resolve
-    from quipwright.core.storage.files import write_atomic
     from quipwright.critics.loading import opened
-    from quipwright.evaluation.audit import audit_critic, decision_line, lines, table
+    from quipwright.data.task import DEFAULT_TASK, Task
+    from quipwright.evaluation.audit import agreement_columns, audit_critic
     from quipwright.evaluation.human.labels import read_labels, sampled_pairs
+    from quipwright.evaluation.report.terminal import audit_lines, audit_table, decision_line
 
-    pairs = sampled_pairs(read_labels(resolve(labels, "Labels"), split), limit, seed)
-    with opened(critic, calls, task) as critics:
-        passports = [audit_critic(one.critic, pairs, floor, one.store) for one in critics]
-    for passport in passports:
-        print("\n".join(lines(passport)), end="\n\n")
-    show(table(passports))
+    chosen = Task.load(task or DEFAULT_TASK)
+    pairs = sampled_pairs(read_labels(resolve(labels, "Labels"), split, chosen), limit, seed)
+    with opened(critic, calls, task or DEFAULT_TASK) as critics:
+        reports = [audit_critic(one.critic, pairs, floor, one.store, list(chosen.questions)) for one in critics]
+    for measured in reports:
+        print("\n".join(audit_lines(measured)), end="\n\n")
+    print(audit_table(reports, agreement_columns(chosen)))
     if output:
-        write_atomic(output, json.dumps([p.to_json() for p in passports], indent=1, ensure_ascii=False))
-    failed = [p for p in passports if p.decision != "go"]
-    if require and failed:
+        write_json(output, [measured.to_json() for measured in reports])
+    failed = next((measured for measured in reports if measured.decision != "go"), None)
+    if require and failed is not None:
         raise CriticError(
-            f"{failed[0].critic}: {decision_line(failed[0])}", "Use a better critic, or lower --floor knowingly."
+            f"{failed.critic}: {decision_line(failed)}", "Use a better critic, or lower --floor knowingly."
         )
 
 
@@ -82,30 +85,35 @@ def compare(
     guard: Annotated[bool, typer.Option(help="Copies and broken texts lose, whatever the judge says.")] = True,
     meaning: Annotated[str | None, typer.Option(help="A sentence encoder: folder or hub name.")] = None,
     output: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
-    task: TaskName = "humour",
+    task: TaskName = None,
     calls: CallsFolder = Path("runs/evidence"),
 ) -> None:
-    """Compare systems: win rates in four readings with intervals and tests, length control, quality of the outputs."""
-    from quipwright.core.storage.files import write_atomic
+    """Compare systems: win rates under four rules with intervals and tests, length control, quality of the outputs."""
     from quipwright.critics.loading import opened
     from quipwright.data.examples import read_rows
-    from quipwright.evaluation.compare import compare as run
-    from quipwright.evaluation.compare import definitions, tables
+    from quipwright.data.task import DEFAULT_TASK, Task
+    from quipwright.evaluation.compare import compare as compare_systems
+    from quipwright.evaluation.report.terminal import compare_lines
     from quipwright.evaluation.similarity import Meaning
     from quipwright.evaluation.systems import distinct, open_system
 
+    chosen = Task.load(task or DEFAULT_TASK)
     rows = list(read_rows(data)) if data else None
-    found = distinct([open_system(reference, rows) for reference in systems])
+    outputs = distinct([open_system(reference, rows, chosen) for reference in systems])
     encoder = Meaning(meaning) if meaning else Meaning.installed()
-    with opened(judge, calls, task) as judges:
-        outcome = run(found, [one.critic for one in judges], tie=tie, resamples=resamples, guard=guard, meaning=encoder)
-    for table in tables(outcome):
-        show(table)
-    print("\n".join(definitions()))
-    for warning in outcome.warnings:
-        print(f"Note: {warning}")
+    with opened(judge, calls, task or DEFAULT_TASK) as judges:
+        result = compare_systems(
+            outputs,
+            [one.critic for one in judges],
+            grades=chosen.grades,
+            tie=tie,
+            resamples=resamples,
+            guard=guard,
+            meaning=encoder,
+        )
+    print("\n".join(compare_lines(result)))
     if output:
-        write_atomic(output, outcome.model_dump_json(indent=1))
+        write_json(output, result.model_dump(mode="json"))
 
 
 def rate(
@@ -131,20 +139,22 @@ def rate(
     if target or results:
         _show_ratings(folder, target, results)
         return
+    from quipwright.data.task import Task
     from quipwright.evaluation.human.formats import import_ratings
     from quipwright.evaluation.human.ratings import Ratings, items_of_run
     from quipwright.evaluation.systems import read_summary
 
     summary = read_summary(run)
-    systems = list(system) if system else _rated_by_default(list(summary["checkpoints"]))
+    task = Task.parse(summary.task, str(run))
+    systems = list(system) if system else _rated_by_default(list(summary.checkpoints))
     if len(systems) < 2:
         raise RecipeError("rate needs two systems.", "For example: --system feedback --system teacher.")
-    ratings = Ratings.open(folder, items_of_run(summary["samples"], systems, n, checks))
+    ratings = Ratings.open(folder, items_of_run(summary.samples, systems, list(task.questions), n, checks))
     try:
         if source:
-            print(f"{import_ratings(ratings, source)} votes added from {source}")
-            return
-        _serve_ratings(ratings, host, port, seed)
+            print(import_ratings(ratings, source).line(source))
+        else:
+            _serve_ratings(ratings, task, host, port, seed)
     finally:
         ratings.close()
 
@@ -152,15 +162,16 @@ def rate(
 def _show_ratings(folder: Path, target: Path | None, results: bool) -> None:
     from quipwright.evaluation.human.formats import export_ratings
     from quipwright.evaluation.human.ratings import Ratings
+    from quipwright.evaluation.report.terminal import rating_lines
 
     ratings = Ratings.read(folder)
     if target:
         print(f"{export_ratings(ratings, target)} votes written to {target}")
     if results:
-        _print_ratings(ratings)
+        print("\n".join(rating_lines(ratings.results(), ratings.checks())))
 
 
-def _serve_ratings(ratings: Any, host: str, port: int, seed: int) -> None:
+def _serve_ratings(ratings: Ratings, task: Task, host: str, port: int, seed: int) -> None:
     from quipwright.evaluation.human.page import rating_app
     from quipwright.serving.gate import address, new_token, run_server
 
@@ -168,40 +179,12 @@ def _serve_ratings(ratings: Any, host: str, port: int, seed: int) -> None:
     entrance = f"{address(host, port)}/" + (f"?token={token}" if token else "")
     print(f"{len(ratings.items)} pairs to rate: {entrance}", flush=True)
     print("Every answer is stored at once. Stop with Ctrl-C.", flush=True)
-    run_server(rating_app(ratings, token, seed), host, port)
+    run_server(rating_app(ratings, task, token, seed), host, port)
 
 
 def _rated_by_default(students: list[str]) -> list[str]:
     """The last student against the first, or against the teacher where there is only one."""
     return [students[-1], students[0] if len(students) > 1 else "teacher"]
-
-
-def _print_ratings(ratings: Any) -> None:
-    from quipwright.evaluation.compare import percent
-
-    table = Table(title="What people said, x 100 [95 %]", title_justify="left")
-    for head in (
-        "system",
-        "against",
-        "question",
-        "raters",
-        "pairs",
-        "win/tie/loss",
-        "can't tell",
-        "WTR",
-        "score",
-        "alpha",
-    ):
-        table.add_column(head, justify="left" if head in ("system", "against", "question") else "right")
-    for r in ratings.results():
-        counts = f"{r.wins}/{r.ties}/{r.losses}"
-        rest = (percent(r.rate), percent(r.score), "–" if r.alpha.value is None else f"{r.alpha.value:.2f}")
-        table.add_row(
-            r.candidate, r.baseline, r.question, str(r.raters), str(r.pairs), counts, str(r.cannot_tell), *rest
-        )
-    show(table)
-    for judge, (passed, asked) in ratings.checks().items():
-        print(f"{judge} passed {passed} of {asked} attention checks")
 
 
 def report(
@@ -211,94 +194,18 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", help="Where to write the page.")] = None,
 ) -> None:
     """Write the page of a run anew (with people's votes so far) or of an experiment, or one that compares several runs."""
-    from quipwright.evaluation.report import (
-        load_summary,
-        read_evidence,
-        report_experiment,
-        report_run,
-        write_comparison,
-    )
+    from quipwright.evaluation.report.evidence import read_evidence
+    from quipwright.evaluation.report.pages import report_experiment, report_run, write_comparison
+    from quipwright.evaluation.systems import read_summary
 
     if len(runs) == 1:
-        one = report_experiment if (runs[0] / "result.json").exists() else report_run
-        print(one(runs[0], output))
+        write = report_experiment if (runs[0] / "result.json").exists() else report_run
+        print(write(runs[0], output))
         return
     names = [run.resolve().name for run in runs]
     shown = names if len(set(names)) == len(names) else [str(run) for run in runs]
     target = output or Path("comparison.html")
-    found = [(name, load_summary(run), read_evidence(run)) for name, run in zip(shown, runs, strict=True)]
-    write_comparison([(name, s) for name, s, _ in found], target, [(name, own) for name, _, own in found])
+    each = [(name, read_summary(run), read_evidence(run)) for name, run in zip(shown, runs, strict=True)]
+    summaries = [(name, summary) for name, summary, _ in each]
+    write_comparison(summaries, target, [(name, evidence) for name, _, evidence in each])
     print(target)
-
-
-def serve(
-    run: Annotated[
-        Path | None, typer.Argument(help="The folder of a finished run; the shipped student if left out.")
-    ] = None,
-    student: Annotated[str | None, typer.Option(help="Which student of the run (default: the last).")] = None,
-    critic: Annotated[
-        str | None,
-        typer.Option(help="Who grades on the page: reward, reward:FOLDER or none (default: the run's own, if it can)."),
-    ] = None,
-    host: Annotated[
-        str, typer.Option(help="Address to listen on; a token is asked for beyond this machine.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8500,
-    rows: Annotated[int, typer.Option(min=1, max=256, help="Most prompts in one batch.")] = 16,
-    waiting: Annotated[int, typer.Option(min=1, help="Most requests in the queue; more are told to wait.")] = 64,
-) -> None:
-    """Serve a student to OpenAI clients (chat completions, models) and on a small page."""
-    from quipwright.serving.app import Served, serving_app
-    from quipwright.serving.gate import address, new_token, run_server
-    from quipwright.serving.writer import Writer
-
-    grader = _grader(critic, run)
-    writer = Writer.shipped() if run is None else Writer.of_run(run, student)
-    name = "student" if run is None else f"{run.resolve().name}:{student or 'student'}"
-    token = new_token(host)
-    served = Served(writer.student, writer.task, name, grader, _taught(run), rows, waiting)
-    here = address(host, port)
-    print(f"{name}: page {here}/" + (f"?token={token}" if token else ""))
-    print(f"API base {here}/v1, key {token or 'any'}. Stop with Ctrl-C.", flush=True)
-    run_server(serving_app(served, token), host, port)
-
-
-def _grader(reference: str | None, run: Path | None) -> Any:
-    """The critic that ``reference`` names, or the run's own where none is named."""
-    from quipwright.critics.base import Grader
-    from quipwright.critics.loading import open_critic
-
-    if reference == "none":
-        return None
-    if reference is None:
-        return None if run is None else _own_grader(run)
-    found = open_critic(reference)
-    if not isinstance(found, Grader):
-        raise CriticError(f"{reference} compares pairs but cannot grade one text.", "Use reward or reward:FOLDER.")
-    return found
-
-
-def _own_grader(run: Path) -> Any:
-    """The run's own critic where that grades single texts and is at hand: it may have stayed on another machine."""
-    from quipwright.critics.loading import open_critic, own_critic
-    from quipwright.evaluation.systems import read_summary
-
-    own = own_critic(run, read_summary(run)["recipe"])
-    try:
-        return open_critic(own) if own else None
-    except QuipwrightError as error:
-        print(f"No score on the page, for the run's own critic cannot be read: {error}")
-        return None
-
-
-def _taught(run: Path | None) -> Any:
-    """What finds the teacher's recorded answers: the run's, or those of the corpus that ships."""
-    from quipwright.data.recorded_teacher import RecordedTeacher
-    from quipwright.evaluation.systems import taught
-
-    return RecordedTeacher().open().paraphrases if run is None else taught(run)
-
-
-def show(table: Table) -> None:
-    """Print ``table``, wide enough for its columns where no terminal says otherwise."""
-    (Console() if sys.stdout.isatty() else Console(width=170)).print(table)

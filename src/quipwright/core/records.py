@@ -213,15 +213,13 @@ class Judgment(Record):
 class Grade(Record):
     """An absolute reading of one response: a score in nats of preference and, where predicted, grade probabilities.
 
-    ``broken`` + ``plain`` + ``funny`` = 1 (incoherent or false; coherent and true; coherent, true and funny).
+    ``levels`` are the probabilities of the grades that the task names, worst first; they add up to 1.
     """
 
     response_id: str
     judge: str
     score: float
-    broken: float | None = None
-    plain: float | None = None
-    funny: float | None = None
+    levels: tuple[float, ...] | None = None
 
 
 class SequenceScore(Record):
@@ -258,57 +256,3 @@ class Checkpoint(Record):
     settings_hash: str
     data_hash: str
     weights_hash: str
-
-
-class WinRate(Record):
-    """Candidate against baseline over the inputs of one split.
-
-    ``rate`` is the win-tie rate (WTR, Ravi et al. 2024 sec. 4) with its Wilson 95 % interval ``low``..``high``;
-    ``unparsed`` inputs are outside n = wins + ties + losses. ``length_ratio`` is mean words of candidate over baseline.
-    """
-
-    candidate: str
-    baseline: str
-    judge: str
-    split: str
-    question: str = "overall"
-    wins: int
-    ties: int
-    losses: int
-    unparsed: int = 0
-    rate: float
-    low: float
-    high: float
-    length_controlled: float | None = None
-    length_ratio: float
-
-    @property
-    def n(self) -> int:
-        """Inputs with a verdict."""
-        return self.wins + self.ties + self.losses
-
-
-class Quality(Record):
-    """What a system's outputs look like on one split, beside any win rate.
-
-    Shares are of n outputs; ``length_ratio`` is mean words of output over literal; ``distinct_2``
-    is over all outputs; ``broken``/``plain``/``funny`` are mean grade probabilities of the critic where it grades.
-    ``repetition`` is the mean share of an output's trigrams that already stood in it, ``self_bleu`` how alike the
-    outputs are (1: all the same), ``meaning`` the mean cosine of sentence embeddings of output and literal.
-    """
-
-    system: str
-    split: str
-    n: int
-    copy_rate: float
-    empty: float
-    truncated: float
-    words: float
-    length_ratio: float
-    distinct_2: float
-    broken: float | None = None
-    plain: float | None = None
-    funny: float | None = None
-    repetition: float | None = None
-    self_bleu: float | None = None
-    meaning: float | None = None

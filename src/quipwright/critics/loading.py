@@ -18,7 +18,7 @@ from quipwright.critics.base import BuildContext, Critic
 from quipwright.critics.config import CriticConfig, config_of
 from quipwright.critics.reward_model.card import CARD_FILE
 from quipwright.critics.reward_model.critic import RewardModelConfig
-from quipwright.data.task import Task
+from quipwright.data.task import DEFAULT_TASK, Task
 from quipwright.llm.call_store import CallStore
 from quipwright.llm.calls import Calls
 from quipwright.llm.costs import Budget, Price
@@ -91,7 +91,7 @@ def own_critic(folder: Path, recipe: Mapping[str, Any]) -> str | None:
 
 
 @contextmanager
-def opened(references: Sequence[str], folder: Path, task: str = "humour") -> Iterator[list[Loaded]]:
+def opened(references: Sequence[str], folder: Path, task: str = DEFAULT_TASK) -> Iterator[list[Loaded]]:
     """The critics that ``references`` name (see :func:`opened_settings`)."""
     with opened_settings([critic_settings(reference) for reference in references], folder, task) as critics:
         yield critics
@@ -99,7 +99,7 @@ def opened(references: Sequence[str], folder: Path, task: str = "humour") -> Ite
 
 @contextmanager
 def opened_settings(
-    named: Sequence[tuple[Chosen, Path | None]], folder: Path, task: str = "humour"
+    named: Sequence[tuple[Chosen, Path | None]], folder: Path, task: str = DEFAULT_TASK
 ) -> Iterator[list[Loaded]]:
     """The critics of ``named`` (each with the folder its relative paths start from). Floors of agreement are ignored,
     because this function is used to measure critics.

@@ -68,7 +68,7 @@ class RecordedCritic:
             if mark is not None:
                 found[response.id] = Grade(
                     response_id=response.id, judge=self.name, score=mark,
-                    broken=float(mark == 0), plain=float(mark == 1), funny=float(mark >= 2),
+                    levels=(float(mark == 0), float(mark == 1), float(mark >= 2)),
                 )  # fmt: skip
         return found
 

@@ -20,6 +20,10 @@ from quipwright.core.paths import resolve
 from quipwright.core.settings import Settings
 from quipwright.core.text import length_ratio
 
+DEFAULT_TASK = "humour"
+"""The task that is used where none is named."""
+OVERALL = "overall"
+"""The question that every task asks, of critics and of people."""
 _SLOT = re.compile(r"\{([a-z_]+)\}")
 _TASKS = Path(__file__).parent / "tasks"
 T = TypeVar("T")
@@ -109,13 +113,18 @@ class CriticWording(Settings):
 class Task(Settings):
     """A skill: ``literal`` in, another wording of it out.
 
+    ``aim`` completes "The student tries to …"; ``output`` names the column of what it writes.
+
     ``student_prompt`` is what a trained student sees, with ``student_chat`` as the user's turn of its chat template;
     ``zero_shot`` is what an untrained chat model is asked instead. ``cloze``: the template of the question ``overall``, or
     one by question. ``grades``: the levels that a critic grades a text with, worst first. ``questions``: what people are
     asked on the rating page, by key, in order; ``overall`` is among them, because win rates are computed from it.
+    ``question_aliases``: other names of those keys in files of labels.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
+    aim: str = "say the same thing in another way"
+    output: GradeName = "output"
     student_prompt: str
     student_chat: bool = False
     zero_shot: str
@@ -124,6 +133,7 @@ class Task(Settings):
     cloze: str | dict[str, str]
     grades: tuple[GradeName, ...] = Field(("broken", "plain", "good"), min_length=2, max_length=9)
     questions: dict[str, str] = Field(default_factory=lambda: {"overall": "Which is better?"}, min_length=1)
+    question_aliases: dict[str, str] = Field(default_factory=dict)
     length: LengthRule = LengthRule()
     max_ratio: float = Field(4.0, gt=1)
     refusals: tuple[Pattern, ...] = ()
@@ -132,11 +142,11 @@ class Task(Settings):
     def _slots(self) -> Task:
         _require("student_prompt", self.student_prompt, "literal")
         _require("zero_shot", self.zero_shot, "literal")
-        if "overall" not in self._clozes:
+        if OVERALL not in self._clozes:
             raise ValueError("cloze lacks a template of the question overall")
         if len(set(self.grades)) < len(self.grades):
             raise ValueError("grades has a level twice")
-        if "overall" not in self.questions:
+        if OVERALL not in self.questions:
             raise ValueError("questions lacks overall, from which win rates are computed")
         for template in self._clozes.values():
             _require("cloze", template, "literal", "text")
@@ -145,7 +155,7 @@ class Task(Settings):
         return self
 
     @classmethod
-    def load(cls, reference: str = "humour", recipe_dir: Path | None = None) -> Task:
+    def load(cls, reference: str = DEFAULT_TASK, recipe_dir: Path | None = None) -> Task:
         """The task that ships under the name ``reference``, or the file of that path.
 
         Raises :class:`~quipwright.core.errors.DataError` when there is none and ``RecipeError`` when its content is wrong.
@@ -164,6 +174,11 @@ class Task(Settings):
     def question(self, name: str) -> Question:
         """The critic's question ``name``. Raises :class:`~quipwright.core.errors.DataError` naming those there are."""
         return _named(self.critic.questions, name, f"task {self.name} has no question")
+
+    def question_named(self, name: str) -> str:
+        """The key of the rating question that ``name`` stands for; a name that is no alias stays as it is."""
+        key = name.strip().lower() or OVERALL
+        return self.question_aliases.get(key, key)
 
     @property
     def _clozes(self) -> Mapping[str, str]:

@@ -1,98 +1,127 @@
-"""Any systems against one another, by any judges: the same readings as a run's own evaluation."""
+"""Any systems against one another, by any judges, computed as a run's own evaluation is."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 
-from rich.table import Table
-
 from quipwright.core.errors import DataError
-from quipwright.core.records import Example, Grade, Quality, Record, Response
+from quipwright.core.records import Example, Grade, Record, Response
+from quipwright.core.results import PairedDifference, PairwiseResult, Quality
 from quipwright.core.statistics import RESAMPLES
 from quipwright.critics.base import Critic, GradesOnFile
 from quipwright.critics.copy_filter import CopyFilter
 from quipwright.evaluation.audit import judge_all
-from quipwright.evaluation.pairwise import DEFINITIONS, Contest, Duel, Figure, adjusted, contest, duel, scores_by_input
-from quipwright.evaluation.quality import System, comparisons, quality
+from quipwright.evaluation.pairwise import (
+    adjusted,
+    comparisons,
+    paired_difference,
+    pairwise_result,
+    scores_by_input,
+)
+from quipwright.evaluation.quality import System, quality
 from quipwright.evaluation.similarity import Meaning
 from quipwright.evaluation.systems import Outputs, aligned
 
 
-class Outcome(Record):
-    """Everything that ``compare`` found. Holm's adjustment is over all contests, and over all duels."""
+class CompareResult(Record):
+    """Everything that :func:`compare` computes.
+
+    Holm's adjustment is over all pairwise results, and over all differences. ``grades`` names the levels of quality.
+    """
 
     systems: tuple[str, ...]
     judges: tuple[str, ...]
-    contests: tuple[Contest, ...]
-    duels: tuple[Duel, ...]
+    grades: tuple[str, ...]
+    pairwise: tuple[PairwiseResult, ...]
+    differences: tuple[PairedDifference, ...]
     quality: tuple[Quality, ...]
     warnings: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class _Meeting:
+    """What every judge is asked about one split, and how its answers are read."""
+
+    split: str
+    examples: Sequence[Example]
+    answers: Mapping[str, System]
+    candidates: Sequence[str]
+    baseline: str
+    tie: float
+    resamples: int
+
+
 def compare(
-    systems: Sequence[Outputs], judges: Sequence[Critic], *,
-    tie: float = 0.05, resamples: int = RESAMPLES, guard: bool = True, meaning: Meaning | None = None,
-) -> Outcome:  # fmt: skip
+    systems: Sequence[Outputs], judges: Sequence[Critic], *, grades: Sequence[str] = (), tie: float = 0.05,
+    resamples: int = RESAMPLES, guard: bool = True, meaning: Meaning | None = None,
+) -> CompareResult:  # fmt: skip
     """Every system against the last one, by every judge, on every split; and the others with one another, paired.
 
-    ``guard``: the rule that copies and broken texts lose stands before each judge. Raises :class:`DataError` when
-    there are fewer than two systems or they have no literal in common.
+    ``grades`` are the task's names of grades, worst first. ``guard``: copies and broken texts lose before any judge is
+    asked. Raises :class:`DataError` where there are fewer than two systems or they have no literal in common.
     """
     if len(systems) < 2:
         raise DataError("compare needs two systems.", "For example: quipwright compare runs/a runs/b.")
     examples, answers = aligned(systems)
     *candidates, baseline = [system.name for system in systems]
-    contests, duels, looks = list[Contest](), list[Duel](), list[Quality]()
-    literal_of, responses = {e.id: e.text for e in examples}, [r for own in answers.values() for r in own.values()]
+    literal_of = {e.id: e.text for e in examples}
+    responses = [response for system in answers.values() for response in system.values()]
     literals = [literal_of[r.example_id] for r in responses]
-    kept = _kept(meaning, literals, responses)
-    marks = _recorded_grades(judges, literals, responses)
+    cosines = {kept.response_id: kept.cosine for kept in (meaning.kept(responses, literals) if meaning else [])}
+    recorded = _recorded_grades(judges, literals, responses)
+    pairwise, differences, looks = list[PairwiseResult](), list[PairedDifference](), list[Quality | None]()
     for split in dict.fromkeys(e.split for e in examples):
-        own = [e for e in examples if e.split == split]
+        chosen = [e for e in examples if e.split == split]
+        meeting = _Meeting(split, chosen, answers, candidates, baseline, tie, resamples)
         for judge in judges:
-            _judge_split(CopyFilter(judge) if guard else judge, split, own, answers, candidates, baseline, contests, duels,
-                         tie, resamples)  # fmt: skip
-        looks += [
-            quality(name, split, system, own, marks, kept) for name, system in answers.items() if _any(system, own)
-        ]
-    if not contests:
+            results, paired = _judge_split(CopyFilter(judge) if guard else judge, meeting)
+            pairwise += results
+            differences += paired
+        looks += [quality(name, split, system, chosen, recorded, cosines) for name, system in answers.items()]
+    if not pairwise:
         raise DataError(
             f"No literal was answered both by {baseline} and by another system.",
             "Give them the same literals (--data FILE).",
         )
-    return Outcome(
+    return CompareResult(
         systems=tuple(system.name for system in systems),
         judges=tuple(judge.name for judge in judges),
-        contests=tuple(adjusted(contests)),
-        duels=tuple(adjusted(duels)),
-        quality=tuple(looks),
-        warnings=tuple(_warnings(systems, judges, contests)),
+        grades=tuple(grades),
+        pairwise=tuple(adjusted(pairwise)),
+        differences=tuple(adjusted(differences)),
+        quality=tuple(look for look in looks if look is not None),
+        warnings=tuple(dict.fromkeys([*_judge_warnings(systems, judges), *_result_warnings(pairwise)])),
     )
 
 
-def _judge_split(
-    judge: Critic, split: str, examples: Sequence[Example], answers: Mapping[str, System], candidates: Sequence[str], baseline: str,
-    contests: list[Contest], duels: list[Duel], tie: float, resamples: int,
-) -> None:  # fmt: skip
-    scores = {}
-    for name in candidates:
-        compared = comparisons(name, baseline, answers, examples)
+def _judge_split(judge: Critic, meeting: _Meeting) -> tuple[list[PairwiseResult], list[PairedDifference]]:
+    m, scores, results = meeting, {}, []
+    for name in m.candidates:
+        compared = comparisons(name, m.baseline, m.answers, m.examples)
         if not compared:
             continue
-        judgments = [j for own in judge_all(judge, compared) for j in own]
-        found = contest((name, baseline), judge.name, split, compared, judgments, tie=tie, resamples=resamples)
-        contests.append(found)
-        scores[name] = scores_by_input(compared, judgments)
-    for one, other in combinations(scores, 2):
-        duels.append(
-            duel((one, other), baseline, judge.name, split, scores[one], scores[other], tie=tie, resamples=resamples)
+        judgments = [j for both in judge_all(judge, compared) for j in both]
+        names = name, m.baseline
+        results.append(
+            pairwise_result(names, judge.name, m.split, compared, judgments, tie=m.tie, resamples=m.resamples)
         )
-
-
-def _kept(meaning: Meaning | None, literals: Sequence[str], responses: Sequence[Response]) -> dict[str, float]:
-    found = meaning.kept(responses, literals) if meaning else []
-    return {one.response_id: one.cosine for one in found}
+        scores[name] = scores_by_input(compared, judgments)
+    paired = [
+        paired_difference(
+            (one, other),
+            m.baseline,
+            judge.name,
+            m.split,
+            scores[one],
+            scores[other],
+            tie=m.tie,
+            resamples=m.resamples,
+        )
+        for one, other in combinations(scores, 2)
+    ]
+    return results, paired
 
 
 def _recorded_grades(
@@ -103,125 +132,28 @@ def _recorded_grades(
     return next(filter(None, each), {})
 
 
-def _any(system: System, examples: Sequence[Example]) -> bool:
-    return any(e.id in system for e in examples)
-
-
-def _warnings(systems: Sequence[Outputs], judges: Sequence[Critic], contests: Sequence[Contest]) -> list[str]:
-    found = []
-    trainers = {system.critic: system.name for system in systems if system.critic}
-    involved = [judge.name for judge in judges if judge.name in trainers]
+def _judge_warnings(systems: Sequence[Outputs], judges: Sequence[Critic]) -> Iterator[str]:
+    """What makes a judge unfit for a claim about these systems."""
+    trained_by = {system.critic: system.name for system in systems if system.critic}
+    involved = [judge.name for judge in judges if judge.name in trained_by]
     if involved and len(involved) == len(judges):
-        found.append(
-            f"{involved[0]} trained {trainers[involved[0]]} (or learnt from the same verdicts) and is the only judge here:"
-            " an outside judge is needed for a claim."
+        yield (
+            f"{involved[0]} trained {trained_by[involved[0]]} (or learnt from the same verdicts) and is the only judge"
+            " here: an outside judge is needed for a claim."
         )
     elif involved:
-        found.append(f"{involved[0]} trained {trainers[involved[0]]}: believe the other judges first.")
-    elif trainers and not judges:
-        found.append("There is no judge.")
-    for c in contests:
-        if c.unparsed:
-            found.append(
-                f"{c.judge} could not be read on {c.unparsed} of {c.n + c.unparsed} inputs ({c.candidate}, {c.split})."
-            )
-        if not 0.8 <= c.length_ratio <= 1.25:
-            found.append(
-                f"{c.candidate} writes {c.length_ratio:.2f} times as long as {c.baseline} on {c.split}:"
+        yield f"{involved[0]} trained {trained_by[involved[0]]}: believe the other judges first."
+    elif trained_by and not judges:
+        yield "There is no judge."
+
+
+def _result_warnings(results: Sequence[PairwiseResult]) -> Iterator[str]:
+    for r in results:
+        if r.unparsed:
+            asked = r.n + r.unparsed
+            yield f"{r.judge} could not be read on {r.unparsed} of {asked} inputs ({r.candidate}, {r.split})."
+        if r.length_ratio is not None and not 0.8 <= r.length_ratio <= 1.25:
+            yield (
+                f"{r.candidate} writes {r.length_ratio:.2f} times as long as {r.baseline} on {r.split}:"
                 " read the length-controlled rate."
             )
-    return list(dict.fromkeys(found))
-
-
-# --- printed ---------------------------------------------------------------------------------------------------------
-
-
-def tables(outcome: Outcome) -> list[Table]:
-    """Win rates, paired differences (if several candidates) and the outputs' quality."""
-    found = [_contest_table(outcome.contests)]
-    if outcome.duels:
-        found.append(_duel_table(outcome.duels))
-    return [*found, _quality_table(outcome.quality)]
-
-
-def definitions() -> list[str]:
-    """What the four readings are, a line each."""
-    return [f"{rule}: {meaning}" for rule, meaning in DEFINITIONS.items()]
-
-
-def percent(figure: Figure) -> str:
-    """``62 [55, 69]``; an unknown value is a dash."""
-    if figure.value is None:
-        return "–"
-    interval = "" if figure.low is None else f" [{100 * figure.low:.0f}, {100 * (figure.high or 0):.0f}]"
-    return f"{100 * figure.value:.0f}{interval}"
-
-
-def _headed(title: str, names: Sequence[str], figures: Sequence[str]) -> Table:
-    """An empty table: ``names`` to the left, ``figures`` to the right of their columns."""
-    table = Table(title=title, title_justify="left")
-    for head in names:
-        table.add_column(head)
-    for head in figures:
-        table.add_column(head, justify="right")
-    return table
-
-
-def _contest_table(contests: Sequence[Contest]) -> Table:
-    table = _headed(
-        "Win-tie rates, x 100 [95 %]",
-        ("candidate", "baseline", "judge", "split"),
-        ("n", *DEFINITIONS, "win/tie/loss", "score", "length-controlled", "p", "Holm"),
-    )
-    for c in contests:
-        counts = c.reading("tolerant")
-        unread = f" (+{c.unparsed} unread)" if c.unparsed else ""
-        table.add_row(
-            c.candidate, c.baseline, c.judge, c.split, f"{c.n}{unread}", *(percent(c.reading(rule).rate) for rule in DEFINITIONS),
-            f"{counts.wins:g}/{counts.ties:g}/{counts.losses:g}", percent(c.score), percent(c.length_controlled),
-            probability(c.p_even), probability(c.p_holm),
-        )  # fmt: skip
-    return table
-
-
-def _duel_table(duels: Sequence[Duel]) -> Table:
-    table = _headed(
-        "Candidates with one another: difference of scores against the baseline, x 100",
-        ("candidate", "minus", "judge", "split"),
-        ("n", "difference", "p", "Holm", "McNemar p"),
-    )
-    for d in duels:
-        table.add_row(
-            d.candidate, d.other, d.judge, d.split, str(d.n), percent(d.difference),
-            probability(d.p), probability(d.p_holm), probability(d.p_mcnemar),
-        )  # fmt: skip
-    return table
-
-
-def _quality_table(looks: Sequence[Quality]) -> Table:
-    graded = ("broken", "plain", "funny") if any(q.funny is not None for q in looks) else ()
-    table = _headed(
-        "The outputs",
-        ("system", "split"),
-        ("n", "copies", *graded, "cut off", "words", "length ratio", "repeats", "distinct-2", "self-BLEU", "meaning"),
-    )
-    for q in looks:
-        shares = ["–" if (x := getattr(q, name)) is None else f"{x:.0%}" for name in graded]
-        rest = ["–" if x is None else f"{x:.2f}" for x in (q.repetition, q.distinct_2, q.self_bleu, q.meaning)]
-        table.add_row(
-            q.system,
-            q.split,
-            str(q.n),
-            f"{q.copy_rate:.0%}",
-            *shares,
-            f"{q.truncated:.0%}",
-            f"{q.words:.1f}",
-            f"{q.length_ratio:.2f}",
-            *rest,
-        )
-    return table
-
-
-def probability(p: float | None) -> str:
-    """A p-value with three digits."""
-    return "–" if p is None else "<.001" if p < 0.001 else f"{p:.3f}"

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 from scipy.stats import t as student_t
 
+from quipwright.core.results import PairScores
 from quipwright.core.settings import Settings
 from quipwright.core.statistics import bootstrap_mean, holm, paired_bootstrap, sign_flip_test
-from quipwright.evaluation.pairwise import won
+from quipwright.evaluation.pairwise import scores_between, share_won
 from quipwright.llm.costs import Spent
-from quipwright.pipeline.evaluate import score_key
 from quipwright.pipeline.summary import Summary
 
 if TYPE_CHECKING:
@@ -115,12 +115,13 @@ def _scores(
     experiment: Experiment,
     name: str,
     found: Mapping[tuple[str, int], Summary | str],
-    read: Callable[[Summary, str, str], float | None],
+    read: Callable[[PairScores], Mapping[str, float | None]],
 ) -> Scores:
-    """What ``read`` finds in each seed's summary, under the contest's key, of each example."""
-    key = score_key(experiment.variants[name].student, experiment.opponent, experiment.split)
+    """What ``read`` finds in each seed's scores of the variant's student against the opponent."""
+    names = experiment.variants[name].student, experiment.opponent, experiment.split
     made = {seed: s for seed in experiment.seeds if not isinstance(s := found[name, seed], str)}
-    return _by_example({seed: {e: read(s, key, e) for e in s.scores.get(key, {})} for seed, s in made.items()})
+    scores = {seed: scores_between(s.scores, *names) for seed, s in made.items()}
+    return _by_example({seed: read(one) for seed, one in scores.items() if one is not None})
 
 
 def _by_example(by_seed: Mapping[int, Mapping[str, float | None]]) -> Scores:
@@ -133,14 +134,15 @@ def _by_example(by_seed: Mapping[int, Mapping[str, float | None]]) -> Scores:
     return found
 
 
-def _score(summary: Summary, key: str, example: str) -> float | None:
-    return summary.scores[key][example]
+def _score(pair: PairScores) -> Mapping[str, float | None]:
+    return pair.scores
 
 
-def _won(summary: Summary, key: str, example: str) -> float | None:
-    """Of a judge that is shown no order, and of a summary that does not keep both showings, the score is read."""
-    in_orders = summary.won.get(key)
-    return in_orders[example] if in_orders else won(summary.scores[key][example])
+def _won(pair: PairScores) -> Mapping[str, float | None]:
+    """The share of presentation orders won; a judge that is shown no order is read once."""
+    if pair.orders_won is not None:
+        return pair.orders_won
+    return {example: share_won(score) for example, score in pair.scores.items()}
 
 
 def _row(
@@ -215,56 +217,3 @@ def _difference(mine: Scores, theirs: Scores) -> dict[str, Any]:
         "difference_high": gap.high,
         "p": sign_flip_test(a, b),
     }
-
-
-def markdown(result: Result) -> str:
-    """The table as Markdown, with a line for each failure."""
-    judges = list(dict.fromkeys(judge for row in result.rows for judge in row.judges))
-    heads = "".join(f" {judge} |" for judge in judges)
-    lines = [
-        f"# {result.name}",
-        "",
-        f"{WTR.format(result.opponent)} On {result.split}; judge: the recipe's critic. Difference of mean scores to "
-        f"{result.baseline}, paired over inputs and seeds; p by sign flips, Holm-adjusted.",
-        "",
-        "| variant | runs | WTR | 95 % inputs | 95 % seeds | difference | 95 % | p | length | copies | distinct-2 | minutes "
-        f"| cost | paper |{heads}",
-        "| --- " * (14 + len(judges)) + "|",
-    ]
-    for r in result.rows:
-        cells = (
-            r.variant, str(r.runs), _percent(r.rate), _interval(r.low, r.high, _percent),
-            _interval(r.seeds_low, r.seeds_high, _percent), _signed(r.difference),
-            _interval(r.difference_low, r.difference_high, _signed), "–" if r.p is None else f"{r.p:.3f}",
-            *("–" if x is None else f"{x:.2f}" for x in (r.length_ratio, r.copy_rate, r.distinct_2)),
-            f"{r.minutes:.1f}", "–" if r.spent is None else r.spent.money, "–" if r.paper is None else f"{r.paper:g} %",
-            *(_by_judge(r.judges[judge]) for judge in judges),
-        )  # fmt: skip
-        lines.append("| " + " | ".join(cells) + " |")
-    if result.spent:
-        lines += ["", f"All calls: {result.spent.calls}, cost {result.spent.money}."]
-    if judges:
-        lines += [
-            "",
-            f"{', '.join(judges)}: WTR by that judge, its 95 % over inputs, and the paper's figure in brackets.",
-        ]
-    failures = [f"- {r.variant}, seed {seed}: {why}" for r in result.rows for seed, why in r.failed.items()]
-    failures += [f"- judge {judge}: {why}" for judge, why in result.silent.items()]
-    return "\n".join([*lines, *(["", "Failed:", "", *failures] if failures else []), ""])
-
-
-def _by_judge(found: Judged) -> str:
-    paper = "" if found.paper is None else f" ({found.paper:g} %)"
-    return f"{_percent(found.rate)}, {_interval(found.low, found.high, _percent)}{paper}"
-
-
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{100 * value:.0f} %"
-
-
-def _signed(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.3f}"
-
-
-def _interval(low: float | None, high: float | None, form: Callable[[float], str]) -> str:
-    return "–" if low is None or high is None else f"{form(low)} to {form(high)}"

@@ -1,16 +1,17 @@
-"""One candidate against one baseline, read every way that is in use, with intervals: what evaluation and ``compare``
-share. The numbers come from :mod:`quipwright.core.statistics`; here they are tied to names."""
+"""Who meets whom, and a judge's answers turned into pairwise results and paired differences with intervals and tests.
+
+The numbers come from :mod:`quipwright.core.statistics`; here they are tied to names.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Self, TypeVar
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
-from quipwright.core.records import Comparison, Judgment, Record
+from quipwright.core.records import Comparison, Example, Judgment, Pair
+from quipwright.core.results import Figure, PairedDifference, PairScores, PairwiseResult, ScoringRule
 from quipwright.core.statistics import (
     RESAMPLES,
-    Estimate,
-    LengthControlled,
     WinTieLoss,
     holm,
     length_controlled_win_rate,
@@ -24,194 +25,157 @@ from quipwright.core.statistics import (
     win_tie_loss,
 )
 from quipwright.core.text import word_count
+from quipwright.evaluation.quality import System
 
 DEFINITIONS = {
-    "per order": "each showing read alone at >= 1/2, both averaged (the paper's WTR)",
-    "strict": "mean of both showings at or above 1/2",
-    "tolerant": "mean of both showings, a tie within the band around 1/2",
-    "verdict": "a win only where both showings name the same winner, else a tie",
+    "per order": "each presentation order read alone at >= 1/2, both averaged (the paper's WTR)",
+    "strict": "mean of both orders at or above 1/2",
+    "tolerant": "mean of both orders, a tie within the band around 1/2",
+    "verdict": "a win only where both orders name the same winner, else a tie",
 }
-Showings = tuple[float | None, float | None]
+"""The scoring rules, by name."""
+
+Scores = Mapping[str, float | None]
+"""By example id the mean probability that the candidate is better, ``None`` where it could not be read."""
+BothOrders = tuple[float | None, float | None]
+Tested = TypeVar("Tested", PairwiseResult, PairedDifference)
 
 
-class Figure(Record):
-    """A number with its 95 % interval; ``None`` is unknown."""
-
-    value: float | None
-    low: float | None
-    high: float | None
-
-    @classmethod
-    def of(cls, estimate: Estimate) -> Self:
-        """The figure of an estimate."""
-        return cls(value=estimate.value, low=estimate.low, high=estimate.high)
+def meetings(systems: Mapping[str, System], opponents: Sequence[str], feedback: Sequence[str]) -> list[tuple[str, str]]:
+    """Who meets whom: each student every opponent, and each later student the imitation student."""
+    against = [(name, other) for other in opponents for name in systems if name not in opponents]
+    return against + [(name, "imitation") for name in feedback if name != "imitation"]
 
 
-class Reading(Record):
-    """Counts in inputs under one rule (see ``DEFINITIONS``) and the win-tie rate with its Wilson interval."""
-
-    rule: str
-    wins: float
-    ties: float
-    losses: float
-    rate: Figure
-
-
-class Contest(Record):
-    """A candidate against a baseline on one split by one judge.
-
-    ``score`` is the mean probability in [0, 1] that the candidate is better (bootstrap interval, or Wilson's where all
-    inputs agree); ``length_controlled`` the same had both been equally long, ``length_effect`` the log-odds the judge
-    pays per standard deviation of extra words (candidate minus baseline). ``p_even``: sign-flip test of score 1/2;
-    ``p_sign``: exact test of wins against losses under the verdict rule. ``p_holm`` is ``p_even`` adjusted for all
-    contests of the table it stands in.
-    """
-
-    candidate: str
-    baseline: str
-    judge: str
-    split: str
-    n: int
-    unparsed: int
-    readings: tuple[Reading, ...]
-    score: Figure
-    length_controlled: Figure
-    length_effect: float | None
-    length_ratio: float
-    p_even: float
-    p_sign: float
-    p_holm: float | None = None
-
-    def reading(self, rule: str) -> Reading:
-        """The reading under ``rule``."""
-        return next(reading for reading in self.readings if reading.rule == rule)
+def comparisons(
+    candidate: str, baseline: str, systems: Mapping[str, System], examples: Sequence[Example]
+) -> list[Comparison]:
+    """One comparison for each example that both systems answered; the candidate is A."""
+    mine, theirs = systems[candidate], systems[baseline]
+    return [
+        Comparison(
+            Pair(example_id=e.id, a_id=mine[e.id].id, b_id=theirs[e.id].id, selector=f"{candidate}:{baseline}"),
+            e.text,
+            mine[e.id].text,
+            theirs[e.id].text,
+        )
+        for e in examples
+        if e.id in mine and e.id in theirs
+    ]
 
 
-class Duel(Record):
-    """Two candidates against the same baseline on the same inputs: mean difference of scores, paired.
-
-    ``p`` is the sign-flip test's, ``p_mcnemar`` McNemar's on inputs where only one of the two wins or ties.
-    """
-
-    candidate: str
-    other: str
-    baseline: str
-    judge: str
-    split: str
-    n: int
-    difference: Figure
-    p: float
-    p_mcnemar: float
-    p_holm: float | None = None
-
-
-Tested = TypeVar("Tested", Contest, Duel)
-
-
-def showings(compared: Sequence[Comparison], judgments: Sequence[Judgment]) -> list[Showings]:
+def both_orders(compared: Sequence[Comparison], judgments: Sequence[Judgment]) -> list[BothOrders]:
     """For each comparison P(A better) with A shown first and with B shown first; ``None`` where unreadable.
 
-    A judge that is shown no order, or a rule that needs none, answers once, and the answer stands for both.
+    A judge that is shown no order answers once, and the answer stands for both.
     """
     by_pair: dict[str, dict[str, float | None]] = {}
-    for j in judgments:
-        hard = {"A": 1.0, "B": 0.0, "tie": 0.5}.get(j.verdict)
-        by_pair.setdefault(j.pair_id, {})[j.shown] = None if hard is None else hard if j.p_a is None else j.p_a
-    found = []
+    for judgment in judgments:
+        by_pair.setdefault(judgment.pair_id, {})[judgment.shown] = judgment.credit
+    result = []
     for comparison in compared:
-        own = by_pair.get(comparison.pair.id, {})
-        once = next(iter(own.values()), None)
-        found.append((own["ab"], own["ba"]) if len(own) == 2 else (once, once))
-    return found
+        answers = by_pair.get(comparison.pair.id, {})
+        only = next(iter(answers.values()), None)
+        result.append((answers["ab"], answers["ba"]) if len(answers) == 2 else (only, only))
+    return result
 
 
-def contest(
+def pairwise_result(
     names: tuple[str, str], judge: str, split: str, compared: Sequence[Comparison], judgments: Sequence[Judgment],
     *, tie: float = 0.05, resamples: int = RESAMPLES,
-) -> Contest:  # fmt: skip
+) -> PairwiseResult:  # fmt: skip
     """``names[0]`` (text A of each comparison) against ``names[1]``. ``tie``: half-width of the tolerant band."""
-    answers = showings(compared, judgments)
+    answers = both_orders(compared, judgments)
     first, second = [a for a, _ in answers], [b for _, b in answers]
     scores = soft_scores(first, second)
-    found = win_rate_readings(first, second, tie)
+    counts = win_rate_readings(first, second, tie)
     read = [s for s in scores if s is not None]
     words = [(word_count(c.a), word_count(c.b)) for c in compared]
+    baseline_words = sum(b for _, b in words)
     controlled = length_controlled_win_rate(scores, [float(a - b) for a, b in words], resamples=resamples)
     by_rule = (
-        ("per order", found.per_order),
-        ("strict", found.strict),
-        ("tolerant", found.tolerant),
-        ("verdict", found.verdict),
+        ("per order", counts.per_order),
+        ("strict", counts.strict),
+        ("tolerant", counts.tolerant),
+        ("verdict", counts.verdict),
     )
-    return Contest(
+    return PairwiseResult(
         candidate=names[0],
         baseline=names[1],
         judge=judge,
         split=split,
         n=len(read),
         unparsed=len(scores) - len(read),
-        readings=tuple(_reading(rule, counts) for rule, counts in by_rule),
+        rules=tuple(_scoring_rule(rule, wtl) for rule, wtl in by_rule),
         score=Figure.of(share(read, resamples=resamples)),
         length_controlled=Figure.of(controlled.rate),
-        length_effect=_effect(controlled),
-        length_ratio=sum(a for a, _ in words) / max(1, sum(b for _, b in words)),
-        p_even=sign_flip_test(read, [0.5] * len(read), resamples=resamples),
-        p_sign=mcnemar(round(found.verdict.wins), round(found.verdict.losses)),
+        length_effect=controlled.phi if controlled.rate.n and controlled.std > 0 else None,
+        length_ratio=sum(a for a, _ in words) / baseline_words if baseline_words else None,
+        p_even=sign_flip_test(read, [0.5] * len(read), resamples=resamples) if read else None,
+        p_sign=mcnemar(round(counts.verdict.wins), round(counts.verdict.losses)) if read else None,
     )
 
 
-def duel(
-    names: tuple[str, str], baseline: str, judge: str, split: str,
-    mine: Mapping[str, float | None], theirs: Mapping[str, float | None], *, tie: float = 0.05, resamples: int = RESAMPLES,
-) -> Duel:  # fmt: skip
-    """``names[0]`` minus ``names[1]``; their scores against ``baseline`` by input, those both have are used."""
+def paired_difference(
+    names: tuple[str, str], opponent: str, judge: str, split: str, mine: Scores, theirs: Scores,
+    *, tie: float = 0.05, resamples: int = RESAMPLES,
+) -> PairedDifference:  # fmt: skip
+    """``names[0]`` minus ``names[1]``: their scores against ``opponent``, on the inputs for which both have one."""
     both = [(a, b) for key, a in mine.items() if a is not None and (b := theirs.get(key)) is not None]
-    left, right = [x for x, _ in both], [y for _, y in both]
-    good = [(sign(x, tie) >= 0, sign(y, tie) >= 0) for x, y in both]
-    return Duel(
+    left, right = [a for a, _ in both], [b for _, b in both]
+    won_or_tied = [(sign(a, tie) >= 0, sign(b, tie) >= 0) for a, b in both]
+    only_left, only_right = won_or_tied.count((True, False)), won_or_tied.count((False, True))
+    return PairedDifference(
         candidate=names[0],
-        other=names[1],
-        baseline=baseline,
+        baseline=names[1],
+        opponent=opponent,
         judge=judge,
         split=split,
         n=len(both),
         difference=Figure.of(paired_bootstrap(left, right, resamples=resamples)),
-        p=sign_flip_test(left, right, resamples=resamples),
-        p_mcnemar=mcnemar(good.count((True, False)), good.count((False, True))),
+        p=sign_flip_test(left, right, resamples=resamples) if both else None,
+        p_mcnemar=mcnemar(only_left, only_right) if both else None,
     )
 
 
-def adjusted(found: Sequence[Tested]) -> list[Tested]:
-    """``found`` with Holm's adjustment over all of them: several looks at the data need it."""
-    raw = [one.p_even if isinstance(one, Contest) else one.p for one in found]
-    return [one.model_copy(update={"p_holm": p}) for one, p in zip(found, holm(raw), strict=True)]
+def adjusted(results: Sequence[Tested]) -> list[Tested]:
+    """``results`` with Holm's adjustment over all that were tested: several looks at the data need it."""
+    raw = [r.p_even if isinstance(r, PairwiseResult) else r.p for r in results]
+    known = iter(holm([p for p in raw if p is not None]))
+    return [
+        result if p is None else result.model_copy(update={"p_holm": next(known)})
+        for result, p in zip(results, raw, strict=True)
+    ]
 
 
 def scores_by_input(compared: Sequence[Comparison], judgments: Sequence[Judgment]) -> dict[str, float | None]:
-    """Mean of both showings by example id; ``None`` unless both are readable."""
-    answers = showings(compared, judgments)
+    """Mean of both presentation orders by example id; ``None`` unless both are readable."""
+    answers = both_orders(compared, judgments)
     scores = soft_scores([a for a, _ in answers], [b for _, b in answers])
     return {c.pair.example_id: score for c, score in zip(compared, scores, strict=True)}
 
 
-def showings_won(compared: Sequence[Comparison], judgments: Sequence[Judgment]) -> dict[str, float | None]:
-    """The share of its two showings, each read alone at 1/2 (the rule "per order"), that A wins or ties, by example id;
-    ``None`` unless both are readable."""
-    pairs = zip(compared, showings(compared, judgments), strict=True)
-    return {c.pair.example_id: won(*both) for c, both in pairs}
+def orders_won(compared: Sequence[Comparison], judgments: Sequence[Judgment]) -> dict[str, float | None]:
+    """The share of its two presentation orders (rule "per order") that A wins or ties, by example id.
+
+    ``None`` unless both are readable.
+    """
+    pairs = zip(compared, both_orders(compared, judgments), strict=True)
+    return {c.pair.example_id: share_won(*both) for c, both in pairs}
 
 
-def won(*scores: float | None) -> float | None:
+def scores_between(records: Iterable[PairScores], candidate: str, baseline: str, split: str) -> PairScores | None:
+    """The scores among ``records`` of ``candidate`` against ``baseline`` on ``split``, if they are there."""
+    names = (candidate, baseline, split)
+    return next((r for r in records if (r.candidate, r.baseline, r.split) == names), None)
+
+
+def share_won(*scores: float | None) -> float | None:
     """The share of ``scores`` that win or tie, each read alone at 1/2; ``None`` unless all are known."""
     return None if None in scores else win_tie_loss(scores).win_tie_rate
 
 
-def _reading(rule: str, counts: WinTieLoss) -> Reading:
-    low, high = counts.interval
-    known = counts.n > 0
-    rate = Figure(value=counts.win_tie_rate, low=low if known else None, high=high if known else None)
-    return Reading(rule=rule, wins=counts.wins, ties=counts.ties, losses=counts.losses, rate=rate)
-
-
-def _effect(found: LengthControlled) -> float | None:
-    return found.phi if found.rate.n and found.std > 0 else None
+def _scoring_rule(rule: str, counts: WinTieLoss) -> ScoringRule:
+    low, high = counts.interval if counts.n else (None, None)
+    rate = Figure(value=counts.win_tie_rate, low=low, high=high)
+    return ScoringRule(rule=rule, wins=counts.wins, ties=counts.ties, losses=counts.losses, rate=rate)

@@ -1,128 +1,18 @@
-"""Judgments against a baseline -> win rates with intervals, and what the outputs look like beside them."""
+"""What a system's outputs look like: copies, length, diversity, self-BLEU and the critic's grades."""
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
-from pydantic import Field, field_validator
-
-from quipwright.core.records import Comparison, Example, Grade, Pair, Quality, Response, Status, WinRate
-from quipwright.core.settings import Settings
-from quipwright.core.statistics import RESAMPLES
-from quipwright.core.text import distinct_n, is_copy, repetition, word_count
-from quipwright.critics.config import CriticConfig, refuse_untrained
-from quipwright.evaluation.diversity import self_bleu
-from quipwright.evaluation.pairwise import Contest, Duel
-from quipwright.training.preference.candidates import DecodeSettings
-
-
-class EvaluateSettings(Settings):
-    """How students are compared. ``splits`` of the data; ``tie``: |s - 1/2| within it is a tie; ``best_of``: how many
-    samples the best-of-N baselines draw (0 leaves them out); ``base``: also ask the untrained weights; ``students``: which
-    of the run's students are evaluated (unset: all, each round's too); ``judges``: who judges beside the training critic."""
-
-    splits: tuple[str, ...] = ("test",)
-    students: tuple[str, ...] | None = Field(None, min_length=1, exclude_if=lambda chosen: chosen is None)
-    decode: DecodeSettings = DecodeSettings()
-    tie: float = Field(0.05, ge=0, lt=0.5)
-    best_of: int = Field(6, ge=0)
-    base: bool = True
-    resamples: int = Field(RESAMPLES, ge=100)
-    judges: tuple[CriticConfig, ...] = ()
-
-    @field_validator("judges")
-    @classmethod
-    def _ready(cls, judges: tuple[CriticConfig, ...]) -> tuple[CriticConfig, ...]:
-        for judge in judges:
-            refuse_untrained(judge)
-        return judges
-
-
-class Difference(Settings):
-    """Paired difference of two students' mean scores against one opponent, over the same inputs.
-
-    ``mean`` is candidate minus baseline of s in [0, 1] with its paired-bootstrap 95 % interval. ``judge`` is empty in
-    summaries that are older than it.
-    """
-
-    candidate: str
-    baseline: str
-    opponent: str
-    split: str
-    n: int
-    mean: float | None
-    low: float | None
-    high: float | None
-    judge: str = ""
-
+from quipwright.core.records import Example, Grade, Response, Status
+from quipwright.core.results import Quality
+from quipwright.core.text import distinct_n, is_copy, repetition, word_count, words
 
 System = Mapping[str, Response]
 """A system's one answer by example id."""
-Scores = Mapping[str, float | None]
-"""s by example id (see :func:`~quipwright.evaluation.pairwise.scores_by_input`)."""
-
-
-def contests(systems: Mapping[str, System], opponents: Sequence[str], feedback: Sequence[str]) -> list[tuple[str, str]]:
-    """Who meets whom: each student against every opponent, and each later student against the imitation student."""
-    against = [(name, other) for other in opponents for name in systems if name not in opponents]
-    return against + [(name, "imitation") for name in feedback if name != "imitation"]
-
-
-def comparisons(
-    candidate: str, baseline: str, systems: Mapping[str, System], examples: Sequence[Example]
-) -> list[Comparison]:
-    """One comparison an example both systems answered; the candidate is A."""
-    mine, theirs = systems[candidate], systems[baseline]
-    return [
-        Comparison(
-            Pair(example_id=e.id, a_id=mine[e.id].id, b_id=theirs[e.id].id, selector=f"{candidate}:{baseline}"),
-            e.text,
-            mine[e.id].text,
-            theirs[e.id].text,
-        )
-        for e in examples
-        if e.id in mine and e.id in theirs
-    ]
-
-
-def win_rate(found: Contest) -> WinRate:
-    """The headline of a contest: its tolerant reading, with the length-controlled rate beside it.
-
-    Ties count for both sides (Ravi et al. 2024 sec. 4), so A against B and B against A do not sum to 1.
-    """
-    counts = found.reading("tolerant")
-    rate = counts.rate
-    return WinRate(
-        candidate=found.candidate,
-        baseline=found.baseline,
-        judge=found.judge,
-        split=found.split,
-        wins=int(counts.wins),
-        ties=int(counts.ties),
-        losses=int(counts.losses),
-        unparsed=found.unparsed,
-        rate=rate.value or 0.0,
-        low=rate.low or 0.0,
-        high=1.0 if rate.high is None else rate.high,
-        length_controlled=found.length_controlled.value,
-        length_ratio=found.length_ratio,
-    )
-
-
-def difference(found: Duel) -> Difference:
-    """The headline of a duel."""
-    return Difference(
-        candidate=found.candidate,
-        baseline=found.other,
-        opponent=found.baseline,
-        split=found.split,
-        n=found.n,
-        mean=found.difference.value,
-        low=found.difference.low,
-        high=found.difference.high,
-        judge=found.judge,
-    )
 
 
 def quality(
@@ -132,38 +22,93 @@ def quality(
     examples: Sequence[Example],
     grades: Mapping[str, Grade],
     meaning: Mapping[str, float] | None = None,
-) -> Quality:
-    """What the outputs look like: copies, empties, length, diversity, and mean grade probabilities where there are any.
+) -> Quality | None:
+    """What the outputs of ``system`` look like; ``None`` where it answered none of ``examples``.
 
-    ``meaning``: by response id, how much of its literal's meaning an output keeps, where that was measured.
+    ``grades`` and ``meaning`` (cosine of output and literal) are by response id, for the outputs that have them.
     """
     answered = [(e, system[e.id]) for e in examples if e.id in system]
+    if not answered:
+        return None
     texts = [response.text for _, response in answered]
-    n = len(texts)
-    graded = [grades[r.id] for _, r in answered if r.id in grades and grades[r.id].funny is not None]
-
-    known = [meaning[r.id] for _, r in answered if meaning and r.id in meaning]
-
-    def share(values: Iterable[bool]) -> float:
-        return sum(values) / n if n else 0.0
-
-    def mean_grade(field: str) -> float | None:
-        return fmean(float(getattr(g, field)) for g in graded) if graded else None
-
+    levels = [levels for _, r in answered if r.id in grades and (levels := grades[r.id].levels) is not None]
+    cosines = [meaning[r.id] for _, r in answered if meaning and r.id in meaning]
     return Quality(
         system=name,
         split=split,
-        n=n,
-        copy_rate=share(is_copy(r.text, e.text) for e, r in answered),
-        empty=share(not text.strip() for text in texts),
-        truncated=share(r.status is Status.TRUNCATED for _, r in answered),
-        words=fmean(map(word_count, texts)) if texts else 0.0,
+        n=len(texts),
+        copy_rate=_share(is_copy(r.text, e.text) for e, r in answered),
+        empty=_share(not text.strip() for text in texts),
+        truncated=_share(r.status is Status.TRUNCATED for _, r in answered),
+        words=fmean(map(word_count, texts)),
         length_ratio=sum(map(word_count, texts)) / max(1, sum(word_count(e.text) for e, _ in answered)),
         distinct_2=distinct_n(texts),
-        broken=mean_grade("broken"),
-        plain=mean_grade("plain"),
-        funny=mean_grade("funny"),
-        repetition=fmean(map(repetition, texts)) if texts else None,
+        levels=tuple(map(fmean, zip(*levels, strict=True))) if levels else None,
+        repetition=fmean(map(repetition, texts)),
         self_bleu=self_bleu(texts),
-        meaning=fmean(known) if known else None,
+        meaning=fmean(cosines) if cosines else None,
     )
+
+
+def _share(values: Iterable[bool]) -> float:
+    return fmean(map(float, values))
+
+
+def self_bleu(texts: Sequence[str], order: int = 4) -> float | None:
+    """Mean BLEU of each text against all the others (Zhu et al. 2018, Texygen): 1 is all alike, 0 nothing shared.
+
+    BLEU as Papineni et al. 2002: clipped n-gram precisions up to ``order``, brevity penalty against the reference of
+    nearest length. Departures: a precision without a match counts 1 / (2 x its n-grams) instead of sending the whole
+    product to 0, and orders for which a text is too short are left out. ``None`` for fewer than two texts. Takes time
+    linear in the length of the texts.
+    """
+    tokens = [words(text) for text in texts]
+    if len(tokens) < 2:
+        return None
+    grams = [[_ngram_counts(own, n) for own in tokens] for n in range(1, order + 1)]
+    most = [_two_largest(counts) for counts in grams]
+    lengths = Counter(len(own) for own in tokens)
+    return sum(_bleu(i, tokens, grams, most, lengths) for i in range(len(tokens))) / len(tokens)
+
+
+NgramCounts = Counter[tuple[str, ...]]
+Largest = dict[tuple[str, ...], tuple[int, int, int]]
+
+
+def _bleu(
+    i: int, tokens: Sequence[list[str]], grams: list[list[NgramCounts]], most: list[Largest], lengths: Counter[int]
+) -> float:
+    """BLEU of text ``i`` against all others."""
+    logs = []
+    for counts, largest in zip(grams, most, strict=True):
+        total = sum(counts[i].values())
+        if not total:
+            continue
+        matched = sum(min(count, _elsewhere(largest[gram], i)) for gram, count in counts[i].items())
+        logs.append(math.log((matched or 0.5) / total))
+    if not logs:
+        return 0.0
+    mine = len(tokens[i])
+    others = [length for length, count in lengths.items() if count > (length == mine)]
+    nearest = min(others, key=lambda length: (abs(length - mine), length))
+    penalty = 1.0 if mine >= nearest else math.exp(1 - nearest / mine)
+    return penalty * math.exp(sum(logs) / len(logs))
+
+
+def _ngram_counts(items: Sequence[str], n: int) -> NgramCounts:
+    return Counter(zip(*(items[k:] for k in range(n)), strict=False))
+
+
+def _two_largest(counts: Sequence[NgramCounts]) -> Largest:
+    """For each n-gram: the largest count in one text, that text, and the largest count in any other."""
+    result: Largest = {}
+    for owner, own in enumerate(counts):
+        for gram, count in own.items():
+            best, holder, second = result.get(gram, (0, -1, 0))
+            result[gram] = (count, owner, best) if count > best else (best, holder, max(second, count))
+    return result
+
+
+def _elsewhere(largest: tuple[int, int, int], owner: int) -> int:
+    best, holder, second = largest
+    return second if holder == owner else best

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,22 +12,24 @@ from quipwright.core.records import Example, Response, Split, Status
 from quipwright.core.storage.run_folder import arrows_of, stored_rows
 from quipwright.core.text import normalise
 from quipwright.data.examples import SPLITS, Row, read_rows, source_name, split_of
+from quipwright.data.task import Task
 
 if TYPE_CHECKING:
+    from quipwright.pipeline.summary import Summary
     from quipwright.serving.writer import Writer
     from quipwright.students.base import Generated
 
-_FIELDS = ("humorous", "text", "output", "paraphrase", "response")
+_FIELDS = ("output", "text", "paraphrase", "response")
 
 
 @dataclass(frozen=True)
 class Output:
-    """One system's answer to one literal; ``cut`` where the token limit ended it."""
+    """One system's answer to one literal; ``truncated`` where the token limit ended it."""
 
     literal: str
     text: str
     split: Split | Literal[""] = ""
-    cut: bool = False
+    truncated: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,24 +48,24 @@ def key(literal: str) -> str:
     return normalise(literal).casefold()
 
 
-def open_system(reference: str, rows: Sequence[Row] | None = None) -> Outputs:
+def open_system(reference: str, rows: Sequence[Row] | None = None, task: Task | None = None) -> Outputs:
     """The system that ``reference`` names.
 
     ``RUN`` or ``RUN:STUDENT``: a run's recorded answers (by default its last student's; ``RUN:teacher``, ``RUN:base``);
     ``FILE.jsonl``: outputs of any system; ``teacher``: the recorded teacher that ships; ``student``: the student that
-    ships. With ``rows`` (literals to answer) students answer those anew. Raises :class:`RunError` or
-    :class:`DataError` for anything else.
+    ships. With ``rows`` (literals to answer) students answer those anew. ``task`` names the column of outputs.
+    Raises :class:`RunError` or :class:`DataError` for anything else.
     """
     if reference == "teacher":
         return _teacher()
     if reference == "student":
         if rows is None:
             raise DataError("The student that ships has no recorded answers.", "Name literals with --data FILE.")
-        from quipwright.serving.writer import Writer, shipped_trainer
+        from quipwright.serving.writer import SHIPPED, Writer, shipped_trainer
 
-        return _live("student", Writer.shipped(), rows, shipped_trainer())
+        return _live("student", Writer.load(SHIPPED), rows, shipped_trainer())
     if reference.endswith((".jsonl", ".ndjson", ".csv")):
-        return _file(Path(reference))
+        return _file(Path(reference), (task or Task.load()).output)
     folder, student = _run(reference)
     if rows is not None and student not in ("teacher", "base"):
         from quipwright.serving.writer import Writer
@@ -101,7 +102,7 @@ def aligned(systems: Sequence[Outputs]) -> tuple[list[Example], dict[str, dict[s
                 example_id=examples[name].id,
                 text=o.text,
                 author=f"system:{system.name}",
-                status=Status.TRUNCATED if o.cut else Status.OK,
+                status=Status.TRUNCATED if o.truncated else Status.OK,
             )
             for name, o in system.answers.items()
             if name in examples
@@ -111,18 +112,23 @@ def aligned(systems: Sequence[Outputs]) -> tuple[list[Example], dict[str, dict[s
     return list(examples.values()), responses
 
 
-def read_summary(folder: Path) -> dict[str, Any]:
-    """``summary.json`` of a run. Raises :class:`RunError` when ``folder`` holds no finished run."""
+def read_summary(folder: Path) -> Summary:
+    """The summary of a finished run. Raises :class:`RunError` when ``folder`` holds none of this version."""
+    from quipwright.pipeline.summary import Summary
+
+    path = folder / "summary.json"
     try:
-        found = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return Summary.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        if path.exists():
+            raise RunError(
+                f"{path} is no summary of this version: {' '.join(str(error).split())[:100]}.",
+                "Run the recipe again; what is finished is not made twice.",
+            ) from None
         reason = "is not finished" if (folder / "manifest.json").exists() else "is no run folder"
         raise RunError(
             f"{folder} {reason}.", "Name the folder of a finished run (quipwright distil RECIPE --run DIR)."
         ) from None
-    if not isinstance(found, dict) or "samples" not in found:
-        raise RunError(f"{folder / 'summary.json'} is no summary of a run.", "Run it again to make a new one.")
-    return found
 
 
 def taught(folder: Path) -> Callable[[str], Sequence[str]]:
@@ -135,9 +141,9 @@ def taught(folder: Path) -> Callable[[str], Sequence[str]]:
     for row in stored_rows(arrows_of(folder), "teach", Response):
         if row.text and row.usable:
             by_id.setdefault(row.example_id, []).append(row.text)
-    data = (summary.get("recipe") or {}).get("data") or {}
+    data = summary.recipe.get("data") or {}
     sources = [source_name(data[name]) for name in ("path", "ood_path") if data.get(name)]
-    evaluated = {key(s["literal"]): [s["answers"]["teacher"]] for s in summary["samples"] if "teacher" in s["answers"]}
+    evaluated = {key(s.literal): [s.answers["teacher"]] for s in summary.samples if "teacher" in s.answers}
 
     def find(literal: str) -> Sequence[str]:
         ids = [Example(text=normalise(literal), split=split, source=name).id for split in SPLITS for name in sources]
@@ -159,24 +165,22 @@ def _run(reference: str) -> tuple[Path, str | None]:
 
 def _recorded(folder: Path, student: str | None) -> Outputs:
     summary = read_summary(folder)
-    chosen = student or list(summary["checkpoints"])[-1]
+    chosen = student or list(summary.checkpoints)[-1]
     answers = {
-        key(s["literal"]): Output(
-            s["literal"], s["answers"][chosen], s.get("split", "test"), chosen in s.get("cut", ())
-        )
-        for s in summary["samples"]
-        if chosen in s["answers"]
+        key(s.literal): Output(s.literal, s.answers[chosen], s.split, chosen in s.truncated)
+        for s in summary.samples
+        if chosen in s.answers
     }
     if not answers:
-        known = ", ".join(dict.fromkeys(name for s in summary["samples"] for name in s["answers"]))
+        known = ", ".join(dict.fromkeys(name for s in summary.samples for name in s.answers))
         raise RunError(f"{folder} has no answers of {chosen!r}.", f"It has: {known or 'none'}.")
     return Outputs(f"{folder.resolve().name}:{chosen}", answers, _trainer(summary, chosen))
 
 
-def _trainer(summary: Mapping[str, Any], student: str | None) -> str | None:
+def _trainer(summary: Summary, student: str | None) -> str | None:
     """The critic that trained ``student`` (the last one unless named) of a run, ``None`` where none did."""
-    chosen = student or list(summary["checkpoints"])[-1]
-    return None if chosen in ("teacher", "base", "imitation") else summary["critic"].get("name")
+    chosen = student or list(summary.checkpoints)[-1]
+    return None if chosen in ("teacher", "base", "imitation") else summary.critic.get("name")
 
 
 def _teacher() -> Outputs:
@@ -188,11 +192,11 @@ def _teacher() -> Outputs:
     return Outputs("teacher", _answers(settings.path, ((row, row.fields[settings.field]) for row in rows)))
 
 
-def _file(path: Path) -> Outputs:
-    rows = list(read_rows(path))
-    names = [name for name in _FIELDS if rows and name in rows[0].fields]
+def _file(path: Path, output: str) -> Outputs:
+    rows, known = list(read_rows(path)), tuple(dict.fromkeys((output, *_FIELDS)))
+    names = [name for name in known if rows and name in rows[0].fields]
     if not names:
-        raise DataError(f"{path} has no outputs.", f"Give each row a literal and one of {', '.join(_FIELDS)}.")
+        raise DataError(f"{path} has no outputs.", f"Give each row a literal and one of {', '.join(known)}.")
     name = "output" if names == ["text"] and "literal" not in rows[0].fields else names[0]
     return Outputs(path.stem, _answers(str(path), ((row, row.fields.get(name)) for row in rows)))
 
@@ -202,8 +206,8 @@ def _answers(where: str, rows: Iterable[tuple[Row, Any]]) -> dict[str, Output]:
     for row, given in rows:
         text = given[0] if isinstance(given, list) and given else given
         if isinstance(text, str):  # rows with an error instead of an output are simply not answered
-            split, cut = split_of(row, where) or "", bool(row.fields.get("truncated"))
-            found.setdefault(key(row.literal), Output(row.literal, text, split, cut))
+            split, truncated = split_of(row, where) or "", bool(row.fields.get("truncated"))
+            found.setdefault(key(row.literal), Output(row.literal, text, split, truncated))
     return found
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.data.examples import load_examples
-from quipwright.evaluation.report import write_report
+from quipwright.evaluation.report.pages import write_report
 from quipwright.pipeline.evaluate import evaluate
 from quipwright.pipeline.recipe import Recipe
 from quipwright.pipeline.rounds import learn_on_file, rounds, supervise

@@ -8,33 +8,21 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from quipwright.core.errors import DataError
-from quipwright.core.records import (
-    Checkpoint,
-    Comparison,
-    Example,
-    Grade,
-    Judgment,
-    Quality,
-    Response,
-    Status,
-    WinRate,
-    ids_hash,
-)
+from quipwright.core.records import Checkpoint, Comparison, Example, Grade, Judgment, Response, Status, ids_hash
+from quipwright.core.results import PairedDifference, PairScores, PairwiseResult, Quality, Sample
 from quipwright.core.statistics import win_tie_loss
-from quipwright.evaluation.pairwise import Contest, Duel, adjusted, contest, duel, scores_by_input, showings_won
-from quipwright.evaluation.quality import (
-    Difference,
-    EvaluateSettings,
-    System,
+from quipwright.evaluation.pairwise import (
+    adjusted,
     comparisons,
-    contests,
-    difference,
-    quality,
-    win_rate,
+    meetings,
+    orders_won,
+    paired_difference,
+    pairwise_result,
+    scores_by_input,
 )
+from quipwright.evaluation.quality import System, quality
+from quipwright.evaluation.settings import EvaluateSettings
 from quipwright.evaluation.similarity import PACKAGE, Kept, Meaning, packaged
 from quipwright.pipeline.stages import Stages, by_example
 from quipwright.students.base import Student
@@ -47,39 +35,16 @@ Names = tuple[str, str]
 """Candidate and baseline."""
 
 
-class Sample(BaseModel):
-    """One evaluation input with every system's answer and its grade, for the report's side-by-side view.
-
-    ``ids`` are the answers' response ids by system, ``authors`` who wrote them (as in ``Response``); ``cut`` names systems
-    whose answer hit the token limit.
-    """
-
-    model_config = ConfigDict(frozen=True)
-
-    literal: str
-    answers: dict[str, str]
-    funny: dict[str, float]
-    feedback_over_imitation: float | None = None
-    split: str = "test"
-    example_id: str = ""
-    ids: dict[str, str] = {}
-    authors: dict[str, str] = {}
-    cut: list[str] = []
-
-
 @dataclass
 class Evaluation:
     """Everything that was measured on the evaluation splits."""
 
-    win_rates: list[WinRate]
-    differences: list[Difference]
-    quality: list[Quality]
-    samples: list[Sample]
-    contests: list[Contest] = field(default_factory=list)
-    duels: list[Duel] = field(default_factory=list)
+    pairwise: list[PairwiseResult] = field(default_factory=list)
+    differences: list[PairedDifference] = field(default_factory=list)
+    scores: list[PairScores] = field(default_factory=list)
+    quality: list[Quality] = field(default_factory=list)
+    samples: list[Sample] = field(default_factory=list)
     data: dict[str, Any] = field(default_factory=dict)
-    scores: dict[str, dict[str, float | None]] = field(default_factory=dict)
-    won: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
 
 def evaluate(
@@ -89,7 +54,7 @@ def evaluate(
     students: Mapping[str, Checkpoint],
 ) -> Evaluation:
     """Every student against the teacher, the untrained weights and, after feedback, the imitation student."""
-    result = Evaluation([], [], [], [])
+    result = Evaluation()
     result.data = {
         "literals": dict(Counter(e.split for e in examples)),
         "teacher": sum(map(len, taught.values())),
@@ -101,7 +66,7 @@ def evaluate(
         chosen = [e for e in examples if e.split == split]
         if chosen:
             _evaluate_split(stages, split, chosen, taught, students, result)
-    result.contests, result.duels = adjusted(result.contests), adjusted(result.duels)
+    result.pairwise, result.differences = adjusted(result.pairwise), adjusted(result.differences)
     return result
 
 
@@ -119,19 +84,27 @@ def _evaluate_split(
     grades = stages.grade(f"grade-{split}", by_id, list(answers.values())) if stages.recipe.grader else {}
     opponents = [name for name in ("teacher", "base") if name in systems]
     later = [name for name in systems if "imitation" in systems and name not in (*opponents, "imitation")]
-    meetings = contests(systems, opponents, later)
-    compared = {names: comparisons(*names, systems, examples) for names in meetings}
+    compared = {names: comparisons(*names, systems, examples) for names in meetings(systems, opponents, later)}
     pairs = list(chain.from_iterable(compared.values()))
     judgments = stages.judge(f"judge-{split}", pairs)
     scores = _judged(stages.models.critic.name, split, compared, judgments, later, how, result)
-    result.scores |= {score_key(*names, split): own for names, own in scores.items()}
-    if any(j.shown == "ba" for j in judgments):  # else the scores say it all
-        result.won |= {score_key(*names, split): showings_won(own, judgments) for names, own in compared.items()}
+    ordered = any(j.shown == "ba" for j in judgments)  # else the scores say it all
+    result.scores += [
+        PairScores(
+            candidate=names[0],
+            baseline=names[1],
+            split=split,
+            scores=scores[names],
+            orders_won=orders_won(own, judgments) if ordered else None,
+        )
+        for names, own in compared.items()
+    ]
     for judge in stages.models.judges:
         judgments = stages.judge(f"judge-{split}-{judge.settings.kind}", pairs, judge)
         _judged(judge.critic.name, split, compared, judgments, later, how, result)
     kept = _meaning(stages, split, by_id, list(answers.values()))
-    result.quality += [quality(name, split, system, examples, grades, kept) for name, system in systems.items()]
+    looks = (quality(name, split, system, examples, grades, kept) for name, system in systems.items())
+    result.quality += [look for look in looks if look is not None]
     head = scores.get(("feedback", "imitation"), {})
     result.samples += [_sample(e, systems, grades, head.get(e.id)) for e in examples]
 
@@ -152,15 +125,15 @@ def _judged(
     scores = {names: scores_by_input(own, judgments) for names, own in compared.items()}
     for names, own in compared.items():
         if own:
-            found = contest(names, judge, split, own, judgments, tie=how.tie, resamples=how.resamples)
-            result.contests.append(found)
-            result.win_rates.append(win_rate(found))
+            result.pairwise.append(
+                pairwise_result(names, judge, split, own, judgments, tie=how.tie, resamples=how.resamples)
+            )
     for name in later:
         for opponent in [other for student, other in scores if student == name and ("imitation", other) in scores]:
             names, mine, theirs = (name, "imitation"), scores[name, opponent], scores["imitation", opponent]
-            paired = duel(names, opponent, judge, split, mine, theirs, tie=how.tie, resamples=how.resamples)
-            result.duels.append(paired)
-            result.differences.append(difference(paired))
+            result.differences.append(
+                paired_difference(names, opponent, judge, split, mine, theirs, tie=how.tie, resamples=how.resamples)
+            )
     return scores
 
 
@@ -178,11 +151,6 @@ def _meaning(
 
     key = [PACKAGE, ids_hash(answers), ids_hash(examples.values())]
     return {kept.response_id: kept.cosine for kept in stages.run.rows(f"meaning-{split}", Kept, key, work)}
-
-
-def score_key(candidate: str, baseline: str, split: str) -> str:
-    """The name under which a summary keeps the scores of ``candidate`` against ``baseline``."""
-    return f"{candidate}>{baseline}@{split}"
 
 
 def _systems(
@@ -223,18 +191,16 @@ def _first(responses: Mapping[str, Sequence[Response]]) -> System:
 
 def _sample(example: Example, systems: Mapping[str, System], grades: Mapping[str, Grade], head: float | None) -> Sample:
     answers = {name: system[example.id] for name, system in systems.items() if example.id in system}
-    funny = {name: g.funny for name, r in answers.items() if (g := grades.get(r.id)) and g.funny is not None}
-    texts = {name: response.text for name, response in answers.items()}
     return Sample(
         literal=example.text,
-        answers=texts,
-        funny=funny,
-        feedback_over_imitation=head,
-        split=example.split,
         example_id=example.id,
-        ids={name: response.id for name, response in answers.items()},
+        split=example.split,
+        answers={name: response.text for name, response in answers.items()},
+        levels={name: g.levels for name, r in answers.items() if (g := grades.get(r.id)) and g.levels is not None},
+        response_ids={name: response.id for name, response in answers.items()},
         authors={name: response.author for name, response in answers.items()},
-        cut=[name for name, response in answers.items() if response.status is Status.TRUNCATED],
+        truncated=tuple(name for name, response in answers.items() if response.status is Status.TRUNCATED),
+        feedback_over_imitation=head,
     )
 
 
@@ -313,7 +279,8 @@ def _reading(
     compared = comparisons("now", "teacher", systems, valid)
     scores = scores_by_input(compared, stages.judge(f"watch-judge-{name}", compared))
     rate = win_tie_loss(list(scores.values()), how.tie).win_tie_rate or 0.0
-    issues = watch.issues(*(quality(n, "valid", systems[n], valid, {}) for n in ("now", "before")))
+    now, before = (quality(name, "valid", systems[name], valid, {}) for name in ("now", "before"))
+    issues = watch.issues(now, before) if now and before else ["answers nothing at all"]
     round, _, within = name.partition(".")
     stages.metrics.add("watch-epoch" if within else "watch", int(round), number, {"against-teacher/win_tie_rate": rate})
     return ValidationPoint(number, rate, tuple(issues))

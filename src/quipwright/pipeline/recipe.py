@@ -16,8 +16,9 @@ from quipwright.critics.config import CriticConfig
 from quipwright.critics.reward_model.critic import RewardModelConfig
 from quipwright.data.examples import DataSettings
 from quipwright.data.recorded_teacher import RecordedTeacher
+from quipwright.data.task import DEFAULT_TASK
 from quipwright.data.teacher import ModelTeacher
-from quipwright.evaluation.quality import EvaluateSettings
+from quipwright.evaluation.settings import EvaluateSettings
 from quipwright.llm.costs import Budget, Price
 from quipwright.students.base import StudentSettings
 from quipwright.training.early_stopping import EarlyStopping
@@ -124,7 +125,7 @@ class Recipe(Settings):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     seed: int = Field(0, ge=0)
-    task: str = "humour"
+    task: str = DEFAULT_TASK
     data: DataSettings = DataSettings()
     teacher: AnyTeacher = RecordedTeacher()
     student: StudentSettings = StudentSettings()

@@ -11,15 +11,14 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict
 
 from quipwright.core.metrics import Metrics
-from quipwright.core.records import Checkpoint, Quality, Ranking, WinRate
+from quipwright.core.records import Checkpoint, Ranking
+from quipwright.core.results import PairedDifference, PairScores, PairwiseResult, Quality, Sample
 from quipwright.core.storage.files import write_atomic
 from quipwright.core.version import VERSION
 from quipwright.critics.base import BuildContext, figures
 from quipwright.critics.config import CriticConfig, outsiders
-from quipwright.evaluation.pairwise import Contest, Duel
-from quipwright.evaluation.quality import Difference
 from quipwright.llm.costs import Spent
-from quipwright.pipeline.evaluate import Evaluation, Sample
+from quipwright.pipeline.evaluate import Evaluation
 from quipwright.pipeline.stages import Stages
 
 
@@ -27,9 +26,7 @@ class Summary(BaseModel):
     """What a run found. Rates carry their intervals; nothing here is computed twice elsewhere.
 
     ``spent``: on calls, of this run's folder.
-    ``scores``: s by example id (``None`` is unread) under ``candidate>baseline@split``, for paired comparisons of runs.
-    ``won``: under the same names, the share of its two showings that the candidate won or tied, where the judge is shown
-    an order (see :func:`~quipwright.evaluation.pairwise.showings_won`).
+    ``scores``: the training critic's, input by input, for paired comparisons of runs.
     ``task``: the whole task file, so that a student can be used where that file is not. ``models``: what is known of
     what each teacher or critic can do.
     """
@@ -39,8 +36,8 @@ class Summary(BaseModel):
     name: str
     recipe: dict[str, Any]
     versions: dict[str, str]
-    win_rates: list[WinRate]
-    differences: list[Difference]
+    pairwise: list[PairwiseResult]
+    differences: list[PairedDifference]
     quality: list[Quality]
     stages: list[dict[str, Any]]
     critic: dict[str, Any]
@@ -49,10 +46,7 @@ class Summary(BaseModel):
     counts: dict[str, Any]
     warnings: list[str]
     samples: list[Sample]
-    contests: list[Contest] = []
-    duels: list[Duel] = []
-    scores: dict[str, dict[str, float | None]] = {}
-    won: dict[str, dict[str, float | None]] = {}
+    scores: list[PairScores] = []
     spent: list[Spent] = []
     task: dict[str, Any] = {}
     models: dict[str, dict[str, Any]] = {}
@@ -75,7 +69,7 @@ def summarise(
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         },
-        win_rates=evaluation.win_rates,
+        pairwise=evaluation.pairwise,
         differences=evaluation.differences,
         quality=evaluation.quality,
         stages=[asdict(stage) for stage in run.stages],
@@ -85,10 +79,7 @@ def summarise(
         counts={**_counts(stages, rankings), **evaluation.data},
         warnings=[*_warnings(evaluation, _outsiders(stages)), *stages.notes],
         samples=evaluation.samples,
-        contests=evaluation.contests,
-        duels=evaluation.duels,
         scores=evaluation.scores,
-        won=evaluation.won,
         spent=stages.models.spent(),
         task=stages.task.model_dump(mode="json"),
         models=run.manifest().get("models", {}),
@@ -109,14 +100,20 @@ def _record(summary: Summary, metrics: Metrics) -> None:
         numbers = {f"{system}/{name}": float(v) for name, v in figures.items() if isinstance(v, int | float)}
         metrics.add(f"evaluate-{split}", at, at, numbers)
 
-    for w in summary.win_rates:
-        against = {"win_tie_rate": w.rate, "length_controlled": w.length_controlled}
+    for w in summary.pairwise:
+        against = {"win_tie_rate": w.headline.rate.value, "length_controlled": w.length_controlled.value}
         by = _by(summary, w.judge)
         add(w.candidate, w.split, {f"{by}against-{w.baseline}/{name}": value for name, value in against.items()})
     for d in summary.differences:
-        add(d.candidate, d.split, {f"{_by(summary, d.judge)}minus-{d.baseline}/against-{d.opponent}": d.mean})
+        add(
+            d.candidate,
+            d.split,
+            {f"{_by(summary, d.judge)}minus-{d.baseline}/against-{d.opponent}": d.difference.value},
+        )
+    names = summary.task.get("grades", ())
     for q in summary.quality:
-        add(q.system, q.split, q.model_dump(exclude={"system", "split"}))
+        levels = dict(zip(names, q.levels or (), strict=False))
+        add(q.system, q.split, q.model_dump(exclude={"system", "split", "levels"}) | levels)
 
 
 def _by(summary: Summary, judge: str) -> str:
@@ -151,10 +148,11 @@ def _warnings(evaluation: Evaluation, outside_judges: Sequence[CriticConfig]) ->
     by_name = {(q.system, q.split): q for q in evaluation.quality}
     for (name, split), q in by_name.items():
         taught = by_name.get(("teacher", split))
-        if name == "imitation" and taught is not None and (taught.broken or 0) > (q.broken or 0):
+        worst = None if taught is None or taught.levels is None else taught.levels[0]
+        if name == "imitation" and worst is not None and q.levels is not None and worst > q.levels[0]:
             found.append(
-                f"The critic calls the teacher broken more often than the student on {split} ({taught.broken:.0%} against "
-                f"{q.broken:.0%}): it does not know such texts, and win rates against the teacher mean nothing."
+                f"The critic gives the teacher the worst grade more often than the student on {split} ({worst:.0%} against "
+                f"{q.levels[0]:.0%}): it does not know such texts, and win rates against the teacher mean nothing."
             )
         if name not in ("teacher", "base") and q.empty > 0.05:
             found.append(f"{name} answers nothing at all on {q.empty:.0%} of {split}.")

@@ -57,12 +57,12 @@ class Served:
 
 @dataclass(frozen=True)
 class Shown:
-    """One text on the page with the critic's reading, where there is a critic."""
+    """One text on the page with the critic's probability of the best grade and its score, where there is a critic."""
 
     title: str
     text: str
-    funny: float | None = None
-    score: float = 0.0
+    best: float | None = None
+    score: float | None = None
 
 
 class Endpoint:
@@ -147,7 +147,11 @@ class Endpoint:
                 problem = str(wrong)
             except BusyError:
                 problem = "Too many people are trying at once; wait a moment."
-        shown = self.template.render(model=self.served.model, literal=literal, attempts=attempts, error=problem)
+        task = self.served.task
+        shown = self.template.render(
+            model=self.served.model, aim=task.aim, best_grade=task.grades[-1], literal=literal, attempts=attempts,
+            error=problem,
+        )  # fmt: skip
         return HTMLResponse(shown, 400 if problem else 200)
 
     async def _texts(self, asked: ChatRequest, on_token: Callable[[str], None] | None = None) -> list[Generated]:
@@ -174,7 +178,7 @@ class Endpoint:
         found += [("The teacher", text) for text in self.served.teacher(literal) or ()]
         grades = await self._grades(literal, [text for _, text in found])
         return [
-            Shown(title, text, grade.funny if grade else None, grade.score if grade else 0.0)
+            Shown(title, text, grade.levels[-1] if grade and grade.levels else None, grade.score if grade else None)
             for (title, text), grade in zip(found, grades, strict=True)
         ]
 

@@ -1,106 +1,153 @@
-"""A trained student at work: one sentence in, quips out; or a file of them, streamed."""
+"""A trained student at work: one sentence in, paraphrases out; or a file of them, streamed."""
 
 from __future__ import annotations
 
 import json
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
-from quipwright.core.errors import DataError, QuipwrightError, RunError
-from quipwright.core.paths import resolve
+from quipwright.core.errors import DamagedError, RunError, WeightsError
+from quipwright.core.paths import inside, resolve
 from quipwright.core.records import Response, Sampling
-from quipwright.core.storage.files import disk_errors
+from quipwright.core.storage.files import file_sha256
 from quipwright.core.storage.run_folder import arrows_of
-from quipwright.core.table_files import csv_line, file_kind
-from quipwright.core.text import degenerate, is_copy, normalise, printable
+from quipwright.core.text import degenerate, is_copy, normalise
 from quipwright.critics.reward_model.card import CARD_FILE, RewardCard
 from quipwright.critics.reward_model.critic import RewardModelConfig, RewardModelCritic
-from quipwright.data.examples import Row, read_rows
 from quipwright.data.task import Task
 from quipwright.evaluation.systems import read_summary
 from quipwright.students.base import Generated, Student, StudentSettings
+from quipwright.students.common import WEIGHTS_FILE
 from quipwright.students.load import open_student
 
-SHIPPED = "bundled:student"
+SHIPPED = "shipped"
+"""The reference of the student that ships."""
+STUDENT_FILE, TASK_FILE = "student.json", "task.json"
+"""What an export holds beside its weights."""
 
 
 @dataclass
 class Writer:
-    """A student with its task. ``critic`` ranks several samples, where asked for the best of them."""
+    """A student with its task; :meth:`load` opens one.
+
+    ``critic`` ranks several samples where the best of them are asked for (default: the critic that ships). ``seed`` is
+    that of the samples, ``max_tokens`` the limit of one text.
+    """
 
     student: Student
     task: Task
+    name: str = "student"
     critic: RewardModelCritic | None = None
     seed: int = 0
     max_tokens: int = 48
 
     @classmethod
-    def shipped(cls) -> Writer:
-        """The student that ships with the package."""
-        folder = resolve(SHIPPED, "Student")
-        settings = StudentSettings.model_validate_json((folder / "student.json").read_text(encoding="utf-8"))
-        student = open_student(settings)
-        student.load(folder)
-        return cls(student, Task.load())
+    def load(cls, reference: str | Path = SHIPPED, student: str | None = None) -> Writer:
+        """The student that ``reference`` names: ``shipped``, a run's folder, an export's folder, or a hub id.
+
+        ``student`` names one of a run's (default: the last one trained). Raises :class:`RunError` where a run is not
+        finished or has no such student, :class:`DamagedError` where its weights are not those that were trained, and
+        :class:`WeightsError` where there is nothing to load.
+        """
+        if reference == SHIPPED:
+            return cls._of_export(resolve("bundled:student", "Student"), "student")
+        folder = Path(reference)
+        if is_run(reference):
+            return cls.of_run(folder, student)
+        if student is not None:
+            raise RunError(f"{reference} is no run, so it has no student {student!r}.", "Leave --student out.")
+        if folder.is_dir():
+            return cls._of_export(folder, folder.resolve().name)
+        return cls._of_export(_fetched(str(reference)), str(reference))
 
     @classmethod
     def of_run(cls, folder: Path, name: str | None = None) -> Writer:
-        """A student of a finished run: ``name`` as in its summary, by default the last one trained.
-
-        Raises :class:`RunError` where the run is not finished, has no such student, or its weights are gone.
-        """
+        """A student of a finished run; see :meth:`load`."""
         summary = read_summary(folder)
-        checkpoints = summary["checkpoints"]
-        chosen = name or list(checkpoints)[-1]
-        if chosen not in checkpoints:
-            raise RunError(f"{folder} has no student {chosen!r}.", f"It has: {', '.join(checkpoints)}.")
-        task = Task.parse(summary["task"], str(folder)) if summary.get("task") else Task.load(summary["recipe"]["task"])
-        student = open_student(StudentSettings.model_validate(summary["recipe"]["student"]), task.student_chat)
-        weights = arrows_of(folder) / checkpoints[chosen]["path"]
-        if not weights.is_dir():
-            raise RunError(
-                f"{folder} has no weights of {chosen!r}: {weights} is missing.",
-                "Name the run where it was made; the runs of an experiment need the arrows folder beside them.",
-            )
-        student.load(weights)
-        return cls(student, task)
+        chosen = name or list(summary.checkpoints)[-1]
+        if chosen not in summary.checkpoints:
+            raise RunError(f"{folder} has no student {chosen!r}.", f"It has: {', '.join(summary.checkpoints)}.")
+        task = Task.parse(summary.task, str(folder))
+        student = open_student(StudentSettings.model_validate(summary.recipe["student"]), task.student_chat)
+        student.load(_sealed_weights(folder, chosen, summary.checkpoints[chosen]))
+        return cls(student, task, f"{folder.resolve().name}:{chosen}")
 
-    def write(self, literals: Sequence[str], n: int = 1, best_of: int = 0) -> list[list[str]]:
-        """``n`` paraphrases of each literal: the 5-beam answer for one, nucleus samples for several; with ``best_of``
-        that many samples are drawn and the critic's ``n`` best returned, best first."""
+    @classmethod
+    def _of_export(cls, folder: Path, name: str) -> Writer:
+        """An export: an adapter with its settings, or a folder of merged weights."""
+        task = Task.load()
+        if (folder / TASK_FILE).exists():
+            task = Task.parse(json.loads((folder / TASK_FILE).read_text(encoding="utf-8")), str(folder / TASK_FILE))
+        if (folder / STUDENT_FILE).exists():
+            settings = StudentSettings.model_validate_json((folder / STUDENT_FILE).read_text(encoding="utf-8"))
+            student = open_student(settings, task.student_chat)
+            student.load(folder)
+            return cls(student, task, name)
+        if not (folder / "config.json").exists():
+            raise WeightsError(
+                f"{folder} is neither a run nor an export: it has no summary.json, {STUDENT_FILE} or config.json.",
+                "Name the folder of a finished run, or make an export: quipwright export RUN DIR.",
+            )
+        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("is_encoder_decoder", False)
+        settings = StudentSettings(kind="seq2seq" if kind else "causal", weights=str(folder), tuning="full")
+        return cls(open_student(settings, task.student_chat), task, name)
+
+    def write(self, sentence: str, *, n: int = 1, best_of: int = 0) -> list[str]:
+        """``n`` paraphrases of ``sentence``, best first; see :meth:`write_all`."""
+        return self.write_all([sentence], n=n, best_of=best_of)[0]
+
+    def write_all(self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0) -> list[list[str]]:
+        """``n`` paraphrases of each sentence: the 5-beam answer for one, nucleus samples for several.
+
+        With ``best_of`` that many samples are drawn and the critic's ``n`` best are returned, best first; copies of the
+        sentence and degenerate texts come last.
+        """
         drawn = max(n, best_of)
         if drawn == 1:
-            return [[answer.text] for answer in self.answers(literals)]
-        how = Sampling(temperature=0.7, top_p=0.95, max_tokens=self.max_tokens, seed=self.seed)
-        found = self.student.generate(self._prompts(literals), how, drawn + drawn // 2)
+            return [[answer.text] for answer in self.answers(sentences)]
+        if drawn > n and self.critic is None:
+            self.critic = shipped_critic()
+        sampling = Sampling(temperature=0.7, top_p=0.95, max_tokens=self.max_tokens, seed=self.seed)
+        generated = self.student.generate(self._prompts(sentences), sampling, drawn + drawn // 2)
         return [
-            self._chosen(literal, [g.text for g in row], n, drawn) for literal, row in zip(literals, found, strict=True)
+            chosen(sentence, [g.text for g in texts], n, drawn, self.critic if drawn > n else None)
+            for sentence, texts in zip(sentences, generated, strict=True)
         ]
 
-    def answers(self, literals: Sequence[str]) -> list[Generated]:
-        """The 5-beam answer to each literal."""
-        how = Sampling(beams=5, max_tokens=self.max_tokens, seed=self.seed)
-        return [row[0] for row in self.student.generate(self._prompts(literals), how)]
+    def answers(self, sentences: Sequence[str]) -> list[Generated]:
+        """The 5-beam answer to each sentence."""
+        sampling = Sampling(beams=5, max_tokens=self.max_tokens, seed=self.seed)
+        return [texts[0] for texts in self.student.generate(self._prompts(sentences), sampling)]
 
-    def _prompts(self, literals: Sequence[str]) -> list[str]:
-        return [self.task.prompt(normalise(literal)) for literal in literals]
+    def _prompts(self, sentences: Sequence[str]) -> list[str]:
+        return [self.task.prompt(normalise(sentence)) for sentence in sentences]
 
-    def _chosen(self, literal: str, texts: Sequence[str], n: int, drawn: int) -> list[str]:
-        """Distinct and sound texts first; what is left over only fills up."""
-        distinct = list(dict.fromkeys(texts))
-        good = [t for t in distinct if not degenerate(t, literal) and not is_copy(t, literal)]
-        rest = [t for t in distinct if t not in good]
-        candidates = (good + rest)[:drawn]
-        if self.critic is not None and drawn > n:
-            responses = [Response(example_id="", text=t, author="student") for t in candidates]
-            scores = {g.response_id: g.score for g in self.critic.grade([literal] * len(responses), responses)}
-            sound = [r for r in responses if r.text in good] or responses
-            candidates = [r.text for r in sorted(sound, key=lambda r: -scores[r.id])]
-        return candidates[:n]
+
+def chosen(literal: str, texts: Sequence[str], n: int, drawn: int, critic: RewardModelCritic | None) -> list[str]:
+    """The ``n`` best of at most ``drawn`` distinct ``texts``: sound ones first, by ``critic`` where there is one."""
+    distinct = list(dict.fromkeys(texts))
+    sound = [t for t in distinct if is_sound(t, literal)]
+    unsound = [t for t in distinct if t not in sound]
+    candidates = (sound + unsound)[:drawn]
+    if critic is not None:
+        responses = [Response(example_id="", text=t, author="student") for t in candidates]
+        grades = critic.grade([literal] * len(responses), responses)
+        score = {r.text: g.score for r, g in zip(responses, grades, strict=True)}
+        candidates.sort(key=lambda t: (t not in sound, -score[t]))
+    return candidates[:n]
+
+
+def is_sound(text: str, literal: str) -> bool:
+    """Whether ``text`` is a paraphrase at all: no copy of ``literal``, not empty or degenerate."""
+    return not degenerate(text, literal) and not is_copy(text, literal)
+
+
+def is_run(reference: str | Path) -> bool:
+    """Whether ``reference`` is the folder of a run."""
+    folder = Path(reference)
+    return (folder / "summary.json").exists() or (folder / "manifest.json").exists()
 
 
 def shipped_trainer() -> str:
@@ -114,90 +161,32 @@ def shipped_critic() -> RewardModelCritic:
     return RewardModelConfig().load()
 
 
-def write_file(
-    writer: Writer, source: Path, target: Path | None, column: str | None, n: int, best_of: int
-) -> tuple[int, int]:
-    """Write for every row of ``source``, streaming to ``target`` (standard output if ``None``) as rows are done.
+def _sealed_weights(run: Path, name: str, checkpoint: dict[str, Any]) -> Path:
+    """The folder of a checkpoint's weights, whose hash is that of the summary."""
+    stages = arrows_of(run)
+    folder = inside(stages, checkpoint["path"], f"The checkpoint of {name}")
+    if not (folder / WEIGHTS_FILE).is_file():
+        raise RunError(
+            f"{run} has no weights of {name!r}: {folder / WEIGHTS_FILE} is missing.",
+            "Name the run where it was made; the runs of an experiment need the folder of stages beside them.",
+        )
+    if file_sha256(folder / WEIGHTS_FILE)[:16] != checkpoint["weights_hash"]:
+        raise DamagedError(
+            f"{folder / WEIGHTS_FILE} is not what was trained: its hash is not that of the summary.",
+            "Restore it from a copy, or remove its folder and run the recipe again.",
+        )
+    return folder
 
-    A row that cannot be used is written with its reason and does not stop the others. Returns (done, failed). Raises
-    :class:`DataError` before ``target`` is made where the source cannot be read at all.
-    """
-    done = failed = 0
-    source_rows = read_rows(source, column, keep_bad=True)
-    with _sink(target) as sink:
-        for rows in _batches(source_rows, 16):
-            for row, result in _attempt(writer, rows, n, best_of):
-                sink(row, result)
-                done, failed = done + isinstance(result, list), failed + isinstance(result, str)
-    return done, failed
 
+def _fetched(hub_id: str) -> Path:
+    """The folder of a hub repository, from the local cache or from the hub."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-def _attempt(writer: Writer, rows: Sequence[Row], n: int, best_of: int) -> Iterator[tuple[Row, list[str] | str]]:
-    """Each row with its texts, or with why it has none; a bad row in a batch is found by going one by one."""
-    usable = [row for row in rows if any(c.isalpha() for c in row.literal)]
     try:
-        texts = iter(writer.write([row.literal for row in usable], n, best_of) if usable else [])
-        results: dict[int, list[str] | str] = {row.line: next(texts) for row in usable}
-    except QuipwrightError as error:
-        if len(usable) == 1:
-            results = {usable[0].line: error.problem}
-        else:
-            results = {row.line: result for row in usable for _, result in _attempt(writer, [row], n, best_of)}
-    for row in rows:
-        reason = row.problem.problem if row.problem is not None else "no sentence in this row"
-        yield row, results.get(row.line, reason)
-
-
-@contextmanager
-def _sink(target: Path | None) -> Iterator[Any]:
-    """A function that writes one row in the target's format: JSONL, CSV or plain lines, by its ending."""
-    if target is None:
-        yield lambda row, result: print("\n".join(_lines(row, result)), flush=True)
-        return
-    if target.exists():
-        raise DataError(f"{target} exists already.", "Name another file, or remove it first.")
-    kind = file_kind(target, "Output")
-    if kind not in ("csv", "jsonl", "lines"):
-        raise DataError(f"Output {target} cannot be written as {kind}.", "End its name in .jsonl, .csv or .txt.")
-    with disk_errors(target), open(target, "w", encoding="utf-8", newline="") as file:
-        if kind == "csv":
-            _flush(file, csv_line(["literal", "humorous", "error"]))
-            yield lambda row, result: _flush(file, _csv_rows(row, result))
-        elif kind == "jsonl":
-            yield lambda row, result: _flush(file, json.dumps(_object(row, result), ensure_ascii=False) + "\n")
-        else:
-            yield lambda row, result: _flush(file, "\n".join(_lines(row, result)) + "\n")
-
-
-def _lines(row: Row, result: list[str] | str) -> list[str]:
-    if isinstance(result, str):
-        print(printable(f"{row.place}: {result}"), file=sys.stderr)
-        return [""]
-    return result
-
-
-def _object(row: Row, result: list[str] | str) -> dict[str, Any]:
-    outcome = {"error": result} if isinstance(result, str) else {"humorous": result}
-    return {"line": row.line, "literal": row.literal, **outcome}
-
-
-def _csv_rows(row: Row, result: list[str] | str) -> str:
-    if isinstance(result, str):
-        return csv_line([row.literal, "", result])
-    return "".join(csv_line([row.literal, text, ""]) for text in result)
-
-
-def _flush(file: TextIO, text: str) -> None:
-    file.write(text)
-    file.flush()
-
-
-def _batches(rows: Iterator[Row], size: int) -> Iterator[list[Row]]:
-    batch: list[Row] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) == size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+        return Path(snapshot_download(hub_id))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        raise WeightsError(
+            f"{hub_id} is no folder, and the hub does not give it: {' '.join(str(error).split())[:160]}.",
+            "Name shipped, a run's folder, an export's folder, or a hub id such as owner/name.",
+        ) from None

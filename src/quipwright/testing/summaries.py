@@ -6,10 +6,18 @@ import random
 from typing import Any
 
 from quipwright.core.records import Example, Grade, Response
+from quipwright.core.results import PairScores, Sample
 from quipwright.critics.heuristics import HeuristicCritic
-from quipwright.evaluation.pairwise import adjusted, contest, duel, scores_by_input
-from quipwright.evaluation.quality import comparisons, contests, difference, quality, win_rate
-from quipwright.pipeline.evaluate import Sample, score_key
+from quipwright.data.task import Task
+from quipwright.evaluation.pairwise import (
+    adjusted,
+    comparisons,
+    meetings,
+    paired_difference,
+    pairwise_result,
+    scores_by_input,
+)
+from quipwright.evaluation.quality import quality
 from quipwright.pipeline.summary import Summary
 
 SYSTEMS = ("imitation", "round-1", "feedback", "base", "teacher")
@@ -34,39 +42,50 @@ def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0)
         for s in SYSTEMS
     }
     grades = {
-        r.id: Grade(response_id=r.id, judge="reward:made", score=0.0, broken=0.2, plain=0.8 - f, funny=f)
+        r.id: Grade(response_id=r.id, judge="reward:made", score=0.0, levels=(0.2, 0.8 - f, f))
         for own in systems.values()
         for r in own.values()
         for f in [round(0.7 * rng.random(), 3)]
     }
     judge = HeuristicCritic("coin")
-    rates, found, scores = [], [], {}
-    for names in contests(systems, ("teacher", "base"), ("round-1", "feedback")):
+    pairwise, scores = [], {}
+    for names in meetings(systems, ("teacher", "base"), ("round-1", "feedback")):
         compared = comparisons(*names, systems, examples)
         judgments = judge.judge(compared)
         scores[names] = scores_by_input(compared, judgments)
-        found.append(contest(names, judge.name, "test", compared, judgments, resamples=100))
-        rates.append(win_rate(found[-1]))
+        pairwise.append(pairwise_result(names, judge.name, "test", compared, judgments, resamples=100))
     samples = [
         Sample(
             literal=e.text,
+            split=e.split,
             answers={s: own[e.id].text for s, own in systems.items()},
-            funny={s: grades[own[e.id].id].funny or 0.0 for s, own in systems.items()},
+            levels={s: grades[own[e.id].id].levels or () for s, own in systems.items()},
             feedback_over_imitation=rng.random(),
             example_id=e.id,
-            ids={s: own[e.id].id for s, own in systems.items()},
+            response_ids={s: own[e.id].id for s, own in systems.items()},
         )
         for e in examples
     ]
-    against = (scores[student, "teacher"] for student in ("feedback", "imitation"))
-    gain = duel(("feedback", "imitation"), "teacher", judge.name, "test", *against, resamples=200)
     return Summary(
         name=name,
         recipe=_recipe(name),
         versions={"quipwright": "0.1.0", "python": "3.11"},
-        win_rates=rates,
-        differences=[difference(gain)],
-        quality=[quality(s, "test", own, examples, grades) for s, own in systems.items()],
+        pairwise=adjusted(pairwise),
+        differences=adjusted(
+            [
+                paired_difference(
+                    (student, "imitation"),
+                    "teacher",
+                    judge.name,
+                    "test",
+                    scores[student, "teacher"],
+                    scores["imitation", "teacher"],
+                    resamples=100,
+                )
+                for student in ("round-1", "feedback")
+            ]
+        ),
+        quality=[look for s, own in systems.items() if (look := quality(s, "test", own, examples, grades)) is not None],
         stages=[
             {"name": s, "seconds": t, "skipped": t < 1}
             for s, t in (("teach", 0.1), ("imitate", 240.5), ("learn-1", 88.0), (f"judge-test{text}", 31.2))
@@ -95,22 +114,8 @@ def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0)
         },
         warnings=[f"The critic that trained the student is the only judge here.{text}"],
         samples=samples,
-        contests=adjusted(found),
-        duels=adjusted(
-            [
-                duel(
-                    (student, "imitation"),
-                    "teacher",
-                    judge.name,
-                    "test",
-                    scores[student, "teacher"],
-                    scores["imitation", "teacher"],
-                    resamples=100,
-                )
-                for student in ("round-1", "feedback")
-            ]
-        ),
-        scores={score_key(*names, "test"): own for names, own in scores.items()},
+        scores=[PairScores(candidate=a, baseline=b, split="test", scores=own) for (a, b), own in scores.items()],
+        task=Task.load().model_dump(mode="json"),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from pydantic import Field
 
-from quipwright.core.records import Quality
+from quipwright.core.results import Quality
 from quipwright.core.settings import Settings
 from quipwright.students.base import Student
 

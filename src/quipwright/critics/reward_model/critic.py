@@ -169,24 +169,15 @@ class RewardModelCritic:
         """Score and grade probabilities of each response."""
         grades = []
         for response, score in zip(responses, self.scores(literals, [r.text for r in responses]), strict=True):
-            broken, plain, funny = (round(p, 6) for p in self.grade_shares(score))
-            grades.append(
-                Grade(
-                    response_id=response.id,
-                    judge=self.name,
-                    score=round(score, 6),
-                    broken=broken,
-                    plain=plain,
-                    funny=funny,
-                )
-            )
+            levels = tuple(round(p, 6) for p in self.grade_shares(score))
+            grades.append(Grade(response_id=response.id, judge=self.name, score=round(score, 6), levels=levels))
         return grades
 
     def grade_shares(self, score: float) -> tuple[float, float, float]:
-        """Probabilities of broken, plain and funny at ``score``; they add up to 1."""
+        """Probabilities of the worst, the middle and the best grade at ``score``; they add up to 1."""
         how = self.card.calibration
-        at_least_plain, at_least_funny = (float(expit(how.slope * score - cut)) for cut in how.cuts[:2])
-        return 1 - at_least_plain, at_least_plain - at_least_funny, at_least_funny
+        above_worst, best = (float(expit(how.slope * score - cut)) for cut in how.cuts[:2])
+        return 1 - above_worst, above_worst - best, best
 
 
 class FromGrades:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from quipwright.core.records import Judgment, Verdict, content_hash
 from quipwright.core.storage.files import write_atomic
 from quipwright.core.table_files import csv_line, file_kind, read_table
 from quipwright.core.text_files import read_text
-from quipwright.evaluation.human.ratings import CANNOT_TELL, QUESTIONS, Ratings
+from quipwright.evaluation.human.ratings import CANNOT_TELL, Ratings
 
 COLUMNS = ("pair", "literal", "a", "b", "author_a", "author_b", "question", "rater", "shown", "verdict")
 _TURNED: dict[Verdict, Verdict] = {"A": "B", "B": "A"}
@@ -41,43 +42,66 @@ def export_ratings(ratings: Ratings, path: Path) -> int:
     return len(ratings.votes)
 
 
-def import_ratings(ratings: Ratings, path: Path) -> int:
+@dataclass(frozen=True)
+class Imported:
+    """What came of an import: votes ``added``, votes that were ``known`` before, and what was left out, by reason."""
+
+    added: int
+    known: int
+    left_out: Mapping[str, int]
+
+    def line(self, source: Path) -> str:
+        """All counts in one line."""
+        parts = [f"{self.added} votes added from {source}"]
+        parts += [f"{self.known} were there before"] if self.known else []
+        parts += [f"{count} left out: {reason}" for reason, count in self.left_out.items()]
+        return "; ".join(parts)
+
+
+def import_ratings(ratings: Ratings, path: Path) -> Imported:
     """Add the votes of a file that :func:`export_ratings` or Label Studio wrote; those already there are left alone.
 
-    What a tool asked of an attention check beyond its one question is left out. Raises :class:`DataError` for a pair that
-    is not among the run's, a question that nobody asks, or an answer that cannot be read.
+    Skipped annotations, answers with several choices ticked, other controls than choices (a comment box) and what a tool
+    asked of an attention check beyond its one question are left out and counted. Raises :class:`DataError` for a pair
+    that is not among the run's, a question that nobody asks, or an answer that cannot be read; nothing is added then.
     """
-    rows = _read_csv(path) if file_kind(path, "Ratings") == "csv" else _read_tasks(path)
+    left_out: Counter[str] = Counter()
+    rows = _read_csv(path) if file_kind(path, "Ratings") == "csv" else _read_tasks(path, left_out)
+    votes = [vote for row in rows if (vote := _vote(ratings, path, row, left_out)) is not None]
     added = 0
-    for pair_id, rater, question, shown, turned, verdict in list(rows):
-        if pair_id not in ratings.items:
-            raise DataError(f"{path}: pair {pair_id!r} is not one of this run's.", "Import into the run it came from.")
-        if question not in QUESTIONS:
-            raise DataError(
-                f"{path}: pair {pair_id} has an answer to {question!r}.", f"The questions are {', '.join(QUESTIONS)}."
-            )
-        if question not in ratings.items[pair_id].questions:
-            continue
-        found = _VERDICTS.get(verdict.strip().lower())
-        if found is None or shown not in ("ab", "ba") or not rater.strip():
-            raise DataError(
-                f"{path}: pair {pair_id} has answer {verdict!r} by {rater!r}.",
-                "Use a, b, tie or cannot tell, and a name.",
-            )
-        judge = f"human:{rater.strip()}"
-        reason = CANNOT_TELL if found == "unparsed" else ""
-        judgment = Judgment(
-            pair_id=pair_id,
-            judge=judge,
-            shown="ab" if shown == "ab" else "ba",
-            verdict=_TURNED.get(found, found) if turned else found,
-            question=question,
-            reason=reason,
-        )
-        if ratings.votes.get((pair_id, judge, question)) != judgment:
-            ratings.vote(judgment)
+    for vote in votes:
+        if ratings.votes.get((vote.pair_id, vote.judge, vote.question)) != vote:
+            ratings.vote(vote)
             added += 1
-    return added
+    return Imported(added, len(votes) - added, left_out)
+
+
+def _vote(ratings: Ratings, path: Path, row: Row, left_out: Counter[str]) -> Judgment | None:
+    """The vote of one row, ``None`` where it is left out."""
+    if row.pair_id not in ratings.items:
+        raise DataError(f"{path}: pair {row.pair_id!r} is not one of this run's.", "Import into the run it came from.")
+    if row.question not in ratings.questions:
+        raise DataError(
+            f"{path}: pair {row.pair_id} has an answer to {row.question!r}.",
+            f"The questions are {', '.join(ratings.questions)}.",
+        )
+    if row.question not in ratings.items[row.pair_id].questions:
+        left_out["a question that is not asked of an attention check"] += 1
+        return None
+    verdict = _VERDICTS.get(row.answer.strip().lower())
+    if verdict is None or row.shown not in ("ab", "ba") or not row.rater.strip():
+        raise DataError(
+            f"{path}: pair {row.pair_id} has answer {row.answer!r} by {row.rater!r}.",
+            "Use a, b, tie or cannot tell, and a name.",
+        )
+    return Judgment(
+        pair_id=row.pair_id,
+        judge=f"human:{row.rater.strip()}",
+        shown="ab" if row.shown == "ab" else "ba",
+        verdict=_TURNED.get(verdict, verdict) if row.turned else verdict,
+        question=row.question,
+        reason=CANNOT_TELL if verdict == "unparsed" else "",
+    )
 
 
 def verdict_rows(ratings: Ratings) -> list[dict[str, Any]]:
@@ -110,7 +134,7 @@ def _csv(ratings: Ratings) -> str:
     table = [csv_line(COLUMNS)]
     for key in ratings.order:
         j, item = ratings.votes[key], ratings.items[key[0]]
-        texts = (item.literal, item.a, item.b, *item.systems)
+        texts = (item.literal, item.a, item.b, item.candidate, item.baseline)
         table.append(csv_line([j.pair_id, *texts, j.question, j.judge.removeprefix("human:"), j.shown, _said(j)]))
     return "".join(table)
 
@@ -138,8 +162,16 @@ def _tasks(ratings: Ratings) -> list[dict[str, Any]]:
     return tasks
 
 
-Row = tuple[str, str, str, str, bool, str]
-"""Pair, rater, question, which text this rater saw first, whether ``a`` in the file is the pair's B, answer."""
+@dataclass(frozen=True)
+class Row:
+    """One answer in a file. ``turned``: the file's ``a`` is the pair's B."""
+
+    pair_id: str
+    rater: str
+    question: str
+    shown: str
+    turned: bool
+    answer: str
 
 
 def _read_csv(path: Path) -> Iterator[Row]:
@@ -151,24 +183,38 @@ def _read_csv(path: Path) -> Iterator[Row]:
             raise DataError(
                 f"{path} line {row.number} lacks {', '.join(missing)}.", f"Columns are {', '.join(COLUMNS)}."
             )
-        yield fields["pair"], fields["rater"], fields["question"], fields.get("shown") or "ab", False, fields["verdict"]
+        shown = fields.get("shown") or "ab"
+        yield Row(fields["pair"], fields["rater"], fields["question"], shown, False, fields["verdict"])
 
 
-def _read_tasks(path: Path) -> Iterator[Row]:
+def _read_tasks(path: Path, left_out: Counter[str]) -> Iterator[Row]:
     try:
-        tasks = json.loads(read_text(path, "Ratings"))
-        for task in tasks:
-            here = str(task["data"].get("shown") or "ab")
+        for task in json.loads(read_text(path, "Ratings")):
             for annotation in task.get("annotations", ()):
+                if annotation.get("was_cancelled"):
+                    left_out["an annotation that its rater skipped"] += 1
+                    continue
                 for result in annotation["result"]:
-                    value, meta = result["value"], result.get("meta") or {}
-                    verdict = value["choices"][0] if "choices" in value else value["selected"]
-                    rater, shown = meta.get("rater") or _who(annotation), str(meta.get("shown") or here)
-                    yield task["data"]["pair"], str(rater), str(result["from_name"]), shown, here == "ba", str(verdict)
+                    if (row := _answer(task["data"], annotation, result, left_out)) is not None:
+                        yield row
     except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise DataError(
             f"{path} is no Label Studio export: {error!r}.", "Export tasks with annotations as JSON."
         ) from None
+
+
+def _answer(
+    data: Mapping[str, Any], annotation: Mapping[str, Any], result: Mapping[str, Any], left_out: Counter[str]
+) -> Row | None:
+    """The answer in one ``result`` of an annotation, ``None`` where it is left out."""
+    value, meta = result["value"], result.get("meta") or {}
+    choices = value["choices"] if "choices" in value else [value["selected"]] if "selected" in value else []
+    if len(choices) != 1:
+        left_out["several choices ticked" if choices else "a control that asks for no choice"] += 1
+        return None
+    here = str(data.get("shown") or "ab")
+    rater, shown = meta.get("rater") or _who(annotation), str(meta.get("shown") or here)
+    return Row(data["pair"], str(rater), str(result["from_name"]), shown, here == "ba", str(choices[0]))
 
 
 def _who(annotation: Mapping[str, Any]) -> str:

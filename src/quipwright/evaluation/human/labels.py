@@ -13,12 +13,9 @@ from quipwright.core.records import Comparison, Example, Pair, Record, Response
 from quipwright.core.statistics import Choice
 from quipwright.core.text import normalise
 from quipwright.core.text_files import json_lines
+from quipwright.data.task import OVERALL, Task
 
 _CHOICES: dict[str, Choice] = {"a": "A", "b": "B", "tie": "tie", "equal": "tie", "=": "tie"}
-_QUESTIONS = {
-    **dict.fromkeys(("humour", "humor", "funny", "funniness"), "humour"),
-    **dict.fromkeys(("consistency", "meaning", "faithfulness"), "consistency"),
-}
 
 
 class LabelledPair(Record):
@@ -47,31 +44,29 @@ class LabelledPair(Record):
         return Comparison(pair, literal, self.a, self.b)
 
 
-def read_labels(path: Path, split: str | None = None) -> list[LabelledPair]:
+def read_labels(path: Path, split: str | None = None, task: Task | None = None) -> list[LabelledPair]:
     """The labelled pairs of a JSONL file, or of the ``ratings`` folder of a run.
 
     A row has ``literal`` (or null), ``a``, ``b`` and one of: ``votes`` ({question: {annotator: verdict}});
     ``votes_a`` and ``votes_b`` (and ``votes_tie``), anonymous counts; or a single ``verdict`` with ``question`` and
-    ``annotator`` if known. An unnamed question is ``overall``, or ``humour`` where there is no literal. Rows of one
-    pair, either way round, are joined. ``split`` keeps rows of that split only.
+    ``annotator`` if known. ``task`` (default: the one that ships) names the questions. An unnamed question is
+    ``overall``, or the task's first where there is no literal. Rows of one pair, either way round, are joined. ``split``
+    keeps rows of that split only.
     Raises :class:`DataError` naming the first bad line, or when nothing is left.
     """
     if path.is_dir():
         from quipwright.evaluation.human.ratings import Ratings
 
-        found = Ratings.read(path).labels()
+        pairs = Ratings.read(path).labels()
     else:
-        found = _joined(_row(fields, f"{path} line {line}") for line, fields in json_lines(path, "Labels"))
-    kept = [pair for pair in found if split is None or pair.split == split]
+        lines = json_lines(path, "Labels")
+        named_by = task or Task.load()
+        pairs = _joined(_row(fields, f"{path} line {line}", named_by) for line, fields in lines)
+    kept = [pair for pair in pairs if split is None or pair.split == split]
     if not kept:
-        splits = ", ".join(sorted({pair.split or "none" for pair in found})) or "no pair at all"
+        splits = ", ".join(sorted({pair.split or "none" for pair in pairs})) or "no pair at all"
         raise DataError(f"{path} has no labelled pair of split {split!r}.", f"It has: {splits}.")
     return kept
-
-
-def question_name(name: str) -> str:
-    """``humour`` and ``consistency`` however spelt; any other question as it is."""
-    return _QUESTIONS.get(name.strip().lower(), name.strip().lower() or "overall")
 
 
 def sampled_pairs(pairs: Sequence[LabelledPair], limit: int | None, seed: int) -> list[LabelledPair]:
@@ -81,13 +76,13 @@ def sampled_pairs(pairs: Sequence[LabelledPair], limit: int | None, seed: int) -
     return [pairs[i] for i in sorted(random.Random(seed).sample(range(len(pairs)), limit))]
 
 
-def _row(fields: Mapping[str, Any], where: str) -> LabelledPair:
+def _row(fields: Mapping[str, Any], where: str, task: Task) -> LabelledPair:
     literal, a, b = (fields.get(name) for name in ("literal", "a", "b"))
     if not isinstance(a, str) or not isinstance(b, str) or not (literal is None or isinstance(literal, str)):
         raise DataError(
             f"{where} lacks the texts a and b, or its literal is no text.", "Write strings (literal may be null)."
         )
-    votes = _votes(fields, where)
+    votes = _votes(fields, where, task)
     return LabelledPair(
         literal=literal, a=a, b=b, votes=votes,
         author_a=str(fields.get("author_a") or ""), author_b=str(fields.get("author_b") or ""),
@@ -95,12 +90,12 @@ def _row(fields: Mapping[str, Any], where: str) -> LabelledPair:
     )  # fmt: skip
 
 
-def _votes(fields: Mapping[str, Any], where: str) -> dict[str, dict[str, Choice]]:
-    # texts without a literal have no meaning to keep: only how funny they are can have been asked
-    unnamed = "overall" if fields.get("literal") else "humour"
-    question = question_name(str(fields.get("question") or unnamed))
+def _votes(fields: Mapping[str, Any], where: str, task: Task) -> dict[str, dict[str, Choice]]:
+    # texts without a literal have no meaning to keep: only the task's first question can have been asked
+    unnamed = OVERALL if fields.get("literal") else next(iter(task.questions))
+    question = task.question_named(str(fields.get("question") or unnamed))
     if isinstance(given := fields.get("votes"), Mapping):
-        return {question_name(q): _named(own, where) for q, own in given.items()}
+        return {task.question_named(str(q)): _named(votes, where) for q, votes in given.items()}
     if "votes_a" in fields or "votes_b" in fields:
         counts = {"a": fields.get("votes_a"), "b": fields.get("votes_b"), "tie": fields.get("votes_tie")}
         if any(not isinstance(n or 0, int) or (n or 0) < 0 for n in counts.values()):
@@ -154,8 +149,8 @@ def _turned(choice: Choice) -> Choice:
     return "B" if choice == "A" else "A" if choice == "B" else choice
 
 
-def asked(pairs: Sequence[LabelledPair]) -> list[str]:
-    """The questions of ``pairs``: humour, consistency and overall first, then others by how often they were asked."""
-    counts = Counter(question for pair in pairs for question, own in pair.votes.items() if own)
-    known = [q for q in ("humour", "consistency", "overall") if q in counts]
+def asked(pairs: Sequence[LabelledPair], questions: Sequence[str]) -> list[str]:
+    """The questions of ``pairs``: the task's ``questions`` first, then others by how often they were asked."""
+    counts = Counter(question for pair in pairs for question, votes in pair.votes.items() if votes)
+    known = [q for q in questions if q in counts]
     return known + [q for q, _ in counts.most_common() if q not in known]

@@ -1,4 +1,4 @@
-"""The blind rating page: two texts, three questions, one key a judgment. No page names a system.
+"""The blind rating page: two texts, the questions of the task, one key a judgment. No page names a system.
 
 Plain forms do everything; the script only maps keys to buttons. Which text stands first, and in which order pairs
 come, is drawn per rater.
@@ -17,14 +17,10 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from quipwright.core.records import Judgment, Verdict, content_hash
+from quipwright.data.task import Task
 from quipwright.evaluation.human.ratings import CANNOT_TELL, CHECK, Item, Ratings
 from quipwright.serving.gate import Gate, form, pages
 
-ASKED = {
-    "humour": "Which is funnier?",
-    "consistency": "Which keeps the meaning of the plain sentence better?",
-    "overall": "All in all, which is the better humorous version?",
-}
 _NAME = re.compile(r"[\w][\w .'@-]{0,39}")
 Shown = Literal["ab", "ba"]
 
@@ -40,9 +36,9 @@ class Step:
 class RatingPage:
     """The page's logic over stored ratings."""
 
-    def __init__(self, ratings: Ratings, seed: int = 0) -> None:
-        """``seed`` moves every rater's order; keep it for the life of a study."""
-        self.ratings, self.seed = ratings, seed
+    def __init__(self, ratings: Ratings, task: Task, seed: int = 0) -> None:
+        """``task`` words the questions. ``seed`` moves every rater's order; keep it for the life of a study."""
+        self.ratings, self.task, self.seed = ratings, task, seed
         self.template = pages().get_template("rate.html.j2")
 
     def steps(self, rater: str) -> list[Step]:
@@ -61,7 +57,9 @@ class RatingPage:
     def page(self, rater: str | None, error: str = "") -> Response:
         """The name form, the next question or the end."""
         if rater is None:
-            return HTMLResponse(self.template.render(view="name", error=error), 400 if error else 200)
+            return HTMLResponse(
+                self.template.render(view="name", aim=self.task.aim, error=error), 400 if error else 200
+            )
         steps = self.steps(rater)
         left = [step for step in steps if not self.answered(rater, step)]
         facts: dict[str, Any] = {"rater": rater, "total": len(steps), "done": len(steps) - len(left), "error": error}
@@ -71,7 +69,7 @@ class RatingPage:
         texts = (item.a, item.b) if self.shown(rater, item) == "ab" else (item.b, item.a)
         return HTMLResponse(
             self.template.render(
-                view="ask", asked=ASKED.get(question, question), question=question, item=self._alias(rater, item),
+                view="ask", asked=self._wording(question), question=question, item=self._alias(rater, item),
                 literal=item.literal, first=texts[0], second=texts[1], **facts,
             ),
             400 if error else 200,
@@ -93,7 +91,7 @@ class RatingPage:
             if (choice == "1") == (shown == "ab")
             else "B"
         )
-        reason = CANNOT_TELL if choice == "0" else CHECK if item.pair.selector == CHECK else ""
+        reason = CANNOT_TELL if choice == "0" else CHECK if item.check else ""
         self.ratings.vote(
             Judgment(
                 pair_id=item.pair.id,
@@ -106,14 +104,17 @@ class RatingPage:
         )
         return ""
 
+    def _wording(self, question: str) -> str:
+        return self.task.questions.get(question, question)
+
     def _alias(self, rater: str, item: Item) -> str:
         """What the page calls an item: not its id, which a curious rater could find in the run's files."""
         return content_hash("alias", self.seed, rater, item.pair.id)
 
 
-def rating_app(ratings: Ratings, token: str | None = None, seed: int = 0) -> Any:
+def rating_app(ratings: Ratings, task: Task, token: str | None = None, seed: int = 0) -> Any:
     """The ASGI application. ``token`` is asked of everyone where it is set."""
-    page = RatingPage(ratings, seed)
+    page = RatingPage(ratings, task, seed)
 
     async def show(request: Request) -> Response:
         return page.page(_rater(request))

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,12 +17,12 @@ from typing import Any, Literal
 
 from quipwright.core.errors import DamagedError, RunError
 from quipwright.core.records import Judgment, Pair, Record, content_hash
+from quipwright.core.results import Figure, Sample
 from quipwright.core.statistics import Choice, krippendorff_alpha, share
 from quipwright.core.storage.files import disk_errors
+from quipwright.data.task import OVERALL
 from quipwright.evaluation.human.labels import LabelledPair
-from quipwright.evaluation.pairwise import Figure
 
-QUESTIONS = ("humour", "consistency", "overall")
 CANNOT_TELL = "cannot tell"
 CHECK = "check"
 _SAID: dict[str, Choice] = {"A": "A", "B": "B", "tie": "tie"}
@@ -30,27 +30,23 @@ Key = tuple[str, str, str]
 
 
 class Item(Record):
-    """A pair to rate. Authors are named as in ``Response`` where the run knows them, else by system; a page must never
-    show them. A check's text B is known to be worse."""
+    """A pair to rate: text A of ``candidate`` and text B of ``baseline``, with the ``questions`` asked about it, in order.
+
+    Authors are named as in ``Response`` where the run knows them, else by system; a page must never show them. The text
+    B of an attention ``check`` is known to be worse.
+    """
 
     pair: Pair
     literal: str
     a: str
     b: str
+    candidate: str
+    baseline: str
     author_a: str
     author_b: str
+    questions: tuple[str, ...]
     split: str = ""
-
-    @property
-    def systems(self) -> tuple[str, str]:
-        """The two systems by their names in the run."""
-        a, colon, b = self.pair.selector.partition(":")
-        return (a, b) if colon else (self.author_a, self.author_b)
-
-    @property
-    def questions(self) -> tuple[str, ...]:
-        """What is asked about it, in order."""
-        return ("overall",) if self.pair.selector == CHECK else QUESTIONS
+    check: bool = False
 
 
 class Vote(Record):
@@ -146,6 +142,11 @@ class Ratings:
         self._record(Vote(act="undo", judgment=judgment, at=_now()))
         return judgment
 
+    @property
+    def questions(self) -> list[str]:
+        """Everything that is asked, in order."""
+        return list(dict.fromkeys(q for item in self.items.values() if not item.check for q in item.questions))
+
     def judges(self) -> list[str]:
         """Everyone who has an answer standing."""
         return list(dict.fromkeys(judge for _, judge, _ in self.order))
@@ -154,7 +155,7 @@ class Ratings:
         """The votes as labels for an audit or for training; checks and those who could not tell are left out."""
         found = []
         for item in self.items.values():
-            if item.pair.selector == CHECK:
+            if item.check:
                 continue
             votes: dict[str, dict[str, Choice]] = {}
             for (pair_id, judge, question), judgment in self.votes.items():
@@ -173,7 +174,7 @@ class Ratings:
         """Attention checks passed and asked, by judge."""
         found: dict[str, tuple[int, int]] = {}
         for (pair_id, judge, _), judgment in self.votes.items():
-            if self.items[pair_id].pair.selector == CHECK:
+            if self.items[pair_id].check:
                 passed, asked = found.get(judge, (0, 0))
                 found[judge] = (passed + (judgment.verdict == "A"), asked + 1)
         return found
@@ -183,9 +184,10 @@ class Ratings:
         groups: dict[tuple[str, str, str], list[tuple[str, str, Judgment]]] = {}
         for (pair_id, judge, question), judgment in self.votes.items():
             item = self.items[pair_id]
-            if item.pair.selector != CHECK:
-                groups.setdefault((*item.systems, question), []).append((pair_id, judge, judgment))
-        ordered = sorted(groups, key=lambda g: (g[:2], QUESTIONS.index(g[2]) if g[2] in QUESTIONS else 9, g[2]))
+            if not item.check:
+                groups.setdefault((item.candidate, item.baseline, question), []).append((pair_id, judge, judgment))
+        place = {question: i for i, question in enumerate(self.questions)}
+        ordered = sorted(groups, key=lambda g: (g[:2], place.get(g[2], len(place)), g[2]))
         return [_human_rate(group, groups[group]) for group in ordered]
 
     def _record(self, vote: Vote) -> None:
@@ -214,46 +216,66 @@ class Ratings:
 
 
 def items_of_run(
-    samples: Sequence[Mapping[str, Any]], systems: Sequence[str], limit: int | None = None, checks: int = 0
+    samples: Sequence[Sample],
+    systems: Sequence[str],
+    questions: Sequence[str],
+    limit: int | None = None,
+    checks: int = 0,
 ) -> list[Item]:
     """Pairs to rate: each system but the last against the last one, on a run's evaluation inputs.
 
     Identical answers are left out: there is nothing to choose. ``limit`` inputs, spread by a hash so that several
-    invocations choose alike; ``checks`` attention checks are added. Raises :class:`RunError` for an unknown system.
+    invocations choose alike; ``checks`` attention checks are added. ``questions`` are the task's. Raises
+    :class:`RunError` for an unknown system.
     """
-    known = list(dict.fromkeys(name for sample in samples for name in sample["answers"]))
+    known = list(dict.fromkeys(name for sample in samples for name in sample.answers))
     for name in systems:
         if name not in known:
             raise RunError(f"This run has no answers of {name!r}.", f"It has: {', '.join(known)}.")
     *candidates, baseline = systems
-    chosen = sorted(samples, key=lambda s: content_hash("rate", s["literal"]))[:limit]
+    chosen = sorted(samples, key=lambda s: content_hash("rate", s.literal))[:limit]
     pairs = [(sample, name) for sample in chosen for name in candidates]
-    items = [_item(sample, name, baseline) for sample, name in pairs if {name, baseline} <= sample["answers"].keys()]
-    found = [item for item in items if item.a.strip() != item.b.strip()]
-    return found + [_check(item) for item in found[:checks]]
+    items = [
+        _item(sample, name, baseline, questions)
+        for sample, name in pairs
+        if {name, baseline} <= sample.answers.keys()
+        and sample.answers[name].strip() != sample.answers[baseline].strip()
+    ]
+    return items + [_check(item) for item in items[:checks]]
 
 
-def _item(sample: Mapping[str, Any], a: str, b: str) -> Item:
-    ids, authors = sample.get("ids") or {}, sample.get("authors") or {}
-    texts = {name: sample["answers"][name] for name in (a, b)}
-    example_id = sample.get("example_id") or content_hash("literal", sample["literal"])
+def _item(sample: Sample, candidate: str, baseline: str, questions: Sequence[str]) -> Item:
+    ids, authors, texts = sample.response_ids, sample.authors, sample.answers
     pair = Pair(
-        example_id=example_id,
-        a_id=ids.get(a) or content_hash(example_id, a, texts[a]),
-        b_id=ids.get(b) or content_hash(example_id, b, texts[b]),
-        selector=f"{a}:{b}",
+        example_id=sample.example_id,
+        a_id=ids.get(candidate) or content_hash(sample.example_id, candidate, texts[candidate]),
+        b_id=ids.get(baseline) or content_hash(sample.example_id, baseline, texts[baseline]),
+        selector=f"{candidate}:{baseline}",
     )
     return Item(
-        pair=pair, literal=sample["literal"], a=texts[a], b=texts[b],
-        author_a=authors.get(a, a), author_b=authors.get(b, b), split=sample.get("split", ""),
-    )  # fmt: skip
+        pair=pair,
+        literal=sample.literal,
+        a=texts[candidate],
+        b=texts[baseline],
+        candidate=candidate,
+        baseline=baseline,
+        author_a=authors.get(candidate, candidate),
+        author_b=authors.get(baseline, baseline),
+        questions=tuple(questions),
+        split=sample.split,
+    )
 
 
 def _check(item: Item) -> Item:
     """A check from a real item: text B is its A with the words in the wrong order."""
     garbled = " ".join(reversed(item.a.split()))
     pair = item.pair.model_copy(update={"b_id": content_hash(garbled), "selector": CHECK})
-    return Item(pair=pair, literal=item.literal, a=item.a, b=garbled, author_a=item.systems[0], author_b=CHECK)
+    return item.model_copy(
+        update={
+            "pair": pair, "b": garbled, "author_a": item.candidate, "author_b": CHECK, "baseline": CHECK,
+            "questions": (OVERALL,), "split": "", "check": True,
+        }
+    )  # fmt: skip
 
 
 def _human_rate(group: tuple[str, str, str], votes: Sequence[tuple[str, str, Judgment]]) -> HumanRate:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
-from quipwright.evaluation.pairwise import Duel, adjusted, duel
+from quipwright.core.results import PairedDifference
+from quipwright.evaluation.pairwise import adjusted, paired_difference, scores_between
 from quipwright.evaluation.report.view import headline
 from quipwright.evaluation.systems import key
 
@@ -18,7 +19,7 @@ Named = Sequence[tuple[str, "Summary"]]
 SHOWN = 10
 
 
-def duels(runs: Named) -> list[Duel]:
+def differences(runs: Named) -> list[PairedDifference]:
     """Students of one name in two runs, the earlier named minus the later, Holm-adjusted over all of them.
 
     Only what the same judge said against the very same text of the opponent is paired.
@@ -27,14 +28,16 @@ def duels(runs: Named) -> list[Duel]:
     for (one, first), (other, second) in combinations(runs, 2):
         if _judge(first) != _judge(second):
             continue
-        for contest in (name for name in first.scores if name in second.scores):
-            names, _, split = contest.rpartition("@")
-            candidate, _, baseline = names.partition(">")
-            same = _texts(first, baseline, split).items() & _texts(second, baseline, split).items()
-            mine, theirs = ({i: s.scores[contest].get(i) for i, _ in same} for s in (first, second))
+        for mine in first.scores:
+            candidate, opponent, split = mine.candidate, mine.baseline, mine.split
+            theirs = scores_between(second.scores, candidate, opponent, split)
+            if theirs is None:
+                continue
+            same = _texts(first, opponent, split).items() & _texts(second, opponent, split).items()
+            scores = ({i: pair.scores.get(i) for i, _ in same} for pair in (mine, theirs))
             tie = (first.recipe.get("evaluate") or {}).get("tie", 0.05)
-            pair = (f"{one}: {candidate}", f"{other}: {candidate}")
-            made = duel(pair, baseline, str(first.critic.get("name")), split, mine, theirs, tie=tie)
+            names = (f"{one}: {candidate}", f"{other}: {candidate}")
+            made = paired_difference(names, opponent, str(first.critic.get("name")), split, *scores, tie=tie)
             if made.n:
                 found.append(made)
     return adjusted(found)

@@ -1,4 +1,4 @@
-"""What stands beside a run's summary in its folder (people's votes, critics' passports), and how its tables are laid out."""
+"""What stands beside a run's summary in its folder (people's votes, critics' audits), and how its tables are laid out."""
 
 from __future__ import annotations
 
@@ -9,21 +9,19 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from quipwright.core.errors import RunError
+from quipwright.core.results import Figure
 from quipwright.core.statistics import Audit
-from quipwright.evaluation.audit import Passport, cost_line, decision_line
-from quipwright.evaluation.human.ratings import QUESTIONS, HumanRate, Ratings
-from quipwright.evaluation.pairwise import Figure
-
-__all__ = ["Evidence", "Fact", "People", "cost_line", "decision_line", "facts", "read_evidence", "students"]
+from quipwright.evaluation.audit import AuditReport
+from quipwright.evaluation.human.ratings import HumanRate, Ratings
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """``people``: their votes; ``checks``: attention checks passed and asked, by judge; ``passports`` of critics."""
+    """``people``: their votes; ``checks``: attention checks passed and asked, by judge; ``audits`` of critics."""
 
     people: Sequence[HumanRate] = ()
     checks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    passports: Sequence[Passport] = ()
+    audits: Sequence[AuditReport] = ()
 
 
 @dataclass(frozen=True)
@@ -43,7 +41,7 @@ class People:
 
 @dataclass(frozen=True)
 class Fact:
-    """One line of a passport: a figure by question, a share unless ``plain``."""
+    """One line of an audit: a figure by question, a share unless ``plain``."""
 
     name: str
     by_question: dict[str, Figure]
@@ -53,24 +51,24 @@ class Fact:
 def read_evidence(run: Path) -> Evidence:
     """What ``ratings`` and ``audit.json`` in the folder ``run`` hold. Raises :class:`RunError` for an audit of another
     version."""
-    passports: list[Passport] = []
+    audits: list[AuditReport] = []
     if (audit := run / "audit.json").exists():
         try:
-            passports = TypeAdapter(list[Passport]).validate_json(audit.read_bytes())
+            audits = TypeAdapter(list[AuditReport]).validate_json(audit.read_bytes())
         except ValidationError as error:
             raise RunError(
                 f"{audit} is no audit of this version: {error.error_count()} fields do not fit.",
                 "Make it anew: quipwright audit … --json.",
             ) from None
     if not (run / "ratings" / "items.jsonl").exists():
-        return Evidence(passports=passports)
+        return Evidence(audits=audits)
     ratings = Ratings.read(run / "ratings")
-    return Evidence(ratings.results(), ratings.checks(), passports)
+    return Evidence(ratings.results(), ratings.checks(), audits)
 
 
 def students(people: Sequence[tuple[str, HumanRate]]) -> tuple[list[str], list[People]]:
     """The questions asked and a row for each student and opponent, of votes with the name of their run."""
-    asked = [q for q in QUESTIONS if any(rate.question == q for _, rate in people)]
+    asked = list(dict.fromkeys(rate.question for _, rate in people))
     rows: dict[tuple[str, str, str], People] = {}
     for question in asked:
         for run, rate in people:
@@ -80,10 +78,10 @@ def students(people: Sequence[tuple[str, HumanRate]]) -> tuple[list[str], list[P
     return asked, list(rows.values())
 
 
-def facts(passport: Passport) -> list[Fact]:
+def facts(report: AuditReport) -> list[Fact]:
     """Everything an audit measured that the table of critics has no room for."""
     found: dict[str, Fact] = {}
-    for question, audit in passport.audits.items():
+    for question, audit in report.audits.items():
         for name, estimate, plain in _measured(audit):
             found.setdefault(name, Fact(name, {}, plain)).by_question[question] = estimate
     return list(found.values())

@@ -7,24 +7,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from markupsafe import Markup, escape
+from markupsafe import escape
 
-from quipwright.evaluation.report.figures import Dot, Point, around_zero, bars, dot_plot, line_chart
+from quipwright.core.format import percent, percent_range, signed, signed_range
+from quipwright.core.results import Sample
+from quipwright.evaluation.experiment_table import WTR
+from quipwright.evaluation.pairwise import scores_between
 
 if TYPE_CHECKING:
-    from quipwright.core.records import WinRate
     from quipwright.evaluation.experiment_table import Result
-    from quipwright.evaluation.pairwise import Duel
-    from quipwright.evaluation.quality import Difference
     from quipwright.llm.costs import Spent
-    from quipwright.pipeline.evaluate import Sample
     from quipwright.pipeline.summary import Summary
 
 HEAD = ("imitation", "feedback", "teacher")
 EACH = 8  # examples a group
 FEW = 20  # inputs: on fewer a bootstrap interval promises more than it can keep
 BUDGET = 1_200_000  # bytes of all examples: the page stays under 2 MB
-CURVE = 300  # points of a loss curve
 
 
 @dataclass(frozen=True)
@@ -57,148 +55,35 @@ def story(s: Summary) -> str:
             f"attempts, from which it learnt by {str(kind).upper()}."
         )
     for name in ("feedback", "imitation"):
-        rate = next((w for w in s.win_rates if (w.candidate, w.baseline) == (name, "teacher")), None)
-        if rate:
+        met = next((r for r in s.pairwise if (r.candidate, r.baseline) == (name, "teacher")), None)
+        if met is not None and met.n:
+            rate = met.headline.rate
             sentences.append(
-                f"Against the teacher, {name} wins or ties {100 * rate.rate:.0f} % ({100 * rate.low:.0f} to {100 * rate.high:.0f}) "
-                f"of {rate.n} inputs of {rate.split}."
+                f"Against the teacher, {name} wins or ties {percent(rate.value)} ({percent_range(rate.low, rate.high)}) "
+                f"of {met.n} inputs of {met.split}."
             )
     return " ".join([*sentences, *_helped(s)])
 
 
 def _helped(s: Summary) -> list[str]:
     gain = next((d for d in s.differences if d.candidate == "feedback"), None)
-    if gain is None or gain.mean is None or gain.low is None or gain.high is None:
+    if gain is None:
+        return []
+    low, high = gain.difference.low, gain.difference.high
+    if low is None or high is None:
         return []
     if gain.n < FEW:
         return [f"With {gain.n} inputs nothing can be said about whether feedback helped."]
-    helped = (
-        "Feedback helped" if gain.low > 0 else "Feedback hurt" if gain.high < 0 else "Whether feedback helped is open"
-    )
+    helped = "Feedback helped" if low > 0 else "Feedback hurt" if high < 0 else "Whether feedback helped is open"
     return [
-        f"{helped}: its mean score against {gain.opponent} differs from imitation's by {gain.mean:+.3f} "
-        f"({gain.low:+.3f} to {gain.high:+.3f})."
+        f"{helped}: its mean score against {gain.opponent} differs from imitation's by "
+        f"{signed(gain.difference.value)} ({signed_range(low, high)})."
     ]
-
-
-def rate_plot(s: Summary) -> Markup:
-    """All win-tie rates with Wilson intervals."""
-    several = len({w.split for w in s.win_rates}) > 1
-    dots = [
-        Dot(
-            f"{w.candidate} vs {w.baseline}" + (f" ({w.split})" if several else "") + by(s, w),
-            w.rate,
-            w.low,
-            w.high,
-            f"{100 * w.rate:.0f} %, n {w.n}",
-        )
-        for w in s.win_rates
-    ]
-    return dot_plot(dots, "Win-tie rate with Wilson 95 % interval; the dashed line is one half.")
-
-
-def by(s: Summary, rate: WinRate) -> str:
-    """Whose ``rate`` it is, where a run has several judges."""
-    return f" by {rate.judge}" if len({w.judge for w in s.win_rates}) > 1 else ""
-
-
-def variants_plot(result: Result) -> Markup:
-    """Every variant's win-tie rate, with the paper's where it has one."""
-    dots = [
-        Dot(
-            r.variant,
-            r.rate,
-            r.low,
-            r.high,
-            f"{100 * r.rate:.0f} %, n {r.n}",
-            None if r.paper is None else r.paper / 100,
-        )
-        for r in result.rows
-        if r.rate is not None
-    ]
-    paper = " Hollow squares are the paper's figures." if any(dot.other is not None for dot in dots) else ""
-    return dot_plot(
-        dots,
-        f"Win-tie rate against {result.opponent}, mean over seeds, with the 95 % bootstrap interval over inputs.{paper}",
-    )
 
 
 def wtr(result: Result) -> str:
     """What the rates of an experiment's table are."""
-    from quipwright.evaluation.experiment_table import WTR
-
     return WTR.format(result.opponent)
-
-
-def differences_plot(result: Result) -> Markup:
-    """Every variant's difference to the baseline."""
-    dots = [
-        Dot(r.variant, r.difference, r.difference_low, r.difference_high, f"{r.difference:+.3f}")
-        for r in result.rows
-        if r.difference is not None
-    ]
-    reach = [x for dot in dots for x in (dot.value, dot.low, dot.high) if x is not None]
-    caption = (
-        f"Mean score minus {result.baseline}'s on the same inputs, paired-bootstrap 95 %; right of the line is better."
-    )
-    return dot_plot(dots, caption, around_zero(reach))
-
-
-def tested(s: Summary) -> list[tuple[Difference, Duel | None]]:
-    """Every paired difference with its tests, where the summary holds them."""
-    duels = {(d.candidate, d.other, d.baseline, d.judge, d.split): d for d in s.duels}
-    judge = s.critic.get("name", "")
-    return [(d, duels.get((d.candidate, d.baseline, d.opponent, d.judge or judge, d.split))) for d in s.differences]
-
-
-def over_rounds(s: Summary) -> list[Markup]:
-    """Length, copies and win rate from imitation through every round, on the first split."""
-    order = [n for n in s.checkpoints if n in {q.system for q in s.quality}]
-    split = s.quality[0].split if s.quality else ""
-    looks = {q.system: q for q in s.quality if q.split == split}
-    first = s.win_rates[0].judge if s.win_rates else ""  # the critic's; other judges stand in the table
-    wanted = (split, "teacher", first)
-    rates = {w.candidate: w for w in s.win_rates if (w.split, w.baseline, w.judge) == wanted}
-    if len(order) < 2:
-        return []
-    charts = [
-        line_chart(
-            "Words per literal word", [Point(n, looks[n].length_ratio) for n in order if n in looks], percent=False
-        ),
-        line_chart("Copies of the literal", [Point(n, looks[n].copy_rate) for n in order if n in looks], percent=True),
-    ]
-    if all(n in rates for n in order):
-        charts.append(
-            line_chart("Win-tie rate against the teacher", [Point(n, rates[n].rate) for n in order], percent=True)
-        )
-    return charts
-
-
-def training(s: Summary) -> list[Markup]:
-    """Loss of every training; of a long one some steps, the lowest and the highest among them."""
-    charts = []
-    for name, facts in s.training.items():
-        losses = [v for v in facts.get("losses", ()) if isinstance(v, int | float)]
-        if len(losses) > 1:
-            points = [Point("first step" if i == 0 else f"step {i + 1}", float(losses[i]), i) for i in _spread(losses)]
-            charts.append(line_chart(f"Loss of {name}", points, percent=False))
-    return charts
-
-
-def _spread(values: Sequence[float]) -> list[int]:
-    """Places of about ``CURVE`` of ``values``, evenly spaced, with the first, the last and both extremes."""
-    last = len(values) - 1
-    even = {round(step * last / (CURVE - 1)) for step in range(CURVE)}
-    return sorted(even | {values.index(min(values)), values.index(max(values))})
-
-
-def time_by_stage(s: Summary) -> Markup:
-    """Seconds that each stage took to make, whenever that was."""
-    rows = []
-    for stage in s.stages:
-        took, before = seconds_of(stage), ", finished before" if stage["skipped"] else ""
-        rows.append((stage["name"], took or 0.0, ("unknown" if took is None else f"{took:.1f} s") + before))
-    return bars(rows, "Seconds each stage took, in this run of the command or an earlier one.")
 
 
 def seconds_of(stage: dict[str, Any]) -> float | None:
@@ -229,6 +114,11 @@ def tokens(spent: Spent, name: str) -> str:
     return f"{value:,}" + (f" (calls not counted: {spent.uncounted})" if spent.uncounted else "")
 
 
+def grades(s: Summary) -> tuple[str, ...]:
+    """The names of the task's grades, worst first."""
+    return tuple(s.task["grades"])
+
+
 def headline(s: Summary) -> str:
     """The student that the page is about."""
     return "feedback" if any("feedback" in x.answers for x in s.samples) else next(iter(s.checkpoints), "imitation")
@@ -236,8 +126,8 @@ def headline(s: Summary) -> str:
 
 def against_teacher(s: Summary, sample: Sample) -> dict[str, float]:
     """How likely each system's answer beats the teacher's, by the critic, where it could be read."""
-    found = {name: s.scores.get(f"{name}>teacher@{sample.split}", {}) for name, _ in ordered(sample)}
-    return {name: p for name, own in found.items() if (p := own.get(sample.example_id)) is not None}
+    pairs = {name: scores_between(s.scores, name, "teacher", sample.split) for name, _ in ordered(sample)}
+    return {name: p for name, pair in pairs.items() if pair and (p := pair.scores.get(sample.example_id)) is not None}
 
 
 def groups(s: Summary) -> list[Group]:
@@ -247,9 +137,12 @@ def groups(s: Summary) -> list[Group]:
     """
     head = headline(s)
     chances = [(p, x) for x in s.samples if (p := against_teacher(s, x).get(head)) is not None]
-    grades = [(x.funny[head], x) for x in s.samples if head in x.funny]
-    ranked = [x for _, x in sorted(grades or chances, key=lambda found: -found[0])]
-    most, least = ("funniest", "least funny") if grades else ("surest to beat the teacher", "surest to lose to it")
+    graded = [(x.levels[head][-1], x) for x in s.samples if head in x.levels]
+    ranked = [x for _, x in sorted(graded or chances, key=lambda entry: -entry[0])]
+    most, least = "surest to beat the teacher", "surest to lose to it"
+    if graded:
+        best = grades(s)[-1]
+        most, least = f"most likely {best}", f"least likely {best}"
     disputed = [
         x
         for x in s.samples
@@ -257,14 +150,14 @@ def groups(s: Summary) -> list[Group]:
     ]
     disputed.sort(key=lambda x: abs((x.feedback_over_imitation or 0.5) - 0.5))
     even = "feedback and imitation" if disputed else f"{head} and the teacher"
-    disputed = disputed or [x for _, x in sorted(chances, key=lambda found: abs(found[0] - 0.5))]
-    found = [
+    disputed = disputed or [x for _, x in sorted(chances, key=lambda entry: abs(entry[0] - 0.5))]
+    chosen = [
         Group(f"Best: the critic finds {head} {most}", ranked[:EACH]),
         Group(f"Worst: the critic finds {head} {least}", ranked[::-1][:EACH]),
         Group(f"Most disputed: {even} close to even", disputed[:EACH]),
         Group("Random", random.Random(0).sample(s.samples, min(EACH, len(s.samples)))),
     ]
-    return [group for group in found if group.samples]
+    return [group for group in chosen if group.samples]
 
 
 def all_inputs(s: Summary) -> tuple[list[Sample], int]:

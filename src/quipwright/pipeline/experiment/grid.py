@@ -21,8 +21,9 @@ from quipwright.core.settings import Settings
 from quipwright.core.storage.files import write_atomic
 from quipwright.core.storage.run_folder import ARROWS, RunFolder
 from quipwright.data.task import task_path
-from quipwright.evaluation.experiment_table import Result, markdown, tabulate, total
-from quipwright.evaluation.report import write_experiment
+from quipwright.evaluation.experiment_table import Result, tabulate, total
+from quipwright.evaluation.report.markdown import experiment_markdown
+from quipwright.evaluation.report.pages import write_experiment
 from quipwright.llm.call_store import FILE, CallStore
 from quipwright.llm.costs import Spent
 from quipwright.pipeline.distil import distil
@@ -133,7 +134,7 @@ def run_experiment(
     result = tabulate(experiment, found, minutes, said)
     result = result.model_copy(update={"spent": _spent(folder)})
     write_atomic(folder / "result.json", result.model_dump_json(indent=1))
-    write_atomic(folder / "table.md", markdown(result))
+    write_atomic(folder / "table.md", experiment_markdown(result))
     write_experiment(result, folder / "report.html")
     return result
 

@@ -10,12 +10,12 @@ from pydantic import Field
 
 from quipwright.core.errors import QuipwrightError
 from quipwright.core.records import Comparison, Pair
+from quipwright.core.results import Sample
 from quipwright.critics.base import Critic
 from quipwright.critics.copy_filter import CopyFilter
 from quipwright.critics.loading import Chosen, opened_settings
 from quipwright.evaluation.audit import judge_all
-from quipwright.evaluation.pairwise import showings_won
-from quipwright.pipeline.evaluate import Sample
+from quipwright.evaluation.pairwise import orders_won
 from quipwright.pipeline.summary import Summary
 
 if TYPE_CHECKING:
@@ -61,10 +61,10 @@ def _won(experiment: Experiment, run: Run, critic: Critic, summary: Summary) -> 
     both = [s for s in summary.samples if s.split == experiment.split and all(n in s.answers for n in names)]
     compared = [_comparison(sample, *names) for sample in both]
     judge = CopyFilter(critic) if summary.recipe["copies_lose"] else critic
-    return showings_won(compared, [j for own in judge_all(judge, compared) for j in own])
+    return orders_won(compared, [j for own in judge_all(judge, compared) for j in own])
 
 
 def _comparison(sample: Sample, mine: str, theirs: str) -> Comparison:
-    a_id, b_id = (sample.ids.get(name, name) for name in (mine, theirs))
+    a_id, b_id = (sample.response_ids.get(name, name) for name in (mine, theirs))
     pair = Pair(example_id=sample.example_id, a_id=a_id, b_id=b_id, selector=f"{mine}:{theirs}")
     return Comparison(pair, sample.literal, sample.answers[mine], sample.answers[theirs])

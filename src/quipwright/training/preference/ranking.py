@@ -44,7 +44,7 @@ def rank(
         return None
     order = (pair.a_id, pair.b_id) if p > 0.5 else (pair.b_id, pair.a_id)
     grade = (grades or {}).get(order[0])
-    if grade is not None and grade.broken is not None and grade.broken > rule.broken:
+    if grade is not None and grade.levels is not None and grade.levels[0] > rule.broken:
         return None
     return Ranking(
         example_id=pair.example_id,

@@ -1,0 +1,123 @@
+"""Commands that run a recipe, or say what running it would cost: ``demo``, ``distil``, ``estimate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from quipwright.core.errors import RecipeError, UnansweredError
+
+STAGES = ("teach", "imitate", "sample", "grade", "select", "judge", "rank", "reference", "learn", "decode", "best")
+
+Set = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: a.b=c. May be given several times.")]
+Run = Annotated[Path | None, typer.Option("--run", help="The run folder (default: runs/NAME).")]
+Until = Annotated[str | None, typer.Option(help="Stop after this stage: " + ", ".join(STAGES) + ".")]
+RecipeName = Annotated[str, typer.Argument(help="A recipe: a .yaml file, or the name of one that ships.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    app.command()(demo)
+    app.command()(distil)
+    app.command()(estimate)
+
+
+def demo(run: Run = None, assign: Set = None, until: Until = None) -> None:
+    """The whole method end to end on embedded parts: real weights, recorded teacher, trained critic."""
+    _distil("demo", run, assign, until)
+
+
+def distil(
+    recipe: RecipeName,
+    run: Run = None,
+    assign: Set = None,
+    until: Until = None,
+    dry: Annotated[bool, typer.Option("--dry", help="Only show what would be used, as quipwright data does.")] = False,
+) -> None:
+    """Run RECIPE: teach, imitate, sample, judge, learn, evaluate, report."""
+    if dry:
+        from quipwright.cli.data import data
+
+        data(recipe, assign)
+    else:
+        _distil(recipe, run, assign, until)
+
+
+def _distil(reference: str, folder: Path | None, assign: list[str] | None, until: str | None) -> None:
+    if until is not None and until not in STAGES:
+        raise RecipeError(f"--until got {until!r}.", f"Stages are: {', '.join(STAGES)}.")
+    from quipwright.core.progress import console
+
+    console.print("[dim]loading libraries …[/dim]")
+    from quipwright.core.storage.run_folder import RunFolder, StageReached
+    from quipwright.data.examples import load_examples
+    from quipwright.data.task import Task
+    from quipwright.evaluation.report.terminal import run_lines
+    from quipwright.pipeline.costs.plan import may_cost, plan
+    from quipwright.pipeline.distil import distil as run_recipe
+    from quipwright.pipeline.recipe import load_recipe
+
+    recipe, base = load_recipe(reference, assign or ())
+    path = folder or Path("runs") / recipe.name
+    with RunFolder.open(path, recipe.model_dump(mode="json"), identity=recipe.results_key()) as run:
+        run.until = until
+        run.on_stage = _announce
+        if may_cost(recipe):
+            planned = plan(recipe, Task.load(recipe.task, base), load_examples(recipe.data, base))
+            print(f"The whole run will ask:\n\n{planned.table()}\n", flush=True)
+        try:
+            summary = run_recipe(recipe, run, base)
+        except StageReached as stage:
+            console.print(f"Stopped after {stage}, as asked; the same command without --until goes on.")
+            return
+    print("\n".join(run_lines(summary)))
+    console.print(f"\nReport: {path / 'report.html'}   Summary: {path / 'summary.json'}")
+    if run.unanswered:
+        told = ", ".join(f"{count} in {name}" for name, count in run.unanswered.items())
+        raise UnansweredError(
+            f"{sum(run.unanswered.values())} rows stayed without an answer ({told}); all others are in the results.",
+            f"Their reasons are in {run.arrows}; remove the named folders there and run again to ask once more.",
+        )
+
+
+def _announce(name: str, skipped: bool) -> None:
+    from quipwright.core.progress import console
+
+    console.print(f"[dim]{name}: finished before[/dim]" if skipped else f"[bold]{name}[/bold]")
+
+
+def estimate(
+    recipe: RecipeName,
+    assign: Set = None,
+    run: Run = None,
+    probe: Annotated[bool, typer.Option("--probe", help="Ask each model a little: what can it do?")] = False,
+    count: Annotated[
+        int, typer.Option("--measure", min=0, help="Put so many literals to each model. Spends; the run keeps them.")
+    ] = 0,
+) -> None:
+    """What RECIPE would ask of models that may cost money: calls, tokens, cost and time, before anything is spent."""
+    from quipwright.data.examples import load_examples
+    from quipwright.data.task import Task
+    from quipwright.pipeline.costs.plan import asking, measure, plan, probed
+    from quipwright.pipeline.recipe import load_recipe
+
+    loaded, base = load_recipe(recipe, assign or ())
+    task, examples = Task.load(loaded.task, base), load_examples(loaded.data, base)
+    probes: list[Any] = []
+    if probe or count:
+        with asking(loaded, base, (run or Path("runs") / loaded.name) if count else None) as calls:
+            probes = list(probed(loaded, calls))
+            planned = plan(loaded, task, examples, probes)
+            if count:
+                planned = measure(loaded, task, examples, probes, calls, count)
+                print(f"Measured, and kept in {calls.folder}: {calls.ledger.line()}.\n")
+    else:
+        planned = plan(loaded, task, examples)
+    if planned.lines:
+        print(planned.table())
+    else:
+        print("Nothing is asked of a model that could cost money: teacher and critic are recorded or local.")
+    for each in probes:
+        print(each.line())

@@ -1,0 +1,91 @@
+"""The command ``serve``: a student for OpenAI clients and for people."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from quipwright.core.errors import CriticError, QuipwrightError
+
+if TYPE_CHECKING:
+    from quipwright.critics.base import Grader
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command to ``app``."""
+    app.command()(serve)
+
+
+def serve(
+    run: Annotated[
+        str | None, typer.Argument(help="A run, an export folder or a hub id; the shipped student if left out.")
+    ] = None,
+    student: Annotated[str | None, typer.Option(help="Which student of the run (default: the last).")] = None,
+    critic: Annotated[
+        str | None,
+        typer.Option(help="Who grades on the page: reward, reward:FOLDER or none (default: the run's own, if it can)."),
+    ] = None,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; a token is asked for beyond this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8500,
+    rows: Annotated[int, typer.Option(min=1, max=256, help="Most prompts in one batch.")] = 16,
+    waiting: Annotated[int, typer.Option(min=1, help="Most requests in the queue; more are told to wait.")] = 64,
+) -> None:
+    """Serve a student to OpenAI clients (chat completions, models) and on a small page."""
+    from quipwright.serving.app import Served, serving_app
+    from quipwright.serving.gate import address, new_token, run_server
+    from quipwright.serving.writer import SHIPPED, Writer, is_run
+
+    folder = Path(run) if run is not None and is_run(run) else None
+    grader = _grader(critic, folder)
+    writer = Writer.load(run or SHIPPED, student)
+    token = new_token(host)
+    served = Served(writer.student, writer.task, writer.name, grader, _teacher_answers(run, folder), rows, waiting)
+    here = address(host, port)
+    print(f"{writer.name}: page {here}/" + (f"?token={token}" if token else ""))
+    print(f"API base {here}/v1, key {token or 'any'}. Stop with Ctrl-C.", flush=True)
+    run_server(serving_app(served, token), host, port)
+
+
+def _grader(reference: str | None, run: Path | None) -> Grader | None:
+    """The critic that ``reference`` names, or the run's own where none is named."""
+    from quipwright.critics.base import Grader
+    from quipwright.critics.loading import open_critic
+
+    if reference == "none":
+        return None
+    if reference is None:
+        return None if run is None else _critic_of_run(run)
+    critic = open_critic(reference)
+    if not isinstance(critic, Grader):
+        raise CriticError(f"{reference} compares pairs but cannot grade one text.", "Use reward or reward:FOLDER.")
+    return critic
+
+
+def _critic_of_run(run: Path) -> Grader | None:
+    """The run's own critic where that grades single texts and is at hand: it may have stayed on another machine."""
+    from quipwright.critics.base import Grader
+    from quipwright.critics.loading import open_critic, own_critic
+    from quipwright.evaluation.systems import read_summary
+
+    reference = own_critic(run, read_summary(run).recipe)
+    try:
+        critic = open_critic(reference) if reference else None
+    except QuipwrightError as error:
+        print(f"No score on the page, for the run's own critic cannot be read: {error}")
+        return None
+    return critic if isinstance(critic, Grader) else None
+
+
+def _teacher_answers(reference: str | None, run: Path | None) -> Callable[[str], Sequence[str] | None]:
+    """What finds the teacher's recorded answers: the run's, or for the shipped student those of the corpus that ships."""
+    from quipwright.data.recorded_teacher import RecordedTeacher
+    from quipwright.evaluation.systems import taught
+
+    if run is not None:
+        return taught(run)
+    return RecordedTeacher().open().paraphrases if reference is None else lambda literal: None

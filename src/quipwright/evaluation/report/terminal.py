@@ -1,0 +1,231 @@
+"""Results as plain text of at most 80 columns: one block for each comparison, small tables for the rest."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from quipwright.core.format import UNKNOWN, counts, hundred, number, p_value, percent, plain, signed
+from quipwright.core.results import PairedDifference, PairwiseResult, Quality, Sample
+from quipwright.evaluation.audit import AuditReport
+from quipwright.evaluation.compare import CompareResult
+from quipwright.evaluation.human.ratings import HumanRate
+from quipwright.evaluation.pairwise import DEFINITIONS
+
+if TYPE_CHECKING:
+    from quipwright.pipeline.summary import Summary
+
+WIDTH = 80
+
+
+def wrapped(text: str, indent: str = "") -> str:
+    """``text`` in lines of at most :data:`WIDTH` columns; later lines are indented by two more."""
+    return textwrap.fill(
+        text, WIDTH, initial_indent=indent, subsequent_indent=indent + "  ", break_long_words=False,
+        break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
+    """``rows`` under ``heads``; the first ``left`` columns are flush left, the others right.
+
+    Where a line would be longer than :data:`WIDTH`, cells of the first column lose their middle.
+    """
+    widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
+    room = WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)
+    widths[0] = min(widths[0], max(8, room))
+    lines = []
+    for cells in (heads, *rows):
+        shown = [shortened(cells[0], widths[0]), *cells[1:]]
+        parts = [c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(shown, widths, strict=True))]
+        lines.append("  ".join(parts).rstrip())
+    return "\n".join(lines)
+
+
+def shortened(text: str, most: int) -> str:
+    """``text`` with its middle left out where it is longer than ``most`` characters."""
+    tail = (most - 1) // 2
+    return text if len(text) <= most else f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"
+
+
+def pairwise_block(r: PairwiseResult) -> str:
+    """Everything about one candidate against one baseline by one judge."""
+    unread = f", {r.unparsed} could not be read" if r.unparsed else ""
+    head = r.headline
+    rules = "; ".join(f"{c.rule} {hundred(c.rate)}" for c in r.rules if c is not head)
+    lines = [
+        wrapped(f"{r.candidate} against {r.baseline}, {r.n} inputs of {r.split}{unread}, judge {r.judge}"),
+        f"  win-tie rate       {hundred(head.rate):<14} win / tie / loss {counts(head)}",
+        f"  score              {hundred(r.score):<14} p {p_value(r.p_even)}, Holm {p_value(r.p_holm)}",
+        f"  length-controlled  {hundred(r.length_controlled):<14} writes {number(r.length_ratio)} times as long",
+        wrapped(f"other rules: {rules}", "  "),
+    ]
+    return "\n".join(lines)
+
+
+def difference_block(d: PairedDifference) -> str:
+    """One paired difference of mean scores."""
+    gap = d.difference
+    interval = "" if gap.low is None else f" [{signed(gap.low)}, {signed(gap.high)}]"
+    return "\n".join(
+        [
+            wrapped(f"{d.candidate} minus {d.baseline}, both against {d.opponent}, judge {d.judge}"),
+            f"  score {signed(gap.value)}{interval}, {d.n} inputs of {d.split}",
+            f"  p {p_value(d.p)}, Holm {p_value(d.p_holm)}, McNemar {p_value(d.p_mcnemar)}",
+        ]
+    )
+
+
+def quality_tables(rows: Sequence[Quality], grades: Sequence[str]) -> str:
+    """What the outputs look like, in two tables: grades and length, then variety and meaning."""
+    graded = list(grades) if any(q.levels for q in rows) else []
+    first = [
+        [
+            q.system, q.split, str(q.n), percent(q.copy_rate), percent(q.truncated),
+            *(percent(level) for level in q.levels or [None] * len(graded)), f"{q.words:.1f}", f"{q.length_ratio:.2f}",
+        ]
+        for q in rows
+    ]  # fmt: skip
+    second = [[q.system, q.split, *map(number, (q.repetition, q.distinct_2, q.self_bleu, q.meaning))] for q in rows]
+    return "\n".join(
+        [
+            text_table(("system", "split", "n", "copies", "cut off", *graded, "words", "length"), first, left=2),
+            "",
+            text_table(("system", "split", "repeats", "distinct-2", "self-BLEU", "meaning"), second, left=2),
+        ]
+    )
+
+
+def compare_lines(result: CompareResult) -> Iterator[str]:
+    """Everything that ``compare`` found, block by block."""
+    yield "Win-tie rates and scores, x 100 [95 %]\n"
+    for r in result.pairwise:
+        yield pairwise_block(r) + "\n"
+    if result.differences:
+        yield "Candidates with one another: paired differences of scores (0 to 1)\n"
+        for d in result.differences:
+            yield difference_block(d) + "\n"
+    yield "The outputs\n"
+    yield quality_tables(result.quality, result.grades) + "\n"
+    for rule, meaning in DEFINITIONS.items():
+        yield wrapped(f"{rule}: {meaning}")
+    yield from notes(result.warnings)
+
+
+def notes(warnings: Iterable[str]) -> Iterator[str]:
+    """What a reader must know, a paragraph each."""
+    for warning in warnings:
+        yield wrapped(f"Note: {warning}")
+
+
+def audit_lines(report: AuditReport) -> Iterator[str]:
+    """An audit in words, one fact a line."""
+    main = report.audits[report.main]
+    yield wrapped(f"{report.critic}: {report.pairs} pairs, {main.judgments} human judgments ({report.main})")
+    both = main.agreement
+    yield f"  agreement {hundred(both.mean)}"
+    yield f"    a shown first {hundred(both.forward)}, b shown first {hundred(both.backward)}"
+    for step in main.by_margin:
+        yield f"    where people's margin is {step.margin:.0%}: {hundred(step.agreement)}, n = {step.agreement.n}"
+    ceiling = main.ceiling
+    yield f"  people: two agree {hundred(ceiling.pairwise)}, one with the others {hundred(ceiling.leave_one_out)},"
+    yield f"    alpha {plain(main.alpha)}"
+    yield f"  position: {hundred(main.position.changed)} change with the order,"
+    yield f"    the first shown wins {hundred(main.position.first_rate)}"
+    length = main.length
+    yield f"  length: LB {hundred(length.paper.mean)}, not the shorter {hundred(length.not_shorter.mean)},"
+    yield f"    of those where people took the shorter {hundred(length.conditional.mean)}"
+    yield f"  log-odds per extra word: critic {plain(main.critic_slope)}, people {plain(main.people_slope)}"
+    if main.calibration.floor is not None:
+        yield f"  calibration error {plain(main.calibration.ece)} (chance alone gives {main.calibration.floor:.2f})"
+        for b in main.calibration.bins:
+            yield f"    {b.low:.1f}-{b.high:.1f} sure: says {b.confidence:.2f}, right {plain(b.accuracy)}, n = {b.accuracy.n}"
+    if main.self_preference.rate.n:
+        yield f"  own texts preferred {hundred(main.self_preference.rate)}, beyond people {plain(main.self_preference.excess)}"
+    if main.unparsed:
+        yield f"  unread: {main.unparsed} of {main.pairs} pairs"
+    yield wrapped(cost_line(report), "  ")
+    yield wrapped(decision_line(report), "  ")
+
+
+def audit_table(reports: Sequence[AuditReport], columns: Mapping[str, str]) -> str:
+    """The layout of Ravi et al. (2024) Table 1, x 100 with 95 % intervals; people among themselves stand last.
+
+    ``columns``: heads of the agreement columns with their questions.
+    """
+    asked = {head: q for head, q in columns.items() if any(q in r.audits for r in reports)}
+    rows = []
+    for report in reports:
+        main = report.audits[report.main]
+        agreed = [hundred(report.audits[q].agreement.mean) if q in report.audits else UNKNOWN for q in asked.values()]
+        rows.append([report.critic, *agreed, hundred(main.position.changed), hundred(main.length.paper.mean)])
+    if reports:
+        people = [reports[0].audits.get(q) for q in asked.values()]
+        ceilings = [hundred(audit.ceiling.pairwise) if audit else UNKNOWN for audit in people]
+        rows.append(["people (two of them)", *ceilings, "", ""])
+    table = text_table(("critic", *asked, "PB", "LB"), rows)
+    return f"Critics against people, x 100 [95 %]\n\n{table}"
+
+
+def cost_line(report: AuditReport) -> str:
+    """Time and, for a critic that asks a language model, what was asked and what it cost."""
+    spent, took = report.spent, f"{report.seconds:.1f} s"
+    if spent is None:
+        return f"took {took}"
+    if not spent.calls and not spent.charged:
+        return f"took {took}; no call, every answer was kept from before"
+    tokens = ", ".join(
+        f"{'unknown' if n is None else n} tokens {way}"
+        for n, way in ((spent.tokens_in, "in"), (spent.tokens_out, "out"))
+    )
+    return f"took {took}: {spent.calls} calls, {tokens}, cost {spent.money}"
+
+
+def decision_line(report: AuditReport) -> str:
+    """Go or no-go, with the reason."""
+    floor = f"the floor of {100 * report.floor:.0f}"
+    why = {
+        "go": f"the interval lies at or above {floor}",
+        "no-go": f"the interval lies below {floor}",
+        "unsure": f"the interval contains {floor}, or there is too little to tell: label more pairs",
+    }[report.decision]
+    return f"{report.decision.upper()}: agreement {hundred(report.agreement)}; {why}."
+
+
+def rating_lines(results: Sequence[HumanRate], checks: Mapping[str, tuple[int, int]]) -> Iterator[str]:
+    """What people said, a block for each pair of systems and question."""
+    yield "What people said, x 100 [95 %]\n"
+    for r in results:
+        yield wrapped(f"{r.candidate} against {r.baseline}, {r.question}: {r.raters} raters, {r.pairs} pairs")
+        yield f"  win-tie rate {hundred(r.rate):<14} win / tie / loss {counts(r)}, can't tell {r.cannot_tell}"
+        yield f"  score        {hundred(r.score):<14} alpha {plain(r.alpha)}"
+    for judge, (passed, asked) in checks.items():
+        yield f"{judge} passed {passed} of {asked} attention checks"
+
+
+def sample_block(label: str, sample: Sample, systems: Sequence[str]) -> str:
+    """One input with the answers of ``systems``."""
+    answers = [wrapped(f"{name:<10} {sample.answers.get(name, UNKNOWN)}", "  ") for name in systems]
+    return "\n".join([wrapped(f"[{label}] {sample.literal}"), *answers])
+
+
+def run_lines(summary: Summary) -> Iterator[str]:
+    """What a run found, for the end of the command: some answers, who wins, how the outputs look, what to know."""
+    shown = [s for s in summary.samples if "feedback" in s.answers]
+    shown.sort(key=lambda s: -s.levels["feedback"][-1] if "feedback" in s.levels else 0.0)
+    for label, sample in [("best by the critic", s) for s in shown[:3]] + [
+        ("worst by the critic", s) for s in shown[-2:]
+    ]:
+        yield "\n" + sample_block(label, sample, ("imitation", "feedback", "teacher"))
+    yield "\nWin-tie rates, x 100 [95 %], with wins / ties / losses\n"
+    for r in summary.pairwise:
+        yield wrapped(f"{r.candidate} against {r.baseline}, {r.n} inputs of {r.split}, judge {r.judge}")
+        yield f"  {hundred(r.headline.rate):<14} {counts(r.headline)}, writes {number(r.length_ratio)} times as long"
+    yield "\nThe outputs (grades are the critic's)\n"
+    yield quality_tables(summary.quality, summary.task["grades"]) + "\n"
+    for d in summary.differences:
+        yield difference_block(d)
+    yield from notes(summary.warnings)
+    seconds = sum(stage["seconds"] for stage in summary.stages)
+    yield f"{len(summary.stages)} stages, {seconds / 60:.1f} minutes."
