@@ -8,6 +8,7 @@ import shutil
 import struct
 import sys
 import types
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +132,7 @@ def test_tensorboard_shows_the_stream_once(straight: tuple[Path, Path, Summary],
 
 
 class FakeRun:
-    """What is used of a run of trackio and of wandb: it knows the step it would give next."""
+    """What is used of a run of trackio and of wandb, which knows the step it would give next."""
 
     def __init__(self) -> None:
         self.sent: list[tuple[int, dict[str, Any]]] = []
@@ -141,8 +142,6 @@ class FakeRun:
     def starting_step(self) -> int:
         """The first step it has not seen."""
         return self.sent[-1][0] + 1 if self.sent else 0
-
-    _next_step = starting_step
 
     def log(self, values: dict[str, Any], step: int) -> None:
         """Take one point."""
@@ -159,21 +158,23 @@ def test_a_tracker_that_resumes_is_sent_only_what_it_lacks(
 ) -> None:
     kept, asked = FakeRun(), []
 
-    def init(**how: Any) -> FakeRun:
-        asked.append(how)
+    def init(**settings: Any) -> FakeRun:
+        asked.append(settings)
         return kept
 
     monkeypatch.setitem(sys.modules, kind, types.SimpleNamespace(init=init))
     for last in (2, 4):
-        with Metrics.open(tmp_path, "demo", (kind,), {"seed": 1}) as metrics:
+        with suppress(KeyboardInterrupt), Metrics.open(tmp_path, "demo", (kind,), {"seed": 1}) as metrics:
             for step in range(1, last + 1):
                 metrics.add("imitate", 0, step, {"loss": 1 / step})
+            raise KeyboardInterrupt  # a run that is stopped tells its tracker so
     assert [step for step, _ in kept.sent] == [0, 1, 2, 3]
     assert kept.sent[3][1] == {"imitate/loss": 0.25, "imitate/step": 4}
     assert kept.finished == 2
     assert asked[0] == asked[1]
     assert asked[0]["resume"] == "allow"
     assert asked[0]["config"] == {"seed": 1}
+    assert asked[0].get("project") == "quipwright"
 
 
 @pytest.mark.parametrize("kind", ["tensorboard", "trackio", "wandb"])
@@ -190,7 +191,7 @@ def test_a_missing_tracker_is_one_line_before_anything_is_trained(
 
 
 def test_a_tracker_that_cannot_start_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def init(**how: Any) -> Any:
+    def init(**settings: Any) -> Any:
         raise RuntimeError("no API key\nset one")
 
     monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=init))
@@ -201,7 +202,17 @@ def test_a_tracker_that_cannot_start_is_one_line(tmp_path: Path, monkeypatch: py
         pass
 
 
-def test_an_unreadable_line_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "metrics.jsonl").write_text("{broken\n")
-    with pytest.raises(DamagedError, match="not JSON"), Metrics.open(tmp_path, "demo"):
+@pytest.mark.parametrize(
+    "line", ["{broken", "7", '{"time": 1}', '{"time": 1, "stage": "s", "round": 0, "step": 1, "values": 3}']
+)
+def test_an_unreadable_line_is_refused(line: str, tmp_path: Path) -> None:
+    (tmp_path / "metrics.jsonl").write_text(line + "\n")
+    with pytest.raises(DamagedError, match="holds a line that is no point"), Metrics.open(tmp_path, "demo"):
         pass
+
+
+def test_what_is_unknown_is_left_out(tmp_path: Path) -> None:
+    with Metrics.open(tmp_path, "demo") as metrics:
+        metrics.add("train", 1, 2, {"loss": 0.5, "kl": None, "norm": float("nan"), "ratio": float("inf")})
+        metrics.add("train", 1, 3, {"kl": None})
+    assert points(tmp_path) == [{"stage": "train", "round": 1, "step": 2, "values": {"loss": 0.5}}]
