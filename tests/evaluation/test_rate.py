@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import resource
 import socket
 from pathlib import Path
 from typing import Any
@@ -81,7 +82,7 @@ def test_votes_are_on_disk_at_once_and_survive(tmp_path: Path) -> None:
     assert ratings.undo("human:bob") is None
     again = Ratings.read(tmp_path / "ratings")
     assert list(again.votes) == [(second, "human:ann", "humour")]
-    with pytest.raises(RunError, match="another rating page"):
+    with pytest.raises(RunError, match=r"in use by process \d+\. Use that rating page"):
         open_ratings(tmp_path)
     ratings.close()
 
@@ -101,6 +102,33 @@ def test_a_torn_last_line_is_cut_and_a_changed_one_is_named(tmp_path: Path) -> N
     votes.write_bytes(whole.replace(b'"A"', b'"B"', 1))
     with pytest.raises(DamagedError, match="line 1"):
         Ratings.read(tmp_path / "ratings")
+
+
+def test_a_vote_that_cannot_be_stored_is_refused_and_spoils_no_later_one(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path)
+    votes = tmp_path / "ratings" / "votes.jsonl"
+    with served(rating_app(ratings, TASK)) as address, httpx2.Client(base_url=address) as client:
+        client.post("/name", data={"name": "ann"})
+        assert answer(client, "1").status_code == 200
+        before = votes.read_bytes()
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(before) + 20, hard))  # room for a part of the next line
+        try:
+            refused = answer(client, "2")
+            undone = client.post("/undo")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert (refused.status_code, undone.status_code) == (507, 507)
+        assert "That answer was not stored: could not write" in refused.text
+        assert "That answer was not taken back" in undone.text
+        assert "2 of 9" in refused.text
+        assert votes.read_bytes() == before
+        assert answer(client, "2").status_code == 200
+    ratings.close()
+    assert [vote.verdict for vote in Ratings.read(tmp_path / "ratings").votes.values()] == [
+        vote.verdict for vote in ratings.votes.values()
+    ]
+    assert len(ratings.votes) == 2
 
 
 def test_results_labels_and_agreement(tmp_path: Path) -> None:

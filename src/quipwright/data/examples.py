@@ -105,7 +105,8 @@ def _literal(fields: Mapping[str, Any], column: str | None, where: str) -> str:
         wanted = " or ".join(map(repr, names))
         known = ", ".join(map(str, fields))[:200] or "nothing"
         raise DataError(
-            f"{where} has no field {wanted}; it has {known}.", "Rename one to 'literal'; data.column and write --column name another."
+            f"{where} has no field {wanted}; it has {known}.",
+            "Rename one to 'literal'; data.column and write --column name another.",
         )
     if not isinstance(fields[name], str):
         raise DataError(f"{where}: field {name!r} is {kind_of(fields[name])}, not text.", "Write text, or remove it.")

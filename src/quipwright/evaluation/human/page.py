@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 
+from quipwright.core.errors import DiskError
 from quipwright.core.records import Judgment, Verdict, content_hash
 from quipwright.data.task import Task
 from quipwright.evaluation.human.ratings import CANNOT_TELL, CHECK, Item, Ratings
@@ -54,17 +55,17 @@ class RatingPage:
         """Whether this rater has answered ``step``."""
         return (step.item.pair.id, f"human:{rater}", step.question) in self.ratings.votes
 
-    def page(self, rater: str | None, error: str = "") -> Response:
-        """The name form, the next question or the end."""
+    def page(self, rater: str | None, error: str = "", status: int = 400) -> Response:
+        """The name form, the next question or the end; with an ``error`` on top the answer has its ``status``."""
         if rater is None:
             return HTMLResponse(
-                self.template.render(view="name", aim=self.task.aim, error=error), 400 if error else 200
+                self.template.render(view="name", aim=self.task.aim, error=error), status if error else 200
             )
         steps = self.steps(rater)
         left = [step for step in steps if not self.answered(rater, step)]
         facts: dict[str, Any] = {"rater": rater, "total": len(steps), "done": len(steps) - len(left), "error": error}
         if not left:
-            return HTMLResponse(self.template.render(view="done", **facts), 400 if error else 200)
+            return HTMLResponse(self.template.render(view="done", **facts), status if error else 200)
         item, question = left[0].item, left[0].question
         texts = (item.a, item.b) if self.shown(rater, item) == "ab" else (item.b, item.a)
         return HTMLResponse(
@@ -72,7 +73,7 @@ class RatingPage:
                 view="ask", asked=self._wording(question), question=question, item=self._alias(rater, item),
                 literal=item.literal, first=texts[0], second=texts[1], **facts,
             ),
-            400 if error else 200,
+            status if error else 200,
         )  # fmt: skip
 
     def answer(self, rater: str, fields: dict[str, str]) -> str:
@@ -130,12 +131,18 @@ def rating_app(ratings: Ratings, task: Task, token: str | None = None, seed: int
     async def answer(request: Request) -> Response:
         if (rater := _rater(request)) is None:
             return page.page(None, "Tell us your name first; that answer was not stored.")
-        problem = page.answer(rater, await form(request))
+        try:
+            problem = page.answer(rater, await form(request))
+        except DiskError as error:
+            return page.page(rater, f"That answer was not stored: {error.problem}", 507)
         return page.page(rater, problem) if problem else _home()
 
     async def undo(request: Request) -> Response:
         if (rater := _rater(request)) is not None:
-            ratings.undo(f"human:{rater}")
+            try:
+                ratings.undo(f"human:{rater}")
+            except DiskError as error:
+                return page.page(rater, f"That answer was not taken back: {error.problem}", 507)
         return _home()
 
     async def leave(request: Request) -> Response:

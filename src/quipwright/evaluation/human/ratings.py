@@ -6,20 +6,18 @@ taken back. A vote is a ``Judgment`` like any critic's, signed ``human:<name>``.
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, TypeVar
 
 from quipwright.core.errors import DamagedError, RunError
 from quipwright.core.records import Judgment, Pair, Record, content_hash
 from quipwright.core.results import Figure, Sample
 from quipwright.core.statistics import Choice, krippendorff_alpha, share
-from quipwright.core.storage.files import disk_errors
+from quipwright.core.storage.files import AppendOnly, disk_errors, locked, read_lines
 from quipwright.data.task import OVERALL
 from quipwright.evaluation.human.labels import LabelledPair
 
@@ -27,6 +25,7 @@ CANNOT_TELL = "cannot tell"
 CHECK = "check"
 _SAID: dict[str, Choice] = {"A": "A", "B": "B", "tie": "tie"}
 Key = tuple[str, str, str]
+T = TypeVar("T", bound=Record)
 
 
 class Item(Record):
@@ -86,7 +85,8 @@ class Ratings:
     items: dict[str, Item] = field(default_factory=dict)
     votes: dict[Key, Judgment] = field(default_factory=dict)
     order: list[Key] = field(default_factory=list)
-    _lock: Any = None
+    _votes: AppendOnly | None = None
+    _open: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
     def read(cls, folder: Path) -> Ratings:
@@ -104,33 +104,34 @@ class Ratings:
     def open(cls, folder: Path, items: Iterable[Item] = ()) -> Ratings:
         """Open for writing and add ``items`` that are not there yet; whatever a crash tore off is cut.
 
-        Raises :class:`RunError` while another process rates the same run.
+        Raises :class:`RunError` while another process rates the same run, and
+        :class:`~quipwright.core.errors.DiskError` where nothing can be written.
         """
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-            lock = open(folder / "lock", "a", encoding="utf-8")  # noqa: SIM115 - held while the server runs
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            raise RunError(f"{folder} is in use by another rating page.", "Use that one, or stop it.") from None
-        for name in ("items.jsonl", "votes.jsonl"):
-            _cut_torn_line(folder / name)
-        ratings = cls.read(folder) if (folder / "items.jsonl").exists() else cls(folder)
-        ratings._lock = lock
-        fresh = [item for item in items if item.pair.id not in ratings.items]
-        ratings._append("items.jsonl", fresh)
-        ratings.items |= {item.pair.id: item for item in fresh}
+        with ExitStack() as opening:
+            opening.enter_context(locked(folder / "lock", str(folder), "Use that rating page, or stop it."))
+            stored = AppendOnly(folder / "items.jsonl")
+            opening.callback(stored.close)
+            votes = AppendOnly(folder / "votes.jsonl")
+            opening.callback(votes.close)
+            ratings = cls.read(folder)
+            fresh = [item for item in items if item.pair.id not in ratings.items]
+            stored.append([item.to_line() for item in fresh])
+            ratings.items |= {item.pair.id: item for item in fresh}
+            ratings._votes, ratings._open = votes, opening.pop_all()
         return ratings
 
     def close(self) -> None:
         """Release the lock."""
-        if self._lock is not None:
-            self._lock.close()
-            self._lock = None
+        self._votes = None
+        self._open.close()
 
     def vote(self, judgment: Judgment) -> None:
-        """Store ``judgment``, on disk before this returns; the same judge's earlier answer to it is replaced."""
+        """Store ``judgment``, on disk before this returns; the same judge's earlier answer to it is replaced.
+
+        Raises :class:`~quipwright.core.errors.DiskError` where it cannot be stored; nothing has changed then.
+        """
         self._record(Vote(act="vote", judgment=judgment, at=_now()))
 
     def undo(self, judge: str) -> Judgment | None:
@@ -191,7 +192,9 @@ class Ratings:
         return [_human_rate(group, groups[group]) for group in ordered]
 
     def _record(self, vote: Vote) -> None:
-        self._append("votes.jsonl", [vote])
+        if self._votes is None:
+            raise RunError(f"{self.folder} is not open for votes.", "Open it with Ratings.open.")
+        self._votes.append([vote.to_line()])
         self._fold(vote)
 
     def _fold(self, vote: Vote) -> None:
@@ -205,14 +208,6 @@ class Ratings:
         if vote.act == "vote":
             self.votes[key] = j
             self.order.append(key)
-
-    def _append(self, name: str, records: Sequence[Record]) -> None:
-        path = self.folder / name
-        with disk_errors(path), open(path, "a", encoding="utf-8") as file:
-            for record in records:
-                file.write(record.to_line() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
 
 
 def items_of_run(
@@ -302,26 +297,16 @@ def _human_rate(group: tuple[str, str, str], votes: Sequence[tuple[str, str, Jud
     )
 
 
-def _records(path: Path, kind: Any) -> Iterable[Any]:
-    if not path.exists():
-        return
-    text = path.read_text(encoding="utf-8")
-    for number, line in enumerate(text.split("\n")[: -1 if not text.endswith("\n") else None], 1):
-        if not line:
-            continue
+def _records(path: Path, kind: type[T]) -> Iterable[T]:
+    """The records of ``path``; a torn last line is left out."""
+    for number, line in enumerate(read_lines(path) if path.exists() else (), 1):
         try:
             yield kind.from_line(line)
-        except (ValueError, json.JSONDecodeError) as error:
+        except (ValueError, RecursionError) as error:
             reason = " ".join(str(error).split())[:100]
             raise DamagedError(
                 f"{path} line {number} was damaged: {reason}.", "Remove that line; the rest is kept."
             ) from None
-
-
-def _cut_torn_line(path: Path) -> None:
-    if path.exists() and (data := path.read_bytes()) and not data.endswith(b"\n"):
-        with open(path, "r+b") as file:
-            file.truncate(data.rfind(b"\n") + 1)
 
 
 def _now() -> str:
