@@ -173,7 +173,8 @@ def _show_ratings(folder: Path, target: Path | None, results: bool) -> None:
 
 def _serve_ratings(ratings: Ratings, task: Task, host: str, port: int, seed: int) -> None:
     from quipwright.evaluation.human.page import rating_app
-    from quipwright.serving.gate import address, new_token, run_server
+    from quipwright.serving.gate import address, new_token
+    from quipwright.serving.http_server import run_server
 
     token = new_token(host)
     entrance = f"{address(host, port)}/" + (f"?token={token}" if token else "")

@@ -37,7 +37,8 @@ def serve(
 ) -> None:
     """Serve a student to OpenAI clients (chat completions, models) and on a small page."""
     from quipwright.serving.app import Served, serving_app
-    from quipwright.serving.gate import address, new_token, run_server
+    from quipwright.serving.gate import address, new_token
+    from quipwright.serving.http_server import run_server
     from quipwright.serving.writer import SHIPPED, Writer, is_run
 
     folder = Path(run) if run is not None and is_run(run) else None

@@ -33,6 +33,7 @@ from quipwright.serving.chat_api import (
     settled,
 )
 from quipwright.serving.gate import Gate, form, pages
+from quipwright.serving.writer import is_sound
 from quipwright.students.base import Generated, Student
 
 TRIES = 3  # samples beside the beam's answer on the page
@@ -173,7 +174,8 @@ class Endpoint:
             self.batcher.ask(Ask(prompt, Sampling(temperature=0.7, top_p=0.95, max_tokens=48), TRIES)),
         )
         found = [("Its best", beam[0].text)]
-        others = dict.fromkeys(g.text for g in drawn if g.text != beam[0].text)
+        others = list(dict.fromkeys(g.text for g in drawn if g.text != beam[0].text))
+        others.sort(key=lambda text: not is_sound(text, literal))  # copies last
         found += [(f"Another try, {i}", text) for i, text in enumerate(others, 1)]
         found += [("The teacher", text) for text in self.served.teacher(literal) or ()]
         grades = await self._grades(literal, [text for _, text in found])

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import hmac
 import ipaddress
+import re
 import secrets
 import socket
 from collections.abc import Callable
@@ -23,6 +24,7 @@ STYLE = (HERE / "style.css").read_text(encoding="utf-8")
 KEYS = (HERE / "keys.js").read_text(encoding="utf-8")
 LIMIT = 64 * 1024
 FIELDS = 20  # of a form
+_HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 
 
 def _hash(text: str) -> str:
@@ -85,6 +87,24 @@ def _outward(wildcard: str) -> str:
     return socket.gethostname() if ipaddress.ip_address(found).is_unspecified else found
 
 
+def host_name(host: str) -> str | None:
+    """The name or address in the header ``Host``, without its port; ``None`` where it is malformed."""
+    try:
+        parts = urlsplit(f"//{host}")
+        whole = parts.hostname and parts.netloc == host and (parts.port is None or parts.port >= 0)
+    except ValueError:
+        return None
+    return parts.hostname if whole and _HOST.fullmatch(host) else None
+
+
+def origin_host(origin: str) -> str | None:
+    """Name and port in the header ``Origin``, ``null`` where a browser hides it; ``None`` where it is malformed."""
+    if origin == "null":
+        return origin
+    scheme, separator, host = origin.partition("://")
+    return host if separator and scheme.isalnum() and host_name(host) is not None else None
+
+
 class Gate:
     """ASGI middleware around one application.
 
@@ -122,15 +142,18 @@ class Gate:
         await (answer or self.app)(scope, bounded, dressed)
 
     def _refusal(self, request: Request) -> Response | None:
-        host = request.headers.get("host", "")
-        name = urlsplit(f"//{host}").hostname or ""
+        host, origin = request.headers.get("host", ""), request.headers.get("origin")
+        name, sender = host_name(host), None if origin is None else origin_host(origin)
+        if name is None or (origin is not None and sender is None):
+            return PlainTextResponse("The header Host or Origin is malformed.", 400)
         if self.token is None and not is_loopback(name):
             return PlainTextResponse("This page answers to this machine's own name only.", 421)
-        if request.method not in ("GET", "HEAD"):
-            origin = request.headers.get("origin")
-            foreign = origin is not None and urlsplit(origin).netloc != host
-            if foreign or request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
-                return PlainTextResponse("Requests from other sites are refused.", 403)
+        foreign = sender not in (None, host) or request.headers.get("sec-fetch-site", "none") not in (
+            "same-origin",
+            "none",
+        )
+        if foreign and request.method not in ("GET", "HEAD"):
+            return PlainTextResponse("Requests from other sites are refused.", 403)
         if self.token is not None and not self._known(request):
             return PlainTextResponse("This page needs its token: open the address that was printed at the start.", 401)
         return None
@@ -165,10 +188,3 @@ async def form(request: Request) -> dict[str, str]:
     except ValueError:
         raise HTTPException(400, f"More than {FIELDS} fields.") from None
     return {name: values[0] for name, values in fields.items()}
-
-
-def run_server(app: Any, host: str, port: int) -> None:
-    """Serve until interrupted."""
-    import uvicorn
-
-    uvicorn.run(app, host=host.strip("[]"), port=port, log_level="warning", access_log=False, server_header=False)

@@ -50,12 +50,12 @@ def browser(profile: Path, width: int = 1100, height: int = 900, dark: bool = Fa
 @contextlib.contextmanager
 def served(app: Any, port: int = 0) -> Iterator[str]:
     """``app`` on a real port of this machine; yields its address."""
-    import uvicorn
+    from quipwright.serving.http_server import make_server
 
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     listener.bind(("127.0.0.1", port))
-    server = uvicorn.Server(uvicorn.Config(app, log_level="warning", access_log=False))
+    server = make_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     deadline = time.monotonic() + 120
