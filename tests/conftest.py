@@ -78,7 +78,9 @@ def tiny_critic(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
     torch.manual_seed(1)
     lora = LoRA(rank=2, alpha=4)
-    shape = RewardArchitecture(weights=str(tiny_weights), layers=2, first_layer=0, lora=lora)
+    shape = RewardArchitecture(
+        weights=str(tiny_weights), layers=2, first_layer=0, lora=lora, prompt="Plain: {literal}\nFunny:"
+    )
     model = RewardModel(shape)
     with torch.no_grad():
         model.head.normal_(std=0.5)

@@ -27,6 +27,7 @@ from quipwright.data.recorded_teacher import RecordedTeacher
 from quipwright.data.verdicts import VerdictRow, preferences, read_verdicts
 from quipwright.students.base import LoRA
 
+PROMPT = "Plain: {literal}\nFunny:"
 LITERAL = "I missed the last bus home and had to walk."
 TEXTS = ("I walked home, the bus being a rumour by then.", "The bus left, and so did my mood.", "Bus gone.")
 
@@ -118,7 +119,9 @@ def test_the_rule_holds_in_both_orders() -> None:
 
 
 def test_group_loss_by_hand(tiny_weights: Path) -> None:
-    shape = RewardArchitecture(weights=str(tiny_weights), layers=2, first_layer=0, lora=LoRA(rank=2, alpha=4))
+    shape = RewardArchitecture(
+        weights=str(tiny_weights), layers=2, first_layer=0, lora=LoRA(rank=2, alpha=4), prompt=PROMPT
+    )
     model = RewardModel(shape).eval()
     group = Group(
         LITERAL,
@@ -130,7 +133,7 @@ def test_group_loss_by_hand(tiny_weights: Path) -> None:
     with torch.no_grad():
         s = model(model.rows([LITERAL], [TEXTS]))[0].tolist()
         c = model.cuts.tolist()
-        total = float(group_loss(model, [group], grade_weight=1.5))
+        total = float(group_loss(model, model, [group], grade_weight=1.5).mean())
     pairs = 2.0 * -math.log(expit(s[0] - s[1])) + 0.5 * -(math.log(expit(s[1] - s[2])) + math.log(expit(s[2] - s[1])))
 
     def ordinal(score: float, targets: tuple[float, ...]) -> float:
@@ -163,7 +166,7 @@ def test_features_by_hand() -> None:
 
 
 def test_plain_likelihood_features_are_the_models_own(tiny_weights: Path) -> None:
-    shape = RewardArchitecture()
+    shape = RewardArchitecture(prompt=PROMPT)
     reader = FeatureReader(str(tiny_weights), None, shape.prompt, shape.backward)
     features = reader.read([LITERAL, LITERAL], [TEXTS[0], TEXTS[2]])
     again = reader.read([LITERAL], [TEXTS[2]])
@@ -174,12 +177,14 @@ def test_plain_likelihood_features_are_the_models_own(tiny_weights: Path) -> Non
 
 
 def test_the_prompt_of_a_critic_is_a_setting_and_its_other_direction_follows(tiny_weights: Path) -> None:
-    assert RewardArchitecture().backward == "Funny: {text}\nPlain:"
+    assert RewardArchitecture(prompt=PROMPT).backward == "Funny: {text}\nPlain:"
     vivid = RewardArchitecture(prompt="Plain: {literal}\nVivid:")
     assert vivid.backward == "Vivid: {text}\nPlain:"
     with pytest.raises(ValueError, match=r"slot \{literal\} once"):
         RewardArchitecture(prompt="Vivid:")
-    read = [FeatureReader(str(tiny_weights), None, s.prompt, s.backward) for s in (RewardArchitecture(), vivid)]
+    read = [
+        FeatureReader(str(tiny_weights), None, s.prompt, s.backward) for s in (RewardArchitecture(prompt=PROMPT), vivid)
+    ]
     funny, other = (reader.read([LITERAL], TEXTS[:1])[0] for reader in read)
     assert (funny[:2] != other[:2]).all()
     assert (funny[2:] == other[2:]).all()

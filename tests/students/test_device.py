@@ -128,6 +128,6 @@ def test_a_distilled_critic_is_on_the_device_and_learns_there(gpu: torch.device,
         Group("It rained.", ["Wet."], graded=[Graded(0, 1.0, 0.5)]),
     ]
     with OneDevice():
-        loss = group_loss(model, groups, 1.5)
+        loss = group_loss(model, model, groups, 1.5).mean()
         loss.backward()
     assert loss.device == gpu

@@ -11,7 +11,7 @@ from quipwright.core.settings import Settings
 from quipwright.critics.reward_model.features import FeatureWeights
 from quipwright.critics.reward_model.model import RewardArchitecture
 
-MODEL_FILE, CARD_FILE = "critic.safetensors", "critic.json"
+CARD_FILE = "critic.json"
 
 
 class Calibration(Settings):

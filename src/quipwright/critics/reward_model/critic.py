@@ -11,16 +11,16 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
 from scipy.special import expit
 
 from quipwright.core.errors import CriticError
 from quipwright.core.paths import resolve
 from quipwright.core.records import Comparison, Grade, Judgment, Response
-from quipwright.core.storage.files import file_sha256
+from quipwright.core.storage.files import file_sha256, write_atomic
 from quipwright.critics.base import BaseCriticConfig, BuildContext
 from quipwright.critics.combine import verdict_of
-from quipwright.critics.reward_model.card import CARD_FILE, MODEL_FILE, RewardCard
+from quipwright.critics.reward_model.card import CARD_FILE, RewardCard
 from quipwright.critics.reward_model.features import NAMES, FeatureReader
 from quipwright.critics.reward_model.model import RewardModel
 
@@ -79,29 +79,19 @@ class RewardModelCritic:
         """Read what :meth:`save` wrote. Raises :class:`CriticError` when it is not there or does not fit."""
         try:
             card = RewardCard.model_validate_json((folder / CARD_FILE).read_text(encoding="utf-8"))
-            stored = load_file(folder / MODEL_FILE)
-        except (OSError, ValueError) as error:
+            model = RewardModel(card.architecture)
+            model.restore(folder)
+        except (OSError, ValueError, SafetensorError) as error:
             reason = " ".join(str(error).split())[:120]
             raise CriticError(
                 f"{folder} holds no reward model: {reason}.", "Train one with quipwright train-critic."
             ) from None
-        model = RewardModel(card.architecture)
-        mine = model.trained()
-        if stored.keys() != mine.keys():
-            raise CriticError(f"{folder / MODEL_FILE} does not fit its card.", "Train the critic again.")
-        with torch.no_grad():
-            for name, parameter in mine.items():
-                parameter.copy_(stored[name])
         return cls(model, card, card.signature(folder))
 
     def save(self, folder: Path) -> None:
         """Write adapters and head in bf16, and the card."""
-        folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: p.detach().to(torch.bfloat16).cpu().contiguous() for name, p in self.model.trained().items()}
-        save_file(tensors, folder / MODEL_FILE)
-        (folder / CARD_FILE).write_text(
-            json.dumps(self.card.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8"
-        )
+        self.model.save(folder)
+        write_atomic(folder / CARD_FILE, json.dumps(self.card.model_dump(mode="json"), indent=1) + "\n")
 
     def figures(self) -> dict[str, Any]:
         """What its card states."""

@@ -9,15 +9,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from pathlib import Path
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from pydantic import Field, field_validator
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import dropout, linear, softplus
 
+from quipwright.core.errors import CriticError, WeightsError
 from quipwright.core.settings import Settings
 from quipwright.students.base import LoRA, Prompted
 from quipwright.students.batches import RankedBatch
@@ -27,12 +30,14 @@ from quipwright.students.packing import pack
 from quipwright.students.prompt_format import Plain
 from quipwright.students.weights import device, load
 
+MODEL_FILE = "critic.safetensors"
+
 
 class RewardArchitecture(Settings):
     """Shape of a reward model. It reads the first ``layers`` layers of ``weights`` and tunes those from
     ``first_layer`` on; the head sees the response's last hidden state beside the mean over its tokens.
 
-    ``prompt`` is what a response stands behind, best the task's ``student_prompt``.
+    ``prompt`` is what a response stands behind; "" means the task's ``student_prompt``, which training fills in.
     """
 
     weights: str = "embedded"
@@ -40,19 +45,19 @@ class RewardArchitecture(Settings):
     layers: int = Field(24, ge=1)
     first_layer: int = Field(8, ge=0)
     lora: LoRA = LoRA(rank=8, alpha=16, dropout=0.05)
-    prompt: str = "Plain: {literal}\nFunny:"
+    prompt: str = ""
     context: int = Field(512, ge=16)
 
     @field_validator("prompt")
     @classmethod
     def _one_slot(cls, prompt: str) -> str:
-        if prompt.count("{literal}") != 1:
+        if prompt and prompt.count("{literal}") != 1:
             raise ValueError(f"prompt {prompt!r} must have the slot {{literal}} once")
         return prompt
 
     @property
     def backward(self) -> str:
-        """The prompt turned round, which a literal stands behind: ``Funny: {text}``, then ``Plain:``."""
+        """The prompt turned round, which a literal stands behind: ``X {literal} Y`` becomes ``Y {text} X``."""
         before, after = self.prompt.split("{literal}")
         return f"{after.strip()} {{text}}\n{before.strip()}"
 
@@ -63,6 +68,8 @@ class RewardModel(nn.Module):
     def __init__(self, architecture: RewardArchitecture) -> None:
         """Load the backbone in bf16 and add fresh adapters (drawn from torch's seed), on :func:`device`."""
         super().__init__()
+        if not architecture.prompt:
+            raise CriticError("The reward model has no prompt.", "Set architecture.prompt.")
         from transformers import AutoModel, AutoTokenizer
 
         backbone = load(
@@ -116,6 +123,24 @@ class RewardModel(nn.Module):
         last = hidden[torch.arange(rows * k, device=here) // k, ends]
         features = torch.cat([last, mean], -1)
         return linear(dropout(features, self.architecture.lora.dropout, self.training), self.head).view(rows, k)
+
+    def save(self, folder: Path) -> None:
+        """Write adapters and head in bf16."""
+        folder.mkdir(parents=True, exist_ok=True)
+        tensors = {name: p.detach().to(torch.bfloat16).cpu().contiguous() for name, p in self.trained().items()}
+        save_file(tensors, folder / MODEL_FILE)
+
+    def restore(self, folder: Path) -> None:
+        """Read what :meth:`save` wrote. Raises :class:`WeightsError` naming tensors that are missing or left over."""
+        stored, trained = load_file(folder / MODEL_FILE), self.trained()
+        if odd := sorted(stored.keys() ^ trained.keys()):
+            raise WeightsError(
+                f"{folder / MODEL_FILE} does not fit its card: {', '.join(odd[:3])} (of {len(odd)}) missing or left over.",
+                "Train the critic again.",
+            )
+        with torch.no_grad():
+            for name, parameter in trained.items():
+                parameter.copy_(stored[name])
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Everything that is not the frozen backbone."""
