@@ -33,7 +33,7 @@ class Recorded(BaseCriticConfig):
     def build(self, context: BuildContext) -> RecordedCritic:
         """Read the file. Raises :class:`DataError` naming the first bad line."""
         path = self._file(context)
-        return RecordedCritic(*_read(path), f"recorded:{path.stem}")
+        return RecordedCritic(*_read(path), f"recorded:{path.stem}", len(context.task.grades))
 
     def identity(self, context: BuildContext) -> list[Any]:
         """The content of the file, and its name, by which judgments are signed."""
@@ -54,23 +54,28 @@ class RecordedCritic:
     positional = True
 
     def __init__(
-        self, answers: Mapping[Key, tuple[float | None, Verdict]], marks: Mapping[tuple[str, str], int], name: str
+        self,
+        answers: Mapping[Key, tuple[float | None, Verdict]],
+        marks: Mapping[tuple[str, str], int],
+        name: str,
+        levels: int = 3,
     ) -> None:
-        """``answers``: (p that a is better, verdict) by (literal, a, b, shown); ``marks``: 0 to 3 by (literal, text)."""
+        """``answers``: (p that a is better, verdict) by (literal, a, b, shown); ``marks``: 0 to 3 by (literal, text);
+        ``levels``: how many the task names, of which the best takes all marks from ``levels`` - 1 on."""
+        self.levels = levels
         self.answers, self.marks = answers, marks
         self.name = name
 
     def recorded_grades(self, literals: Sequence[str], responses: Sequence[Response]) -> dict[str, Grade]:
         """Grades by response id, of those texts that the file has a grade for."""
-        found = {}
+        grades = {}
         for literal, response in zip(literals, responses, strict=True):
             mark = self.marks.get((normalise(literal), normalise(response.text)))
             if mark is not None:
-                found[response.id] = Grade(
-                    response_id=response.id, judge=self.name, score=mark,
-                    levels=(float(mark == 0), float(mark == 1), float(mark >= 2)),
-                )  # fmt: skip
-        return found
+                reached = min(mark, self.levels - 1)
+                levels = tuple(float(level == reached) for level in range(self.levels))
+                grades[response.id] = Grade(response_id=response.id, judge=self.name, score=mark, levels=levels)
+        return grades
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
         """Two judgments a pair, shown ``ab`` then ``ba``."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -37,11 +38,12 @@ class RewardModelConfig(BaseCriticConfig):
 
     def build(self, context: BuildContext) -> RewardModelCritic:
         """As :meth:`load`."""
-        return self.load(context.recipe_dir, measuring=context.measuring)
+        return self.load(context.recipe_dir, levels=len(context.task.grades), measuring=context.measuring)
 
-    def load(self, recipe_dir: Path | None = None, *, measuring: bool = False) -> RewardModelCritic:
-        """Load it. Raises :class:`CriticError` when its measured agreement is below the floor, unless ``measuring``."""
-        critic = RewardModelCritic.load(resolve(self.path, "Critic", recipe_dir))
+    def load(self, recipe_dir: Path | None = None, *, levels: int = 3, measuring: bool = False) -> RewardModelCritic:
+        """Load it for a task of so many ``levels``. Raises :class:`CriticError` when its measured agreement is below the
+        floor, unless ``measuring``."""
+        critic = RewardModelCritic.load(resolve(self.path, "Critic", recipe_dir), levels)
         agreement = critic.card.agreement
         if not measuring and (agreement is None or not agreement >= self.floor):
             measured = "unknown" if agreement is None else f"{agreement:.1%} of {critic.card.n} held-out verdicts"
@@ -66,8 +68,15 @@ class RewardModelCritic:
 
     positional = False
 
-    def __init__(self, model: RewardModel, card: RewardCard, name: str) -> None:
-        """``name`` is how judgments sign."""
+    def __init__(self, model: RewardModel, card: RewardCard, name: str, levels: int = 3) -> None:
+        """``name`` is how judgments sign. ``levels``: how many the task names, of which the best takes all grades from
+        ``levels`` - 1 on. Raises :class:`CriticError` for more levels than there are grades."""
+        if levels > len(card.calibration.cuts) + 1:
+            raise CriticError(
+                f"The task names {levels} grades, but a reward model tells {len(card.calibration.cuts) + 1} apart.",
+                "Name fewer grades in the task file.",
+            )
+        self.levels = levels
         self.model = model.eval()
         self.card = card
         self.name = name
@@ -75,7 +84,7 @@ class RewardModelCritic:
         self._known: dict[tuple[str, str], tuple[float, np.ndarray]] = {}
 
     @classmethod
-    def load(cls, folder: Path) -> RewardModelCritic:
+    def load(cls, folder: Path, levels: int = 3) -> RewardModelCritic:
         """Read what :meth:`save` wrote. Raises :class:`CriticError` when it is not there or does not fit."""
         try:
             card = RewardCard.model_validate_json((folder / CARD_FILE).read_text(encoding="utf-8"))
@@ -86,7 +95,7 @@ class RewardModelCritic:
             raise CriticError(
                 f"{folder} holds no reward model: {reason}.", "Train one with quipwright train-critic."
             ) from None
-        return cls(model, card, card.signature(folder))
+        return cls(model, card, card.signature(folder), levels)
 
     def save(self, folder: Path) -> None:
         """Write adapters and head in bf16, and the card."""
@@ -115,7 +124,10 @@ class RewardModelCritic:
         if new:
             these = [literal for literal, _ in new], [text for _, text in new]
             plain = self.read_features(*these) if self.card.features else np.zeros((len(new), 0))
-            self._known |= dict(zip(new, zip(self.head_scores(*these), plain, strict=True), strict=True))
+            head = self.head_scores(*these)
+            if not np.isfinite(head).all():
+                raise CriticError(f"{self.name} gives scores that are no numbers.", "Train the critic again.")
+            self._known |= dict(zip(new, zip(head, plain, strict=True), strict=True))
         known = [self._known[pair] for pair in asked]
         width = len(NAMES) if self.card.features else 0
         return np.array([head for head, _ in known]), np.array([row for _, row in known]).reshape(len(known), width)
@@ -163,11 +175,11 @@ class RewardModelCritic:
             grades.append(Grade(response_id=response.id, judge=self.name, score=round(score, 6), levels=levels))
         return grades
 
-    def grade_shares(self, score: float) -> tuple[float, float, float]:
-        """Probabilities of the worst, the middle and the best grade at ``score``; they add up to 1."""
-        how = self.card.calibration
-        above_worst, best = (float(expit(how.slope * score - cut)) for cut in how.cuts[:2])
-        return 1 - above_worst, above_worst - best, best
+    def grade_shares(self, score: float) -> tuple[float, ...]:
+        """Probabilities of the levels at ``score``, worst first; they add up to 1."""
+        scale = self.card.calibration
+        reached = [float(expit(scale.slope * score - cut)) for cut in scale.cuts[: self.levels - 1]]
+        return tuple(at_least - above for at_least, above in pairwise([1.0, *reached, 0.0]))
 
 
 class FromGrades:
