@@ -21,9 +21,10 @@ from quipwright.core.records import Sampling
 from quipwright.llm.call_store import FILE, UNFINISHED, CallStore, Failed, Stored
 from quipwright.llm.calls import Calls
 from quipwright.llm.costs import Budget, Price
+from quipwright.llm.endpoints import Endpoint
 from quipwright.llm.http_models import Anthropic, Chat
 from quipwright.llm.recover import salvage
-from quipwright.llm.retry import Endpoint, Retry
+from quipwright.llm.retry import Retry
 from quipwright.llm.types import Completion, Failure, Message, Request
 from quipwright.testing.faulty_server import FaultyServer
 
@@ -223,7 +224,7 @@ def test_requests_under_way_start_low_grow_and_halve_on_429(tmp_path: Path) -> N
         server.fault = lambda n, body: "429" if server.under_way > 6 else None
         answers = ask(tmp_path / "b", chat(server, concurrency=64), requests(200))
         assert all(isinstance(answer, Completion) for answer in answers)
-        assert server.most_under_way <= 16
+        assert server.most_under_way <= 32  # of 64 allowed
 
 
 def test_3_a_full_disk_is_one_line_and_the_store_resumes(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
@@ -21,9 +21,6 @@ class Settings(BaseModel):
 
     # Errors do not show what was given: it may be a key in the wrong field.
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False, hide_input_in_errors=True)
-
-    whole: ClassVar[bool] = False
-    """True for a model that answers nothing before it was asked everything: a provider's batch, offline files."""
 
     identity_needs_context: ClassVar[bool] = False
     """True where ``identity`` needs to know more than the settings, so that :func:`identity_of` takes all of them."""

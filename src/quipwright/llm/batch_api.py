@@ -6,7 +6,7 @@ crash in between, the provider is asked for that token instead of being sent a s
 
 from __future__ import annotations
 
-import random
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
@@ -19,14 +19,15 @@ from quipwright.core.records import content_hash
 from quipwright.llm.call_store import Failed, Stored
 from quipwright.llm.calls import Asked, Calls
 from quipwright.llm.chat_model import RemoteModel
+from quipwright.llm.connections import Reply
 from quipwright.llm.costs import check_budget
 from quipwright.llm.http_models import OPENAI, VariableName, checked_urls, key_for
-from quipwright.llm.http_outcome import Answered, judge_error, judge_response
+from quipwright.llm.http_outcome import NETWORK_ERRORS, Answered, Outcome, judge_error, judge_reply
 from quipwright.llm.model_settings import ModelSettings
 from quipwright.llm.offline_files import ENDPOINT, question_line, read_answers, settle
 from quipwright.llm.openai_api import ChatWire
 from quipwright.llm.recorder import recorded
-from quipwright.llm.retry import Retry
+from quipwright.llm.retry import Retry, Tries
 from quipwright.llm.types import Capabilities, ChatModel, Request
 
 ROUNDS = 3  # how often what expired or failed for no fault of its own is submitted
@@ -62,6 +63,11 @@ class Batch(ModelSettings):
         asked = {"kind": "chat", "model": self.model, "revision": self.revision, "base_url": url}
         return asked | {"extra": self.extra, "omit": sorted(self.omit)}
 
+    @property
+    def at_once(self) -> int:
+        """All there are."""
+        return sys.maxsize
+
     def build(self, calls: Calls) -> ChatModel:
         """The model, asking through ``calls``."""
         key = key_for(self.model, self.key_env, self.base_url)
@@ -78,7 +84,6 @@ class BatchProvider:
         """``wire`` writes the questions and reads the answers."""
         self.settings, self.wire, self.calls = settings, wire, calls
         self._note = f"batch {content_hash(settings.identity())}"
-        self._luck = random.Random()
 
     def send(self, missing: list[Asked], prefill: str) -> Mapping[str, Stored | Failed]:
         """Collect an open batch if there is one, then submit what is still missing, at most three times over."""
@@ -181,26 +186,34 @@ class BatchProvider:
     def _http(self, method: str, path: str, *, once: str | None = None, **sent: Any) -> dict[str, Any]:
         """One exchange with retries. ``once`` is the token of a batch that must not be created twice: when no clear
         answer comes, the provider is asked whether it has it."""
-        retry, url = self.settings.retry, self.settings.base_url.rstrip("/") + path
-        headers = {"authorization": f"Bearer {self.wire.key}"} if self.wire.key else {}
-        plain, as_text = _Plain(self.wire), path.endswith("/content")
-        for attempt in range(1, retry.attempts + 1):
-            try:
-                with httpx2.Client(timeout=retry.timeout, trust_env="127.0.0.1" not in url) as client:
-                    outcome = judge_response(
-                        client.request(method, url, headers=headers, **sent), plain, as_text=as_text
-                    )
-            except (httpx2.HTTPError, OSError) as error:
-                outcome = judge_error(error)
+        url, tries = self.settings.base_url.rstrip("/") + path, Tries(self.settings.retry)
+        while True:
+            tries.begin(time.monotonic())
+            outcome = self._once(method, url, path.endswith("/content"), sent)
             if outcome.answer is not None:
                 return outcome.answer.reply
             if outcome.permanent:
                 raise ModelError(f"{url} refused us: {outcome.reason}.", outcome.remedy)
             if once is not None and (created := self._by_token(once)) is not None:
                 return created
-            if attempt < retry.attempts:
-                time.sleep(retry.pause(attempt, outcome.wait, self._luck))
-        raise ModelError(f"{url} does not answer: {outcome.reason}.", "Run the same command again later.")
+            pause = tries.pause(outcome.wait, time.monotonic())
+            if pause is None:
+                raise ModelError(
+                    f"{url} does not answer: {tries.why_none(outcome.reason)}.", "Run the same command again later."
+                )
+            time.sleep(pause)
+
+    def _once(self, method: str, url: str, as_text: bool, sent: Mapping[str, Any]) -> Outcome:
+        timeout, headers = self.settings.retry.timeout, self.wire.headers()
+        headers.pop("content-type")  # of the files, the client knows it
+        try:
+            with httpx2.Client(timeout=timeout, trust_env="127.0.0.1" not in url) as client:
+                reply = Reply.of(client.request(method, url, headers=headers, **sent))
+        except NETWORK_ERRORS as error:
+            return judge_error(error)
+        if as_text and reply.status == 200:
+            return Outcome(Answered({"text": reply.body.decode("utf-8", "replace")}, None, None))
+        return judge_reply(reply, _Plain(self.wire))
 
 
 class _Plain:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import RLock
 from typing import Any
 
 from quipwright.core.errors import DamagedError, DiskError, RunError
@@ -95,6 +96,7 @@ class CallStore:
         self.stage: Callable[[], str] = str  # what goes on now, for the account of its calls
         self.damaged: list[str] = []
         self._db = connection
+        self._lock = RLock()  # several threads ask, one connection writes
         self._rows: dict[str, Row] = {}  # of answers handed over and not yet committed
 
     @classmethod
@@ -131,7 +133,7 @@ class CallStore:
     def find(self, keys: Sequence[str]) -> dict[str, Stored]:
         """The stored answers among ``keys``; a row that does not match its hash is dropped and asked for again."""
         found: dict[str, Stored] = {}
-        with _storage_errors(self.path):
+        with self._lock, _storage_errors(self.path):
             for start in range(0, len(keys), _LOOKUP):
                 part = list(keys[start : start + _LOOKUP])
                 query = f"SELECT key, value, hash FROM calls WHERE key IN ({','.join('?' * len(part))})"
@@ -144,7 +146,7 @@ class CallStore:
         """Store ``answers`` and ``failures`` in one transaction: they are on disk when this returns."""
         rows = [self._rows.pop(a.key) if a.key in self._rows else self._row(a) for a in answers]
         now = time.time()
-        with _storage_errors(self.path):
+        with self._lock, _storage_errors(self.path):
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 self._db.executemany("INSERT OR REPLACE INTO calls (key, value, hash) VALUES (?, ?, ?)", rows)
@@ -172,28 +174,33 @@ class CallStore:
         return [failed for failed in self._unanswered() if failed.given_up]
 
     def _unanswered(self) -> list[Failed]:
-        with _storage_errors(self.path):
+        with self._lock, _storage_errors(self.path):
             rows = self._db.execute("SELECT key, model, reason, status, attempts, charged FROM failures ORDER BY row")
             return [Failed(*row) for row in rows]
 
     def note(self, name: str) -> Any:
         """A stored fact (capabilities found by a probe, a batch's id), or ``None``."""
-        with _storage_errors(self.path):
+        with self._lock, _storage_errors(self.path):
             row = self._db.execute("SELECT value, hash FROM notes WHERE name = ?", (name,)).fetchone()
         return read_note(name, *row) if row else None
 
     def set_note(self, name: str, value: Any) -> None:
         """Store a fact; it is on disk when this returns."""
         text = json.dumps(value)
-        with _storage_errors(self.path):
+        with self._lock, _storage_errors(self.path):
             self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (name, text, _hash(name, text)))
 
     def rows(self) -> Iterator[Stored]:
         """Every good row, oldest first, one at a time."""
-        with _storage_errors(self.path):
-            for key, value, hashed in self._db.execute("SELECT key, value, hash FROM calls ORDER BY row"):
-                if (stored := read_row(key, value, hashed)) is not None:
-                    yield stored
+        last = 0
+        query = "SELECT row, key, value, hash FROM calls WHERE row > ? ORDER BY row LIMIT ?"
+        while True:
+            with self._lock, _storage_errors(self.path):
+                page = self._db.execute(query, (last, _LOOKUP)).fetchall()
+            yield from (stored for _, *row in page if (stored := read_row(*row)) is not None)
+            if len(page) < _LOOKUP:
+                return
+            last = page[-1][0]
 
     def spent(self) -> list[Spent]:
         """What was spent, by stage and model in the order of their first answers; what was not answered comes last."""

@@ -7,28 +7,42 @@ batches. The key of a call is everything that changes its answer and nothing tha
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import Future, wait
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from quipwright.core.records import content_hash
 from quipwright.llm.call_store import CallStore, Failed, Stored
 from quipwright.llm.costs import Budget, CostLedger, Price, cost_of
+from quipwright.llm.engine import Engine
 from quipwright.llm.types import Choice, Completion, Failure, Request, choice_of, completion_of
 
 Asked = tuple[str, Request]
 Ask = Callable[[list[Asked]], Mapping[str, Stored | Failed]]
 
 
+class _Asking(dict[str, "Future[Stored | Failed]"]):
+    """The questions that are being asked now, by key."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lock = Lock()
+
+
 @dataclass
 class Calls:
-    """A run's calls: the store, the price table and the caps. ``base`` is where relative paths of a recipe start."""
+    """A run's calls: the store, the engine that asks, the price table and the caps. ``base`` is where relative paths of a
+    recipe start. Several threads may ask at once."""
 
     store: CallStore
+    engine: Engine
     prices: Mapping[str, Price] = field(default_factory=dict)
     budget: Budget = field(default_factory=Budget)
     base: Path | None = None
+    asking: _Asking = field(default_factory=_Asking)
 
     @classmethod
     @contextmanager
@@ -41,8 +55,8 @@ class Calls:
         base: Path | None = None,
     ) -> Iterator[Calls]:
         """The calls of run folder ``folder``; raises as :meth:`CallStore.open` does."""
-        with CallStore.open(folder) as store:
-            yield cls(store, prices or {}, budget or Budget(), base)
+        with CallStore.open(folder) as store, closing(Engine(store)) as engine:
+            yield cls(store, engine, prices or {}, budget or Budget(), base)
 
     @property
     def folder(self) -> Path:
@@ -66,17 +80,37 @@ class Calls:
     def collect(self, identity: Mapping[str, Any], requests: Sequence[Request], ask: Ask) -> list[Stored | Failed]:
         """One stored answer or failure a request, in order; ``ask`` is given what the store does not hold, once each.
 
-        ``identity`` is all about the model that changes its answers. ``ask`` must store what it returns.
+        ``identity`` is all about the model that changes its answers. ``ask`` must store what it returns. What another
+        thread is asking now is waited for.
         """
         keys = [key_of(identity, request) for request in requests]
-        found: dict[str, Stored | Failed] = dict(self.store.find(keys))
-        missing: dict[str, Request] = {}
-        for key, request in zip(keys, requests, strict=True):
-            if key not in found:
-                missing.setdefault(key, request)
-        if missing:
-            found.update(ask(list(missing.items())))
-        return [found[key] for key in keys]
+        by_key = dict(zip(keys, requests, strict=True))
+        rows: dict[str, Stored | Failed] = {}
+        while missing := {key: request for key, request in by_key.items() if key not in rows}:
+            with self.asking.lock:
+                rows |= self.store.find(list(missing))
+                mine = [key for key in missing if key not in rows and key not in self.asking]
+                elsewhere = {key: self.asking[key] for key in missing if key in self.asking}
+                self.asking |= {key: Future() for key in mine}
+            rows |= self._ask([(key, missing[key]) for key in mine], ask)
+            wait(elsewhere.values())
+            rows |= {key: row.result() for key, row in elsewhere.items() if not row.cancelled()}
+        return [rows[key] for key in keys]
+
+    def _ask(self, mine: list[Asked], ask: Ask) -> Mapping[str, Stored | Failed]:
+        """What ``ask`` gives, told to whoever waits for it; where it raises, they ask themselves."""
+        rows: Mapping[str, Stored | Failed] = {}
+        try:
+            rows = ask(mine) if mine else {}
+        finally:
+            with self.asking.lock:
+                for key, _ in mine:
+                    future = self.asking.pop(key)
+                    if key in rows:
+                        future.set_result(rows[key])
+                    else:
+                        future.cancel()
+        return rows
 
     def keep(self, rows: Iterable[Stored | Failed]) -> dict[str, Stored | Failed]:
         """Store and count answers made in this process; returns them by key."""

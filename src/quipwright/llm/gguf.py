@@ -27,7 +27,7 @@ class Gguf(ModelSettings):
     ``gpu_layers``: how many layers go to the GPU (-1: all). ``revision`` tells apart files of one name and size.
     """
 
-    free: ClassVar[bool] = True
+    in_process: ClassVar[bool] = True
     kind: Literal["gguf"] = "gguf"
     path: str = EMBEDDED
     revision: str | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -11,17 +12,18 @@ import httpx2
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from quipwright.core.errors import ModelError
+from quipwright.core.records import content_hash
 from quipwright.core.settings import secret
 from quipwright.llm.anthropic import MessagesWire
 from quipwright.llm.call_store import Failed, Stored
 from quipwright.llm.calls import Asked, Calls, as_completion
 from quipwright.llm.chat_model import RemoteModel
-from quipwright.llm.endpoints import Engine, Job, run_async
 from quipwright.llm.model_settings import ModelSettings
 from quipwright.llm.openai_api import ChatWire
 from quipwright.llm.probe import probe
 from quipwright.llm.recorder import recorded
-from quipwright.llm.retry import Endpoint, Retry
+from quipwright.llm.retry import Retry, Tries
+from quipwright.llm.servers import Job, Servers
 from quipwright.llm.types import Capabilities, ChatModel, Completion, Failure, Request
 
 OPENAI = "https://api.openai.com/v1"
@@ -91,6 +93,11 @@ class _Served(ModelSettings):
         }
 
     @property
+    def at_once(self) -> int:
+        """Enough requests to keep every connection busy."""
+        return 4 * self.concurrency
+
+    @property
     def urls(self) -> tuple[str, ...]:
         """The pool's addresses."""
         return (self.base_url,) if isinstance(self.base_url, str) else self.base_url
@@ -115,7 +122,7 @@ class Chat(_Served):
         """The model, asking through ``calls``."""
         field = self.max_tokens_field or ("max_completion_tokens" if self.urls[0] == OPENAI else "max_tokens")
         wire = ChatWire(self.model, key_for(self.model, self.key_env, self.urls[0]), field, self.extra, self.omit)
-        return recorded(_Pool(self, wire, calls).model(), self.record, calls)
+        return recorded(_Asker(self, wire, calls).model(), self.record, calls)
 
 
 class Anthropic(_Served):
@@ -128,16 +135,25 @@ class Anthropic(_Served):
     def build(self, calls: Calls) -> ChatModel:
         """The model, asking through ``calls``."""
         wire = MessagesWire(self.model, key_for(self.model, self.key_env, self.urls[0]), self.extra, self.omit)
-        return recorded(_Pool(self, wire, calls).model(), self.record, calls)
+        return recorded(_Asker(self, wire, calls).model(), self.record, calls)
 
 
-class _Pool:
-    """The servers of one model: sends jobs, and keeps what it learnt about their limits from batch to batch."""
+class _Asker:
+    """Asks the servers of one model, and finds out what they can do."""
 
     def __init__(self, settings: _Served, wire: ChatWire | MessagesWire, calls: Calls) -> None:
         self.settings, self.wire, self.calls = settings, wire, calls
-        self.lanes = [Endpoint(url.rstrip("/"), settings.concurrency, settings.retry) for url in settings.urls]
-        self.known = settings.capabilities
+        self._lock = threading.Lock()
+        self._known = settings.capabilities
+        name = content_hash(settings.kind, settings.model_dump(mode="json"), calls.budget, dict(calls.prices))
+        self.servers = calls.engine.resource(name, self._servers)
+
+    def _servers(self) -> Servers:
+        settings, calls = self.settings, self.calls
+        return Servers(
+            calls.engine, self.wire, settings.urls, settings.concurrency, settings.retry, calls.budget,
+            lambda tokens_in, tokens_out: calls.cost(settings.model, tokens_in, tokens_out),
+        )  # fmt: skip
 
     def model(self) -> RemoteModel:
         """The model on these servers."""
@@ -145,22 +161,14 @@ class _Pool:
 
     def capabilities(self) -> Capabilities:
         """What the servers can do: stated, found by an earlier probe of this run, or probed now."""
-        if self.known is None:
-            self.known = probe(self.calls.store, self.settings.identity(), self._ask_freely)
-        return self.known
+        with self._lock:
+            if self._known is None:
+                self._known = probe(self.calls.store, self.settings.identity(), self._ask_freely)
+            return self._known
 
     def send(self, missing: list[Asked], prefill: str) -> Mapping[str, Stored | Failed]:
         """Ask what is missing, all at once."""
-        settings, calls = self.settings, self.calls
-        none_left = all(lane.out for lane in self.lanes)
-        for lane in self.lanes:
-            lane.start()
-            lane.out = lane.out and not none_left
-        engine = Engine(
-            calls.store, self.wire, self.lanes, settings.retry, settings.concurrency, calls.budget,
-            lambda tokens_in, tokens_out: calls.cost(settings.model, tokens_in, tokens_out),
-        )  # fmt: skip
-        return run_async(engine.run([self._job(key, request, prefill) for key, request in missing]))
+        return self.servers.ask([self._job(key, request, prefill) for key, request in missing])
 
     def _ask_freely(self, request: Request, prefill: str) -> Completion | Failure:
         """One probe: other ways to continue a begun answer are other questions."""
@@ -168,8 +176,8 @@ class _Pool:
         return as_completion(self.calls.collect(identity, [request], lambda missing: self.send(missing, prefill))[0])
 
     def _job(self, key: str, request: Request, prefill: str) -> Job:
-        bound = self.calls.bound(self.settings.model, request)
-        return Job(key, self.settings.model, request.content(), self.wire.body(request, prefill), bound)
+        bound, tries = self.calls.bound(self.settings.model, request), Tries(self.settings.retry)
+        return Job(key, self.settings.model, request.content(), self.wire.body(request, prefill), tries, bound)
 
 
 def key_for(model: str, key_env: str | None, url: str) -> str | None:

@@ -1,4 +1,8 @@
-"""What a server's response means for the call: an answer, try again, give this one up, or give everything up."""
+"""What a server's reply means for the call: an answer, try again, give this one up, or give everything up.
+
+A reply is judged by its content, not by its status alone: gateways put errors inside a 200, and streams where none was
+asked for.
+"""
 
 from __future__ import annotations
 
@@ -6,13 +10,19 @@ import json
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+import httpcore2
 import httpx2
 
+from quipwright.llm.connections import Reply
 from quipwright.llm.retry import retry_after
 
 _RETRIED = {408, 409, 425, 429}
+_BUSY = {429, 503, 529}
 _KEY_REMEDY = "Check the key in the environment variable that key_env names."
 _URL_REMEDY = "Check model and base_url (it usually ends in /v1)."
+_NO_REPLY = (httpx2.HTTPError, httpx2.InvalidURL, httpcore2.TimeoutException, httpcore2.NetworkError)
+NETWORK_ERRORS = (*_NO_REPLY, httpcore2.ProtocolError, httpcore2.ProxyError, httpcore2.UnsupportedProtocol, OSError)
+"""What sending a request may raise (time-outs are among them)."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +37,8 @@ class Answered:
 @dataclass(frozen=True)
 class Outcome:
     """One attempt's end. ``maybe_paid``: the server may have worked for us. ``fatal``: all other calls to this server
-    would fail too, ``always`` or only as long as none was ever answered (``at_first``)."""
+    would fail too, ``always`` or only as long as none was ever answered (``at_first``). ``wait``: seconds the server asks
+    us to wait."""
 
     answer: Answered | None = None
     reason: str = ""
@@ -40,58 +51,85 @@ class Outcome:
     wait: float | None = None
 
 
-class _Wire(Protocol):
-    def secrets(self) -> tuple[str, ...]: ...
+class Reader(Protocol):
+    """Reads the replies of one API."""
 
-    def read(self, payload: Any) -> Answered: ...
+    def secrets(self) -> tuple[str, ...]:
+        """What must never be shown."""
+
+    def read(self, payload: dict[str, Any]) -> Answered:
+        """The answer in a reply's JSON.
+
+        Raises :class:`Unusable` where the server answered with nothing to use, ``ValueError`` naming what is missing.
+        """
+
+
+class Unusable(Exception):  # noqa: N818 - it is an outcome, not a fault of ours
+    """The server did its work, and nothing can be done with what came: asking again would cost the same again."""
 
 
 def judge_error(error: Exception) -> Outcome:
-    """No response came. Names the kind of error only: a message may hold what it should not."""
-    if isinstance(error, TimeoutError | httpx2.ReadTimeout | httpx2.WriteTimeout):
-        return Outcome(reason="no answer in time", maybe_paid=True)
-    if isinstance(error, httpx2.ConnectError | httpx2.ConnectTimeout):
+    """No reply came. Names the kind of error only: a message may hold what it should not."""
+    if isinstance(
+        error, httpx2.ConnectError | httpx2.ConnectTimeout | httpcore2.ConnectError | httpcore2.ConnectTimeout
+    ):
         return Outcome(reason="no connection")
-    if isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol):
+    if isinstance(error, TimeoutError | httpx2.TimeoutException | httpcore2.TimeoutException):
+        return Outcome(reason="no answer in time", maybe_paid=True)
+    if isinstance(error, httpx2.InvalidURL | httpx2.UnsupportedProtocol | httpcore2.UnsupportedProtocol):
         return Outcome(reason="base_url is no http address", permanent=True, fatal="always", remedy=_URL_REMEDY)
     return Outcome(reason=f"connection lost ({type(error).__name__})", maybe_paid=True)
 
 
-def judge_response(response: httpx2.Response, wire: _Wire, *, as_text: bool = False) -> Outcome:
-    """What ``response`` means; a 200 that cannot be read is a fault to be retried, never an answer.
+def judge_reply(reply: Reply, reader: Reader) -> Outcome:
+    """What ``reply`` means; a 200 that cannot be read is a fault to be retried, never an answer."""
+    if reply.status != 200:
+        return _refusal(reply.status, _said(reply.body, reader.secrets()), retry_after(reply.headers))
+    try:
+        payload = json.loads(reply.body)
+        if isinstance(payload, dict) and payload.get("error") and not payload.get("choices"):
+            return _error_inside(payload["error"], _said(reply.body, reader.secrets()), retry_after(reply.headers))
+        return Outcome(reader.read(payload), status=200)
+    except Unusable as unusable:
+        return Outcome(reason=str(unusable), status=200, permanent=True, maybe_paid=True)
+    except UnicodeDecodeError:
+        reason = "a reply that is not UTF-8"
+    except json.JSONDecodeError:
+        return _not_json(reply)
+    except ValueError as error:
+        reason = f"a reply without {error}"
+    except (KeyError, TypeError, IndexError, AttributeError, RecursionError):
+        reason = "a reply of an unknown shape"
+    return Outcome(reason=reason, status=200, maybe_paid=True)
 
-    ``as_text``: the response is a file, not JSON; it is given to ``wire`` as ``{"text": …}``.
-    """
-    status = response.status_code
-    if status == 200:
-        try:
-            content = {"text": response.content.decode()} if as_text else json.loads(response.content)
-            return Outcome(wire.read(content), status=status)
-        except UnicodeDecodeError:
-            reason = "a reply that is not UTF-8"
-        except json.JSONDecodeError:
-            page = response.content[:200].lstrip()[:1] == b"<"
-            reason = "a web page instead of JSON" if page else "torn JSON"
-        except ValueError as error:
-            reason = f"a reply without {error}"
-        except (KeyError, TypeError, IndexError, AttributeError):
-            reason = "a reply of an unknown shape"
-        return Outcome(reason=reason, status=status, maybe_paid=True)
-    if status == 401:  # its body may echo the key: it is not looked at
-        return Outcome(
-            reason="status 401, the key is wrong or missing",
-            status=401,
-            permanent=True,
-            fatal="always",
-            remedy=_KEY_REMEDY,
-        )
-    said = _said(response, wire.secrets())
+
+def _not_json(reply: Reply) -> Outcome:
+    start = reply.body[:200].lstrip()
+    if start.startswith((b"data:", b"event:", b": ")) or "event-stream" in reply.headers.get("content-type", ""):
+        reason, remedy = "an event stream instead of one reply", "Take stream out of extra, or turn streaming off."
+        return Outcome(reason=reason, status=200, maybe_paid=True, permanent=True, fatal="at_first", remedy=remedy)
+    reason = "a web page instead of JSON" if start.startswith(b"<") else "torn JSON"
+    return Outcome(reason=reason, status=200, maybe_paid=True)
+
+
+def _error_inside(error: Any, said: str, wait: float | None) -> Outcome:
+    """An error object inside a 200, with a status of its own or none. Nothing was generated: it costs nothing."""
+    code = error.get("code", error.get("status")) if isinstance(error, dict) else None
+    number = int(str(code)) if str(code).isdecimal() else 0
+    if 400 <= number <= 599:
+        return _refusal(number, said, wait)
+    return Outcome(reason=f"an error inside status 200: {said}", status=200, wait=wait)
+
+
+def _refusal(status: int, said: str, wait: float | None) -> Outcome:
+    if status == 401:  # its body may echo the key: it is not shown
+        said = "the key is wrong or missing"
+        return Outcome(reason=f"status 401, {said}", status=401, permanent=True, fatal="always", remedy=_KEY_REMEDY)
     reason = f"status {status}{': ' + said if said else ''}"
-    if "insufficient_quota" in said:
+    if "insufficient_quota" in said or status == 402:
         return Outcome(reason=reason, status=status, permanent=True, fatal="always", remedy="Top up the account.")
     if status in _RETRIED or status >= 500:
-        busy = status in (429, 503, 529)
-        return Outcome(reason=reason, status=status, overloaded=busy, wait=retry_after(response.headers))
+        return Outcome(reason=reason, status=status, overloaded=status in _BUSY, wait=wait)
     if status == 403:
         return Outcome(reason=reason, status=status, permanent=True, fatal="at_first", remedy=_KEY_REMEDY)
     if status in (404, 405) or 300 <= status < 400:
@@ -99,14 +137,16 @@ def judge_response(response: httpx2.Response, wire: _Wire, *, as_text: bool = Fa
     return Outcome(reason=reason, status=status, permanent=True)
 
 
-def _said(response: httpx2.Response, secrets: tuple[str, ...]) -> str:
+def _said(body: bytes, secrets: tuple[str, ...]) -> str:
     """The server's own words in 200 characters of one line, without any secret it may echo."""
-    text = response.text
+    text = body.decode("utf-8", "replace")
     try:
-        error = json.loads(text).get("error", {})
+        content = json.loads(text)
+        content = content[0] if isinstance(content, list) and content else content
+        error = content.get("error", content)
         parts = [error.get("code"), error.get("message")] if isinstance(error, dict) else [error]
         text = " ".join(str(part) for part in parts if part) or text
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         pass
     for secret in secrets:
         text = text.replace(secret, "[key]")

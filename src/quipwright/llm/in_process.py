@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from threading import RLock
 from typing import Any, Protocol
 
 from quipwright.core.records import content_hash
@@ -55,6 +56,7 @@ class InProcessModel:
         self.name = name
         self._identity, self._load, self._calls = identity, load, calls
         self._loaded: Backend | None = None
+        self._lock = RLock()  # a model computes one thing at a time
 
     @property
     def backend(self) -> Backend:
@@ -67,28 +69,35 @@ class InProcessModel:
     def capabilities(self) -> Capabilities:
         """What the backend can do; kept with the run, so that a finished run is read back without loading it."""
         name = f"capabilities {content_hash(dict(self._identity))}"
-        known = self._calls.store.note(name)
-        if known is None:
-            known = self.backend.capabilities.model_dump(mode="json")
-            self._calls.store.set_note(name, known)
+        with self._lock:
+            known = self._calls.store.note(name)
+            if known is None:
+                known = self.backend.capabilities.model_dump(mode="json")
+                self._calls.store.set_note(name, known)
         return Capabilities.model_validate(known)
 
     def complete_many(self, requests: Sequence[Request]) -> list[Completion | Failure]:
         """One reply a request, in order."""
-        rows = self._calls.collect(
-            self._identity, requests, lambda missing: self._work(missing, self._complete, tokens_to_complete)
-        )
+        with self._lock:
+            rows = self._calls.collect(
+                self._identity, requests, lambda missing: self._work(missing, self._complete, tokens_to_complete)
+            )
         return [as_completion(row) for row in rows]
 
     def choose_many(self, requests: Sequence[Request]) -> list[Choice | Failure]:
         """One choice a request, from the full distribution."""
-        rows = self._calls.collect(
-            self._identity, requests, lambda missing: self._work(missing, self._choose, tokens_to_choose)
-        )
+        with self._lock:
+            rows = self._calls.collect(
+                self._identity, requests, lambda missing: self._work(missing, self._choose, tokens_to_choose)
+            )
         return [as_choice(row) for row in rows]
 
     def score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score | Failure]:
         """Scores in the order of ``texts``."""
+        with self._lock:
+            return self._score_many(texts)
+
+    def _score_many(self, texts: Sequence[tuple[str, str]]) -> list[Score | Failure]:
         size, tokenizer = self.backend.batch, self.backend.tokenizer
         scores: dict[int, Score | Failure] = {}
         for i, pair in enumerate(texts):

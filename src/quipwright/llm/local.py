@@ -31,7 +31,7 @@ class Local(ModelSettings):
     tokens of a prompt and its answer.
     """
 
-    free: ClassVar[bool] = True
+    in_process: ClassVar[bool] = True
     kind: Literal["local"] = "local"
     weights: str = "embedded"
     revision: str | None = None
@@ -44,6 +44,11 @@ class Local(ModelSettings):
     def identity(self) -> dict[str, Any]:
         """What of these settings changes an answer."""
         return {"kind": self.kind, "weights": self.weights, "revision": self.revision, "precision": self.precision}
+
+    @property
+    def at_once(self) -> int:
+        """A full batch."""
+        return self.batch
 
     def build(self, calls: Calls) -> ChatModel:
         """The model, storing through ``calls``; the weights are loaded when something is asked that is not stored."""

@@ -13,10 +13,12 @@ from quipwright.llm.types import ChatModel
 class ModelSettings(Settings):
     """Base of all model settings. ``record``: name of a file in the run's recordings that collects the answers.
 
-    ``free``: the answers cost no money, because they are computed here or were given before.
+    ``in_process``: the answers come from this process, computed here or given before; they cost no money. ``whole``: the
+    model answers nothing before it was asked everything (a provider's batch, an exchange of files).
     """
 
-    free: ClassVar[bool] = False
+    in_process: ClassVar[bool] = False
+    whole: ClassVar[bool] = False
     kind: str
 
     @abstractmethod

@@ -7,6 +7,7 @@ A question is a line of the OpenAI batch format. An answer is a line of its outp
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -49,6 +50,11 @@ class Files(ModelSettings):
     def identity(self) -> dict[str, Any]:
         """What of these settings changes an answer."""
         return {"kind": self.kind, "model": self.model, "revision": self.revision, "extra": self.extra}
+
+    @property
+    def at_once(self) -> int:
+        """All there are."""
+        return sys.maxsize
 
     def build(self, calls: Calls) -> ChatModel:
         """The model; it raises :class:`ModelError` naming the questions' file as long as answers are missing."""

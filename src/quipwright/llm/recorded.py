@@ -25,7 +25,7 @@ from quipwright.llm.types import (
 class Recorded(ModelSettings):
     """Answers from ``path``, a recording (see :mod:`quipwright.llm.recorder`); relative to the recipe."""
 
-    free: ClassVar[bool] = True
+    in_process: ClassVar[bool] = True
     kind: Literal["recorded"] = "recorded"
     path: str
 

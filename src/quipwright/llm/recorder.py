@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from quipwright.core.errors import DataError
 from quipwright.core.paths import inside
 from quipwright.core.records import content_hash
-from quipwright.core.storage.files import disk_errors
+from quipwright.core.storage.files import AppendOnly, disk_errors
 from quipwright.core.text_files import read_text
 from quipwright.llm.calls import Calls
 from quipwright.llm.types import (
@@ -52,11 +54,11 @@ class Recorder:
         self.name = model.name
         self._model = model
         self._path = path
+        self._lock = Lock()
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                _cut_torn_line(path)
-        self._written = {key for key, _ in read_lines(path)} if path.exists() and path.stat().st_size else set()
+        AppendOnly(path).close()  # cuts off what a kill left behind the last whole line
+        self._written = {key for key, _ in read_lines(path)} if path.stat().st_size else set()
 
     @property
     def capabilities(self) -> Capabilities:
@@ -91,15 +93,16 @@ class Recorder:
         self._write([(kind, r.content(), reply_of(a)) for r, a in pairs if not isinstance(a, Failure)])
 
     def _write(self, items: Sequence[tuple[str, Any, Any]]) -> None:
-        lines = []
-        for kind, asked, reply in items:
-            key = line_key(kind, asked)
-            if key not in self._written:
-                self._written.add(key)
-                lines.append(json.dumps({"kind": kind, "model": self.name, "request": asked, "reply": reply}))
-        if lines:
-            with disk_errors(self._path), open(self._path, "a", encoding="utf-8") as file:
-                file.write("\n".join(lines) + "\n")
+        with self._lock:
+            lines = {}
+            for kind, asked, reply in items:
+                if (key := line_key(kind, asked)) not in self._written:
+                    entry = {"kind": kind, "model": self.name, "request": asked, "reply": reply}
+                    lines[key] = json.dumps(entry)
+            if lines:
+                with closing(AppendOnly(self._path)) as file:
+                    file.append(list(lines.values()))
+                self._written |= lines.keys()
 
 
 def read_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
@@ -121,11 +124,3 @@ def read_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
                     "Name a file made with the record option, or a new one to record to.",
                 ) from None
     return found
-
-
-def _cut_torn_line(path: Path) -> None:
-    """Cut off what a kill left behind the last whole line."""
-    whole = path.read_bytes().rfind(b"\n") + 1
-    if whole < path.stat().st_size:
-        with open(path, "r+b") as file:
-            file.truncate(whole)

@@ -1,12 +1,13 @@
-"""The one retry layer: how long to wait, how many requests to have under way, and when to leave a server alone."""
+"""How a call is repeated: how long to wait, how often, and when to leave a server alone."""
 
 from __future__ import annotations
 
 import email.utils
+import math
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pydantic import Field
 
@@ -17,18 +18,19 @@ class Retry(Settings):
     """How a call is repeated. Times in seconds; nothing here changes an answer.
 
     ``timeout`` bounds one attempt, ``deadline`` a call with all its attempts and waits. Waits double from ``wait`` to
-    ``longest_wait`` with jitter, unless the server says how long. After ``failure_threshold`` failures in a row a server is
-    left alone for ``cooldown`` (doubling); after ``max_trials`` such rests without one answer we give up on it. Refusals for
-    overload only slow a server down; a round trip of nothing else is one failure.
+    ``longest_wait`` with jitter, unless the server says how long. After ``failure_threshold`` failures in a row a server
+    is left alone for ``cooldown`` (doubling); after ``max_trials`` such rests without one answer we give up on it.
+    Refusals for overload only slow a server down; a round trip of nothing else is one failure. A server that asks for
+    more patience than ``deadline`` is given up on at once.
     """
 
     attempts: int = Field(8, ge=1, le=8)
-    timeout: float = Field(120.0, gt=0)
-    deadline: float = Field(900.0, gt=0)
-    wait: float = Field(1.0, gt=0)
-    longest_wait: float = Field(60.0, gt=0)
+    timeout: float = Field(120.0, gt=0, allow_inf_nan=False)
+    deadline: float = Field(900.0, gt=0, allow_inf_nan=False)
+    wait: float = Field(1.0, gt=0, allow_inf_nan=False)
+    longest_wait: float = Field(60.0, gt=0, allow_inf_nan=False)
     failure_threshold: int = Field(16, ge=1)
-    cooldown: float = Field(5.0, gt=0)
+    cooldown: float = Field(5.0, gt=0, allow_inf_nan=False)
     max_trials: int = Field(4, ge=1)
 
     def pause(self, attempt: int, asked: float | None, luck: random.Random) -> float:
@@ -38,85 +40,57 @@ class Retry(Settings):
         return luck.uniform(0.5, 1.0) * min(self.longest_wait, self.wait * 2.0 ** (attempt - 1))
 
 
+@dataclass
+class Tries:
+    """The tries of one call: how often it was sent, and whether and when it may be sent again.
+
+    ``excused`` of those ``made`` do not count: a server ended them that no request should go to. ``deadline``: when to
+    give the call up (seconds of the monotonic clock), known once it was sent.
+    """
+
+    retry: Retry
+    made: int = 0
+    excused: int = 0
+    deadline: float | None = None
+    luck: random.Random = field(default_factory=random.Random)
+
+    def begin(self, now: float) -> float:
+        """One more is sent at ``now``; gives the deadline."""
+        self.made += 1
+        self.deadline = now + self.retry.deadline if self.deadline is None else self.deadline
+        return self.deadline
+
+    def pause(self, asked: float | None, now: float) -> float | None:
+        """Seconds to wait before the next one, ``None`` where there is none. ``asked`` as in :meth:`Retry.pause`."""
+        counted = self.made - self.excused
+        seconds = self.retry.pause(counted, asked, self.luck)
+        in_time = self.deadline is None or now + seconds <= self.deadline
+        return seconds if counted < self.retry.attempts and in_time else None
+
+    def why_none(self, reason: str) -> str:
+        """``reason`` for giving up, and that it was for want of time where tries were left."""
+        late = self.made - self.excused < self.retry.attempts
+        return f"{reason}; no time left before the deadline" if late else reason
+
+
 def retry_after(headers: Mapping[str, str], now: float | None = None) -> float | None:
-    """Seconds the server asks us to wait (``retry-after-ms``, or ``Retry-After`` as seconds or a date), or ``None``."""
+    """Seconds the server asks us to wait (``retry-after-ms``, or ``Retry-After`` as seconds or a date).
+
+    ``None`` where it does not ask, or asks for what is no length of time.
+    """
+    seconds = _seconds(headers, time.time() if now is None else now)
+    return seconds if seconds is not None and seconds >= 0 and math.isfinite(seconds) else None
+
+
+def _seconds(headers: Mapping[str, str], now: float) -> float | None:
     try:
         if "retry-after-ms" in headers:
-            return max(0.0, float(headers["retry-after-ms"]) / 1000)
+            return float(headers["retry-after-ms"]) / 1000
         value = headers.get("retry-after", "").strip()
         if not value:
             return None
         if value.replace(".", "", 1).isdigit():
             return float(value)
-        date = email.utils.parsedate_to_datetime(value)
-        return max(0.0, date.timestamp() - (time.time() if now is None else now))
-    except (ValueError, TypeError):
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - now)
+    except (ValueError, TypeError, OverflowError):
         return None
-
-
-@dataclass
-class Endpoint:
-    """One server of a pool: how many requests it may have under way now, and whether it is being left alone.
-
-    The limit starts low, doubles each round trip until the first refusal, then creeps; a 429 halves it, at most once a
-    round trip (slow start and additive increase, multiplicative decrease, as TCP does).
-    """
-
-    url: str
-    ceiling: int
-    retry: Retry
-    limit: float = 4.0
-    threshold: float = float("inf")
-    in_flight: int = 0
-    quiet_until: float = 0.0
-    halved_at: float = -1.0
-    failures: int = 0
-    rests: int = 0
-    answered: bool = False
-    out: bool = False
-
-    def __post_init__(self) -> None:
-        self.limit = min(self.limit, float(self.ceiling))
-
-    def start(self) -> None:
-        """New requests begin: what is known of the server's limits stays, its failures are forgotten."""
-        self.in_flight, self.failures, self.rests, self.quiet_until = 0, 0, 0, 0.0
-
-    def free(self, now: float) -> bool:
-        """Whether one more request may be sent at ``now``; a server on trial gets one at a time."""
-        allowed = 1 if self.failures >= self.retry.failure_threshold else int(self.limit)
-        return not self.out and self.in_flight < allowed and now >= self.quiet_until
-
-    @property
-    def load(self) -> float:
-        """Share of the limit in use."""
-        return self.in_flight / self.limit
-
-    @property
-    def given_up(self) -> bool:
-        """True when its last trial failed, or when it was left ``out`` because it is not the server we look for."""
-        return self.out or self.rests > self.retry.max_trials
-
-    def succeeded(self) -> None:
-        """An answer came: allow more."""
-        self.failures = self.rests = 0
-        self.answered = True
-        step = 1.0 if self.limit < self.threshold else 1.0 / self.limit
-        self.limit = min(float(self.ceiling), self.limit + step)
-
-    def overloaded(self, sent: float, now: float, wait: float | None) -> None:
-        """A 429 to a request sent at ``sent``: allow half as many, and none before the server's own time. One that
-        still comes a round trip later, with no answer in between, is a failure in a row."""
-        if sent > self.halved_at:
-            self.limit = self.threshold = max(1.0, self.limit / 2)
-            self.halved_at = now
-            self.failed(now)
-        if wait is not None:
-            self.quiet_until = max(self.quiet_until, now + wait)
-
-    def failed(self, now: float) -> None:
-        """A failure that may be the server's: after ``failure_threshold`` in a row, rest."""
-        self.failures += 1
-        if self.failures >= self.retry.failure_threshold and now >= self.quiet_until:
-            self.quiet_until = now + self.retry.cooldown * 2.0**self.rests
-            self.rests += 1

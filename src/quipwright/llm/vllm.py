@@ -23,7 +23,7 @@ class Vllm(ModelSettings):
     ``context``: tokens of a prompt and its answer. ``memory``: share of each GPU's memory to use.
     """
 
-    free: ClassVar[bool] = True
+    in_process: ClassVar[bool] = True
     kind: Literal["vllm"] = "vllm"
     weights: str
     revision: str | None = None
@@ -37,6 +37,11 @@ class Vllm(ModelSettings):
     def identity(self) -> dict[str, Any]:
         """What of these settings changes an answer."""
         return {"kind": self.kind, "weights": self.weights, "revision": self.revision, "precision": self.precision}
+
+    @property
+    def at_once(self) -> int:
+        """A full batch."""
+        return self.batch
 
     def build(self, calls: Calls) -> ChatModel:
         """The model, storing through ``calls``; the engine starts when something is asked that is not stored."""

@@ -42,7 +42,7 @@ from quipwright.critics.copy_filter import CopyFilter
 from quipwright.critics.reward_model.critic import FromGrades
 from quipwright.data.task import Task, fill
 from quipwright.data.teacher import ModelTeacher, Yield
-from quipwright.llm.request_batching import CHUNK, asked_at_once, chunks, some_answered, why_unanswered
+from quipwright.llm.request_batching import CHUNK, Window, asked_at_once, chunks, some_answered, why_unanswered
 from quipwright.pipeline.recipe import Learning, Recipe
 from quipwright.pipeline.runtime import Judge, Models
 from quipwright.students.base import Prompted
@@ -267,11 +267,9 @@ class Stages:
             critic: Critic = CopyFilter(opened) if self.recipe.copies_lose else opened
             self.models.note()
             # what the labels of a critic that is trained here leave open is read by its reward model, without a call
-            at_once = CHUNK if settings.trained_in_run else asked_at_once(settings)
+            window = Window() if settings.trained_in_run else asked_at_once(settings)
             with bar(name, len(compared), "pairs", done=CHUNK * start) as step:
-                yield from chunks(
-                    compared, start, critic.judge, lambda c: c.pair.id, lambda j: j.pair_id, step, at_once
-                )
+                yield from chunks(compared, start, critic.judge, lambda c: c.pair.id, lambda j: j.pair_id, step, window)
 
         key = [readings_key, self.recipe.copies_lose, [[c.pair.id, c.literal, c.a, c.b] for c in compared]]
         found = self.run.rows(name, Judgment, key, work, some_answered)

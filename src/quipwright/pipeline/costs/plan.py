@@ -26,8 +26,6 @@ from quipwright.pipeline.costs.estimate import Estimate, Line, Work, estimate, m
 from quipwright.pipeline.recipe import Recipe
 from quipwright.training.preference.pairs import AnySelector
 
-_FREE = ("local", "gguf", "vllm", "recorded")  # computed here, or answered before
-
 
 @dataclass(frozen=True)
 class Found:
@@ -152,7 +150,7 @@ def _under_way(model: Settings) -> int | None:
 
 def _teachers(recipe: Recipe) -> list[ModelTeacher]:
     teacher = recipe.teacher
-    return [teacher] if isinstance(teacher, ModelTeacher) and teacher.model.kind not in _FREE else []
+    return [teacher] if isinstance(teacher, ModelTeacher) and not teacher.model.in_process else []
 
 
 def _critics(recipe: Recipe, examples: Sequence[Example]) -> list[Questions]:
@@ -160,7 +158,7 @@ def _critics(recipe: Recipe, examples: Sequence[Example]) -> list[Questions]:
     evaluated = _evaluated(recipe, examples)
     asked = recipe.critic.questions(_ranked(recipe, examples) + evaluated)
     judged = (questions for judge in recipe.evaluate.judges for questions in judge.questions(evaluated))
-    return [questions for questions in (*asked, *judged) if questions.model.kind not in _FREE]
+    return [questions for questions in (*asked, *judged) if not questions.model.in_process]
 
 
 def _able(model: Settings, found: Sequence[Found]) -> Capabilities:
