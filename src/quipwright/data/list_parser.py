@@ -14,7 +14,6 @@ _ITEM = re.compile(rf"^\W{{0,3}}?(?:\*\*|__)?\s*(?:{_LABEL}|{_NUMBER})(?:\*\*|__
 _BULLETED = re.compile(rf"^\s*{_BULLET}\s*(?P<text>.*)$")
 _MERGED = re.compile(r"(?<=[\s.!?\"”'])\(?(\d{1,2})[.)]\s+(?=\S)")
 _SENTENCE = re.compile(r"[.!?…][\"'”’*_)]*$")
-_TAGS = re.compile(r"<think>.*?(?:</think>|\Z)", re.DOTALL | re.IGNORECASE)
 _QUOTES = {'"': '"', "“": "”", "'": "'", "‘": "’", "«": "»", "„": "“", "`": "`", "*": "*", "_": "_"}
 
 
@@ -30,10 +29,10 @@ def parse_list(answer: str, wanted: int) -> Listed:
     """The list in ``answer``, at most ``wanted`` items; none where there is no list.
 
     Handles "1.", "1)", "(1)", "[1]", "#1", "**1.**", "1 -", "Version 1:", bullets, items in quotes or bold, a preamble
-    and an afterword, an item broken over lines, several items on one line, and reasoning in think tags. Numbered
+    and an afterword, an item broken over lines, and several items on one line. Numbered
     items win over bullets. A single bare line counts as a list of one only where one was asked for.
     """
-    lines = [line.strip() for line in _TAGS.sub("", answer).splitlines()]
+    lines = [line.strip() for line in answer.splitlines()]
     items, around = _collect(lines, _ITEM)
     if len(items) <= 1:
         merged = _collect(_split_merged(lines), _ITEM)

@@ -42,6 +42,7 @@ class ModelTeacher(Settings):
 class Yield(Record):
     """What became of the examples put to a teacher: ``asked`` = ``answered`` + ``refused`` + ``unparsed`` + ``failed``.
 
+    ``reasons``: why questions were not answered, and why answers hold nothing, where that is known.
     ``items`` were read from the answered ones' lists; ``kept`` of them are usable, the others ``dropped`` by status.
     """
 
@@ -53,27 +54,40 @@ class Yield(Record):
     items: int = 0
     kept: int = 0
     dropped: dict[str, int] = Field(default_factory=dict)
+    reasons: dict[str, int] = Field(default_factory=dict)
 
     @classmethod
     def of(cls, asked: int, rows: Iterable[Response]) -> Self:
         """The yield of ``asked`` examples by all that :func:`teach` made of them, whenever that was."""
         outcomes: dict[str, str] = {}
+        reasons: Counter[str] = Counter()
         items: Counter[str] = Counter()
         for row in rows:
             outcomes[row.example_id] = outcome = _OUTCOMES.get(row.status, "answered")
             if outcome == "answered":
                 items[row.status.value] += 1
+            elif row.detail and row.status is not Status.REFUSED:
+                reasons[row.detail] += 1
         counts = Counter(outcomes.values())
         total, kept = items.total(), items.pop(Status.OK.value, 0)
-        return cls(asked=asked, items=total, kept=kept, dropped=dict(items), **counts)
+        return cls(asked=asked, items=total, kept=kept, dropped=dict(items), reasons=dict(reasons), **counts)
 
     def line(self) -> str:
         """One line for people."""
         reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(self.dropped.items())) or "none"
+        why = f"; {self.why}" if self.reasons else ""
         return (
             f"asked {self.asked}, answered {self.answered}, refused {self.refused}, unreadable {self.unparsed}, "
-            f"failed {self.failed}; {self.items} paraphrases read, {self.kept} kept, dropped: {reasons}"
+            f"failed {self.failed}; {self.items} paraphrases read, {self.kept} kept, dropped: {reasons}{why}"
         )
+
+    @property
+    def why(self) -> str:
+        """The commonest reason why there is nothing to read; empty where none is known."""
+        if not self.reasons:
+            return ""
+        reason, count = max(self.reasons.items(), key=lambda item: item[1])
+        return f"{count} times {reason}"
 
 
 @dataclass(frozen=True)
@@ -108,9 +122,7 @@ def teach(model: ChatModel, task: Task, examples: Sequence[Example], *, n: int |
     wanted = n or task.teacher.n
     first = model.complete_many([teacher_request(task, e.text, wanted, seed, 0) for e in examples])
     answers = [_read(task, example, answer, wanted) for example, answer in zip(examples, first, strict=True)]
-    again = [
-        place for place, answer in enumerate(answers) if [drop.status for drop in answer.drops] == [Status.UNPARSED]
-    ]
+    again = [place for place, answer in enumerate(answers) if answer.again]
     if again:
         second = model.complete_many([teacher_request(task, examples[i].text, wanted, seed, 1) for i in again])
         for place, answer in zip(again, second, strict=True):
@@ -156,6 +168,11 @@ class _Answer:
     call_id: str | None = None
     index: int = 0
 
+    @property
+    def again(self) -> bool:
+        """Whether to ask once more: there is no list, and nothing that would keep another answer from having one."""
+        return [(drop.status, drop.detail) for drop in self.drops] == [(Status.UNPARSED, "")]
+
 
 def _read(task: Task, example: Example, answer: Completion | Failure, wanted: int, index: int = 0) -> _Answer:
     if isinstance(answer, Failure):
@@ -165,7 +182,9 @@ def _read(task: Task, example: Example, answer: Completion | Failure, wanted: in
     if refusal is not None:
         return _Answer(drops=(_Drop(answer.text, Status.REFUSED, refusal),), call_id=answer.call_id)
     if not listed.items:
-        return _Answer(drops=(_Drop(answer.text, Status.UNPARSED),), call_id=answer.call_id)
+        eaten = answer.finish == "length" or answer.thought
+        why = answer.why_empty(task.teacher.max_tokens) if eaten else ""
+        return _Answer(drops=(_Drop(answer.text, Status.UNPARSED, why),), call_id=answer.call_id)
     texts: list[str] = []
     drops: list[_Drop] = []
     for place, text in enumerate(listed.items):

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from quipwright.llm.http_outcome import Answered
+from quipwright.llm.http_outcome import Answered, Unusable
 from quipwright.llm.openai_api import clean, count
 from quipwright.llm.types import Completion, Request, reply_of
 
@@ -55,9 +55,14 @@ class MessagesWire:
         finish = _FINISH.get(payload.get("stop_reason") or "", "stop")
         if not isinstance(blocks, list) or (not blocks and finish == "stop"):
             raise ValueError("content")
-        text = "".join(block.get("text", "") for block in blocks if block.get("type") == "text")
+        text = "".join(block.get("text") or "" for block in blocks if block.get("type") == "text")
+        thought = any(block.get("type") in ("thinking", "redacted_thinking") for block in blocks)
+        if thought and not text and finish == "stop":
+            raise Unusable("thinking and no answer: max_tokens may be too low for a model that reasons first")
         usage = payload.get("usage") or {}
         parts = [usage.get(name) for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")]
         tokens_in = None if count(parts[0]) is None else sum(count(part) or 0 for part in parts)
         tokens_out = count(usage.get("output_tokens"))
-        return Answered(reply_of(Completion(clean(text), finish, None, tokens_in, tokens_out)), tokens_in, tokens_out)
+        return Answered(
+            reply_of(Completion(clean(text), finish, None, tokens_in, tokens_out, None, thought)), tokens_in, tokens_out
+        )

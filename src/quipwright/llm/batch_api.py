@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -141,7 +142,10 @@ class BatchProvider:
         done: dict[str, Stored | Failed] = {}
         if batch is not None:
             texts = [self._file(batch.get(name)) for name in ("output_file_id", "error_file_id")]
-            outcomes = read_answers("\n".join(texts), self.wire)
+            answers = read_answers("\n".join(texts), self.wire)
+            outcomes = answers.outcomes
+            if complaint := answers.complaint(f"batch {batch['id']}"):
+                warnings.warn(complaint, stacklevel=2)
             # What an earlier recipe asked for is kept too: it is paid.
             rows = [settle(self.settings.model, self.calls, k, asked.get(k), o) for k, o in outcomes.items()]
             done = self.calls.keep(row for row in rows if row is not None)

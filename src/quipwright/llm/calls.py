@@ -18,6 +18,7 @@ from quipwright.core.records import content_hash
 from quipwright.llm.call_store import CallStore, Failed, Stored
 from quipwright.llm.costs import Budget, CostLedger, Price, cost_of
 from quipwright.llm.engine import Engine
+from quipwright.llm.thinking import without_thinking
 from quipwright.llm.types import Choice, Completion, Failure, Request, choice_of, completion_of
 
 Asked = tuple[str, Request]
@@ -132,8 +133,8 @@ def key_of(identity: Mapping[str, Any], request: Request) -> str:
 
 
 def as_completion(row: Stored | Failed) -> Completion | Failure:
-    """A stored row as a completion."""
-    return completion_of(row.reply, row.key) if isinstance(row, Stored) else as_failure(row)
+    """A stored row as a completion: what the model answered, without what it thought aloud."""
+    return without_thinking(completion_of(row.reply, row.key)) if isinstance(row, Stored) else as_failure(row)
 
 
 def as_choice(row: Stored | Failed) -> Choice | Failure:

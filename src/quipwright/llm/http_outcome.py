@@ -86,16 +86,28 @@ def judge_reply(reply: Reply, reader: Reader) -> Outcome:
     if reply.status != 200:
         return _refusal(reply.status, _said(reply.body, reader.secrets()), retry_after(reply.headers))
     try:
-        payload = json.loads(reply.body)
+        payload = parse(reply.body)
+    except UnicodeDecodeError:
+        return Outcome(reason="a reply that is not UTF-8", status=200, maybe_paid=True)
+    except (ValueError, RecursionError):
+        return _not_json(reply)
+    return judge_payload(payload, reader, retry_after(reply.headers))
+
+
+def parse(text: bytes | str) -> Any:
+    """JSON as servers write it. No number that is none gets in, as a log-probability or a count of tokens: ``NaN`` and
+    ``Infinity`` become ``None``."""
+    return json.loads(text, parse_constant=lambda name: None)
+
+
+def judge_payload(payload: Any, reader: Reader, wait: float | None = None) -> Outcome:
+    """What the JSON of a reply with status 200 means."""
+    try:
         if isinstance(payload, dict) and payload.get("error") and not payload.get("choices"):
-            return _error_inside(payload["error"], _said(reply.body, reader.secrets()), retry_after(reply.headers))
+            return _error_inside(payload["error"], _said(json.dumps(payload).encode(), reader.secrets()), wait)
         return Outcome(reader.read(payload), status=200)
     except Unusable as unusable:
         return Outcome(reason=str(unusable), status=200, permanent=True, maybe_paid=True)
-    except UnicodeDecodeError:
-        reason = "a reply that is not UTF-8"
-    except json.JSONDecodeError:
-        return _not_json(reply)
     except ValueError as error:
         reason = f"a reply without {error}"
     except (KeyError, TypeError, IndexError, AttributeError, RecursionError):

@@ -106,7 +106,8 @@ class InProcessModel:
         order = sorted(set(range(len(texts))) - set(scores), key=lambda i: -len(texts[i][0] + texts[i][1]))
         for start in range(0, len(order), size):
             part = order[start : start + size]
-            scores |= zip(part, self.backend.score([texts[i] for i in part]), strict=True)
+            made = self.backend.score([texts[i] for i in part])
+            scores |= zip(part, (_checked(score) for score in made), strict=True)
         return [scores[i] for i in range(len(texts))]
 
     def _work(
@@ -152,8 +153,14 @@ class InProcessModel:
         return [choice_of_nats(nats) for nats in self.backend.label_nats(requests)]
 
 
+def _checked(score: Score) -> Score | Failure:
+    return score if math.isfinite(score.nats) else Failure("its log-probability is no number")
+
+
 def choice_of_nats(nats: Sequence[float]) -> Choice:
     """A choice from the log-probabilities of its whole labels; their sum is the coverage."""
+    if not all(math.isfinite(value) for value in nats):
+        return Choice(None, 0.0, "its log-probabilities are no numbers")
     most = max(nats)
     weights = [math.exp(value - most) for value in nats]
     coverage = min(1.0, sum(math.exp(value) for value in nats))

@@ -54,7 +54,7 @@ def read_said(answer: Completion, options: Sequence[str] = LABELS) -> Choice:
 def choice_from(mass: Sequence[float], floor: float, answer: Completion) -> Choice:
     """Normalise the labels' ``mass``; a label without any gets ``floor``. No mass at all is no probability."""
     coverage = sum(mass)
-    if coverage <= 0.0:
+    if not coverage > 0.0:
         return Choice(None, 0.0, answer.text, answer.call_id)
     floored = any(p == 0.0 for p in mass)
     filled = [p or min(floor, max(0.0, 1.0 - coverage)) or 1e-12 for p in mass]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -17,11 +18,11 @@ from pydantic import Field
 from quipwright.core.errors import ModelError
 from quipwright.core.paths import resolve
 from quipwright.core.storage.files import write_atomic
-from quipwright.core.text_files import read_text
+from quipwright.core.text_files import lines, read_text
 from quipwright.llm.call_store import Failed, Stored
 from quipwright.llm.calls import Asked, Calls
 from quipwright.llm.chat_model import RemoteModel
-from quipwright.llm.http_outcome import Answered, Outcome
+from quipwright.llm.http_outcome import Answered, Outcome, judge_payload, parse
 from quipwright.llm.model_settings import ModelSettings
 from quipwright.llm.openai_api import ChatWire, clean
 from quipwright.llm.recorder import recorded
@@ -72,16 +73,19 @@ class Files(ModelSettings):
 def _exchange(
     model: str, wire: ChatWire, calls: Calls, path: Path, missing: Sequence[Asked], prefill: str
 ) -> Mapping[str, Stored | Failed]:
-    found = read_answers(read_text(path, "answers"), wire) if path.exists() else {}
-    rows = [settle(model, calls, key, r, found[key]) for key, r in missing if key in found]
+    found = read_answers(read_text(path, "answers"), wire) if path.exists() else Answers({}, ())
+    outcomes = found.outcomes
+    rows = [settle(model, calls, key, r, outcomes[key]) for key, r in missing if key in outcomes]
     done = calls.keep(row for row in rows if row is not None)
     waiting = [(key, request) for key, request in missing if key not in done]
     if waiting:
         questions = calls.folder / FOLDER / "questions.jsonl"
         questions.parent.mkdir(exist_ok=True)
         write_atomic(questions, "".join(question_line(key, wire.body(r, prefill)) + "\n" for key, r in waiting))
+        complaint = found.complaint("that file")
         raise ModelError(
-            f"{len(waiting)} questions for {model} wait in {questions}; {len(done)} answers were read from {path}.",
+            f"{len(waiting)} questions for {model} wait in {questions}; {len(done)} answers were read from {path}"
+            f"{'; ' + complaint if complaint else ''}.",
             "Have them answered, add the answers to that file and run the same command again.",
         )
     return done
@@ -92,19 +96,35 @@ def question_line(key: str, body: Mapping[str, Any]) -> str:
     return json.dumps({"custom_id": key, "method": "POST", "url": ENDPOINT, "body": body})
 
 
-def read_answers(text: str, wire: ChatWire) -> dict[str, Outcome]:
-    """What became of each custom id in an output or error file; lines that cannot be read are as if not there."""
-    found: dict[str, Outcome] = {}
-    for line in text.splitlines():
+@dataclass(frozen=True)
+class Answers:
+    """What became of each custom id, and the numbers of the lines that could not be read."""
+
+    outcomes: dict[str, Outcome]
+    unreadable: tuple[int, ...]
+
+    def complaint(self, where: str) -> str:
+        """For people: how many lines of ``where`` were no answers; empty where all were."""
+        if not self.unreadable:
+            return ""
+        return f"{len(self.unreadable)} lines of {where} are no answers, the first is line {self.unreadable[0]}"
+
+
+def read_answers(text: str, wire: ChatWire) -> Answers:
+    """The answers in an output or error file."""
+    outcomes: dict[str, Outcome] = {}
+    unreadable = []
+    for number, line in lines(text):
         try:
-            entry = json.loads(line)
-            key = entry["custom_id"]
+            entry = parse(line)
+            key = str(entry["custom_id"])
             outcome = _outcome(entry, wire)
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+            unreadable.append(number)
             continue
-        if key not in found or found[key].answer is None:  # an answer counts more than an error beside it
-            found[key] = outcome
-    return found
+        if key not in outcomes or outcomes[key].answer is None:  # an answer counts more than an error beside it
+            outcomes[key] = outcome
+    return Answers(outcomes, tuple(unreadable))
 
 
 def settle(model: str, calls: Calls, key: str, request: Request | None, outcome: Outcome) -> Stored | Failed | None:
@@ -125,7 +145,7 @@ def _outcome(entry: Mapping[str, Any], wire: ChatWire) -> Outcome:
     response, error = entry.get("response") or {}, entry.get("error") or {}
     status = response.get("status_code")
     if status == 200:
-        return Outcome(wire.read(response["body"]), status=200)
+        return judge_payload(response["body"], wire)
     reason = error.get("message") or error.get("code") or f"status {status}"
     permanent = status is not None and 400 <= status < 500 and status not in (408, 409, 429)
     return Outcome(reason=f"batch: {str(reason)[:160]}", status=status, permanent=permanent)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from quipwright.core.records import Sampling, content_hash
-from quipwright.llm.http_outcome import Answered
+from quipwright.llm.http_outcome import Answered, Unusable
 from quipwright.llm.types import Completion, Request, Token, reply_of
 
 _FINISH = {"length": "length", "max_tokens": "length", "content_filter": "refused", "refusal": "refused"}
@@ -58,21 +59,33 @@ class ChatWire:
         if not choices:
             raise ValueError("choices")
         message, said_why = choices[0].get("message") or {}, choices[0].get("finish_reason")
+        if choices[0].get("error") or said_why == "error":
+            raise ValueError("an answer: its choice holds an error")
         finish = _FINISH.get(said_why or "stop", "stop")
         text = message.get("content")
         if message.get("refusal"):
             text, finish = text or message["refusal"], "refused"
         if isinstance(text, list):  # some gateways give a list of parts
-            text = "".join(part.get("text", "") for part in text)
+            text = "".join(part.get("text") or "" for part in text if part.get("type", "text") == "text")
+        thought = bool(message.get("reasoning_content") or message.get("reasoning"))
         if not isinstance(text, str):
             if finish == "stop":
-                raise ValueError("content")
+                _refuse_empty(message, thought)
             text = ""
         usage = payload.get("usage") or {}
         tokens_in, tokens_out = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
         tokens = _tokens(choices[0].get("logprobs"))
-        completion = Completion(clean(text), finish, None, tokens_in, tokens_out, tokens)
+        completion = Completion(clean(text), finish, None, tokens_in, tokens_out, tokens, thought)
         return Answered(reply_of(completion), tokens_in, tokens_out)
+
+
+def _refuse_empty(message: Mapping[str, Any], thought: bool) -> None:
+    """A reply that ended by itself and holds no text: paid for, and the same again if asked again, if we know why."""
+    if thought:
+        raise Unusable("thinking and no answer: max_tokens may be too low for a model that reasons first")
+    if message.get("tool_calls"):
+        raise Unusable("a call of a tool instead of an answer")
+    raise ValueError("content")
 
 
 def seed_of(sampling: Sampling) -> int:
@@ -91,14 +104,24 @@ def count(value: Any) -> int | None:
 
 
 def _tokens(logprobs: Any) -> tuple[Token, ...] | None:
-    content = (logprobs or {}).get("content")
-    if not content:
+    """The answer's tokens; none where the log-probability of one is no number. Alternatives without one are left out."""
+    content = logprobs.get("content") if isinstance(logprobs, dict) else None
+    if not isinstance(content, list) or not content:
         return None
-    return tuple(
-        Token(
-            clean(entry["token"]),
-            float(entry["logprob"]),
-            tuple((clean(other["token"]), float(other["logprob"])) for other in entry.get("top_logprobs") or ()),
-        )
-        for entry in content
-    )
+    tokens = []
+    for entry in content:
+        top = {clean(other["token"]): nats_of(other.get("logprob")) for other in entry.get("top_logprobs") or ()}
+        text = clean(entry["token"])
+        logprob = nats_of(entry.get("logprob"))
+        logprob = top.get(text) if logprob is None else logprob
+        if logprob is None:
+            return None
+        tokens.append(Token(text, logprob, tuple((other, nats) for other, nats in top.items() if nats is not None)))
+    return tuple(tokens)
+
+
+def nats_of(value: Any) -> float | None:
+    """A log-probability, or ``None`` where ``value`` is none: no number, not finite, or above what rounding explains."""
+    if not isinstance(value, int | float) or isinstance(value, bool) or not -math.inf < value <= 0.01:
+        return None
+    return min(0.0, float(value))

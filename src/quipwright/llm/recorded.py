@@ -10,6 +10,7 @@ from quipwright.core.storage.files import file_sha256
 from quipwright.llm.calls import Calls
 from quipwright.llm.model_settings import ModelSettings
 from quipwright.llm.recorder import line_key, read_lines
+from quipwright.llm.thinking import without_thinking
 from quipwright.llm.types import (
     Capabilities,
     Choice,
@@ -56,7 +57,7 @@ class RecordedModel:
 
     def complete_many(self, requests: Sequence[Request]) -> list[Completion | Failure]:
         """Recorded replies; a question that was not recorded is a failure."""
-        return [self._find("completion", request, completion_of) for request in requests]
+        return [self._find("completion", request, _completion) for request in requests]
 
     def choose_many(self, requests: Sequence[Request]) -> list[Choice | Failure]:
         """Recorded choices; a question that was not recorded is a failure."""
@@ -76,3 +77,7 @@ class RecordedModel:
         if line is None:
             return Failure(f"not in the recording: {request.messages[-1].content[:60]!r}", call_id=key)
         return read(line["reply"], key)
+
+
+def _completion(reply: dict[str, Any], call_id: str) -> Completion:
+    return without_thinking(completion_of(reply, call_id))

@@ -150,14 +150,15 @@ class Servers:
         """Ask until there is an answer, or no use in asking again; what becomes of it is kept."""
         try:
             async with asyncio.timeout(None) as limit:
-                while batch.error is None:
+                while True:
                     async with self.pool.slot(again=job.tries.made > 0) as endpoint:
                         limit.reschedule(job.tries.begin(time.monotonic()))
                         result = await self._attempt(job, endpoint, batch)
                     if not isinstance(result, float):
                         return result
+                    if batch.error is not None:  # it was stopped while this was under way
+                        raise asyncio.CancelledError
                     await asyncio.sleep(result)
-            raise asyncio.CancelledError  # the batch was stopped while this was under way
         except TimeoutError:
             return self._kept(job, self._failed(job, f"{job.last}; no time left before the deadline", None))
         except BaseException:

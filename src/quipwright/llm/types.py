@@ -59,7 +59,8 @@ class Token:
 class Completion:
     """A reply. ``finish`` is ``stop``, ``length`` or ``refused``; token counts are ``None`` where unknown.
 
-    ``tokens`` is ``None`` unless log-probabilities were asked for and given.
+    ``tokens`` is ``None`` unless log-probabilities were asked for and given. ``thought`` says that the model thought
+    aloud; its thinking is not in ``text``.
     """
 
     text: str
@@ -68,6 +69,16 @@ class Completion:
     tokens_in: int | None = None
     tokens_out: int | None = None
     tokens: tuple[Token, ...] | None = None
+    thought: bool = False
+
+    def why_empty(self, max_tokens: int) -> str:
+        """Why there is no text, in words that name the limit; empty where there is some."""
+        if self.text.strip():
+            return ""
+        if self.finish == "length":
+            spent = ", all of which went into thinking" if self.thought else ""
+            return f"no answer within max_tokens: {max_tokens}{spent}"
+        return "thinking and no answer" if self.thought else "an empty answer"
 
 
 @dataclass(frozen=True)
@@ -191,6 +202,8 @@ def reply_of(answer: Completion | Choice) -> dict[str, Any]:
         fields = asdict(answer)
     else:
         fields = {name: getattr(answer, name) for name in ("text", "finish", "tokens_in", "tokens_out")}
+        if answer.thought:
+            fields["thought"] = True
         if answer.tokens is not None:
             fields["tokens"] = [
                 [token.text, token.logprob, [list(pair) for pair in token.top]] for token in answer.tokens

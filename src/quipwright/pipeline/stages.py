@@ -140,7 +140,8 @@ class Stages:
         taught = by_example([r for r in found if r.usable])
         if not taught:
             raise TeacherError(
-                f"None of {len(examples)} literals got a usable paraphrase.", "Read the reasons in arrows/teach-*."
+                f"None of {len(examples)} literals got a usable paraphrase: {Yield.of(len(examples), found).line()}.",
+                "Read the reasons in arrows/teach-*.",
             )
         return taught
 
