@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from quipwright.llm.http_outcome import Answered, Unusable
+from quipwright.llm.http_outcome import Answered
 from quipwright.llm.openai_api import clean, count
 from quipwright.llm.types import Completion, Request, reply_of
 
@@ -57,8 +57,6 @@ class MessagesWire:
             raise ValueError("content")
         text = "".join(block.get("text") or "" for block in blocks if block.get("type") == "text")
         thought = any(block.get("type") in ("thinking", "redacted_thinking") for block in blocks)
-        if thought and not text and finish == "stop":
-            raise Unusable("thinking and no answer: max_tokens may be too low for a model that reasons first")
         usage = payload.get("usage") or {}
         parts = [usage.get(name) for name in ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens")]
         tokens_in = None if count(parts[0]) is None else sum(count(part) or 0 for part in parts)

@@ -7,25 +7,24 @@ it. Below SQLite 3.51.3 the rollback journal is used, because of the WAL-reset r
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from quipwright.core.errors import DamagedError, DiskError, RunError
-from quipwright.core.storage.files import disk_errors
+from quipwright.core.errors import DamagedError, DiskError
+from quipwright.core.storage.files import damaged, disk_errors, locked, read_json, write_atomic
 from quipwright.llm.costs import CostLedger, Spent
 from quipwright.llm.write_ahead_log import Row, Tail
 
 FILE = "calls.sqlite"
+SPENT = "calls.spent.json"  # beside the store: what it must hold, so that its loss is noticed
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
     row INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, value TEXT NOT NULL, hash TEXT NOT NULL);
@@ -35,6 +34,7 @@ CREATE TABLE IF NOT EXISTS failures (
 CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL, hash TEXT NOT NULL);
 """
 _LOOKUP = 500
+_SALVAGED = "spent on the store that this one was salvaged from"
 UNFINISHED = "stopped before an answer came"
 
 
@@ -95,6 +95,7 @@ class CallStore:
         self.ledger = CostLedger()
         self.stage: Callable[[], str] = str  # what goes on now, for the account of its calls
         self.damaged: list[str] = []
+        self._noted = False  # whether the file beside the store says that there are calls
         self._db = connection
         self._lock = RLock()  # several threads ask, one connection writes
         self._rows: dict[str, Row] = {}  # of answers handed over and not yet committed
@@ -109,10 +110,14 @@ class CallStore:
         """
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder), cls.connect(folder / FILE) as store:
+        with store_lock(folder), cls.connect(folder / FILE) as store:
             store._take_over()
             store._count()
-            yield store
+            store._check_nothing_vanished()
+            try:
+                yield store
+            finally:
+                store._note_spent()
 
     @classmethod
     @contextmanager
@@ -159,6 +164,8 @@ class CallStore:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+        if not self._noted:
+            self._note_spent(at_least=1)
 
     def hand_over(self, answer: Stored) -> None:
         """Give ``answer`` to the system without waiting for the disk: a killed process does not lose it any more."""
@@ -246,6 +253,40 @@ class CallStore:
             self.ledger.attempts += failure.attempts
             self.ledger.charged += failure.charged
 
+    def _check_nothing_vanished(self) -> None:
+        """Raises :class:`DamagedError` where the store is empty though calls were made. What was spent on answers that are
+        lost still counts."""
+        if (salvaged := self.note(_SALVAGED)) is not None:
+            self._add_spending(Spending(**salvaged))
+        spent = Spending.beside(self.path)
+        if spent is None:
+            return
+        if spent.attempts and not self.ledger.attempts:
+            raise DamagedError(
+                f"{self.path} holds no calls, but {spent.attempts} were made; nothing was sent.",
+                f"Restore it from a copy, or keep what is readable with: python -m quipwright.llm.recover {self.path} "
+                "(the rest is asked and paid for again).",
+            )
+        self._add_spending(spent)
+
+    def _add_spending(self, spent: Spending) -> None:
+        self.ledger.attempts = max(self.ledger.attempts, spent.attempts)
+        self.ledger.charged += max(0.0, spent.money - self.ledger.spent)
+
+    def _note_spent(self, at_least: int = 0) -> None:
+        """Put down beside the store what was spent. A disk that is too full for that is noticed elsewhere."""
+        attempts = max(at_least, self.ledger.attempts)
+        if attempts:
+            with suppress(DiskError):
+                spent = {"attempts": attempts, "money": self.ledger.spent}
+                write_atomic(self.path.with_name(SPENT), json.dumps(spent))
+                self._noted = True
+
+    def salvaged(self, spent: Spending | None) -> None:
+        """This store holds what could be read of one on which ``spent`` was spent."""
+        if spent is not None:
+            self.set_note(_SALVAGED, asdict(spent))
+
     def add(self, stored: Stored, *, counted: bool) -> None:
         """Put one answer in the ledger; ``counted`` where its attempts and charges already are."""
         ledger = self.ledger
@@ -295,20 +336,30 @@ def _prepare(connection: sqlite3.Connection) -> None:
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def store_lock(folder: Path) -> Iterator[None]:
     """Hold the lock on the store of run folder ``folder``. Raises :class:`RunError` when another process has it."""
-    path = folder / "calls.lock"
-    with disk_errors(path), open(path, "a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            holder = lock.read().strip() or "unknown"
-            raise RunError(f"{folder} is in use by process {holder}.", "Wait for it to end.") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+    with locked(folder / "calls.lock", str(folder), "Wait for it to end."):
         yield
+
+
+@dataclass(frozen=True)
+class Spending:
+    """What was spent on a store's calls: requests sent, and money at most."""
+
+    attempts: int
+    money: float
+
+    @classmethod
+    def beside(cls, store: Path) -> Spending | None:
+        """As the file beside ``store`` says; ``None`` where there is none."""
+        path = store.with_name(SPENT)
+        if not path.exists():
+            return None
+        spent = read_json(path)
+        try:
+            return cls(int(spent["attempts"]), float(spent["money"]))
+        except (KeyError, TypeError, ValueError) as error:
+            raise damaged(path, error) from None
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from quipwright.llm.retry import retry_after
 _RETRIED = {408, 409, 425, 429}
 _BUSY = {429, 503, 529}
 _KEY_REMEDY = "Check the key in the environment variable that key_env names."
+_MODEL_REMEDY = "Check that the key in the environment variable that key_env names may use this model."
 _URL_REMEDY = "Check model and base_url (it usually ends in /v1)."
 _NO_REPLY = (httpx2.HTTPError, httpx2.InvalidURL, httpcore2.TimeoutException, httpcore2.NetworkError)
 NETWORK_ERRORS = (*_NO_REPLY, httpcore2.ProtocolError, httpcore2.ProxyError, httpcore2.UnsupportedProtocol, OSError)
@@ -143,7 +144,7 @@ def _refusal(status: int, said: str, wait: float | None) -> Outcome:
     if status in _RETRIED or status >= 500:
         return Outcome(reason=reason, status=status, overloaded=status in _BUSY, wait=wait)
     if status == 403:
-        return Outcome(reason=reason, status=status, permanent=True, fatal="at_first", remedy=_KEY_REMEDY)
+        return Outcome(reason=reason, status=status, permanent=True, fatal="at_first", remedy=_MODEL_REMEDY)
     if status in (404, 405) or 300 <= status < 400:
         return Outcome(reason=reason, status=status, permanent=True, fatal="at_first", remedy=_URL_REMEDY)
     return Outcome(reason=reason, status=status, permanent=True)

@@ -69,23 +69,16 @@ class ChatWire:
             text = "".join(part.get("text") or "" for part in text if part.get("type", "text") == "text")
         thought = bool(message.get("reasoning_content") or message.get("reasoning"))
         if not isinstance(text, str):
-            if finish == "stop":
-                _refuse_empty(message, thought)
+            if finish == "stop" and message.get("tool_calls"):
+                raise Unusable("a call of a tool instead of an answer")
+            if finish == "stop" and not thought:
+                raise ValueError("content")
             text = ""
         usage = payload.get("usage") or {}
         tokens_in, tokens_out = count(usage.get("prompt_tokens")), count(usage.get("completion_tokens"))
         tokens = _tokens(choices[0].get("logprobs"))
         completion = Completion(clean(text), finish, None, tokens_in, tokens_out, tokens, thought)
         return Answered(reply_of(completion), tokens_in, tokens_out)
-
-
-def _refuse_empty(message: Mapping[str, Any], thought: bool) -> None:
-    """A reply that ended by itself and holds no text: paid for, and the same again if asked again, if we know why."""
-    if thought:
-        raise Unusable("thinking and no answer: max_tokens may be too low for a model that reasons first")
-    if message.get("tool_calls"):
-        raise Unusable("a call of a tool instead of an answer")
-    raise ValueError("content")
 
 
 def seed_of(sampling: Sampling) -> int:

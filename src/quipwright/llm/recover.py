@@ -15,7 +15,18 @@ from typing import Any
 
 from quipwright.core.errors import DataError, QuipwrightError
 from quipwright.core.storage.files import disk_errors
-from quipwright.llm.call_store import CallStore, Failed, Stored, locked, read_note, read_row, read_text
+from quipwright.llm.call_store import (
+    FILE,
+    SPENT,
+    CallStore,
+    Failed,
+    Spending,
+    Stored,
+    read_note,
+    read_row,
+    read_text,
+    store_lock,
+)
 
 _GAP = 20_000  # so many rows may be missing in a row before we believe that no more follow
 _BESIDE = ("-wal", "-shm", "-journal")
@@ -44,17 +55,19 @@ def salvage(path: Path) -> tuple[int, Path]:
     Returns the number of answers kept and where the torn file now is. Raises :class:`RunError` when a run has it open.
     """
     torn, fresh = (path.with_name(f"{path.name}.{end}") for end in (f"damaged-{int(time.time())}", "salvaged"))
-    with locked(path.parent), disk_errors(path):
-        found = _readable(path)
+    with store_lock(path.parent), disk_errors(path):
+        found, spent = _readable(path), Spending.beside(path)
         for file in (fresh, *_beside(fresh)):
             file.unlink(missing_ok=True)
         with CallStore.connect(fresh) as store:
             store.put(found.answers, found.failures)
             for name, value in found.notes.items():
                 store.set_note(name, value)
+            store.salvaged(spent)
         for old, new in zip((*_beside(path), path), (*_beside(torn), torn), strict=True):
             if old.exists():
                 os.replace(old, new)
+        fresh.with_name(SPENT).unlink(missing_ok=True)
         os.replace(fresh, path)
     return len(found.answers), torn
 
@@ -66,6 +79,8 @@ def _beside(path: Path) -> list[Path]:
 
 def _readable(path: Path) -> _Found:
     """What can be read, with what a killed process left in the write-ahead log where that can be read too."""
+    if not path.exists():
+        return _Found([], {}, [])
     logged = _read(path, "mode=ro") if _beside(path)[0].exists() else None
     return logged or _read(path, "mode=ro&immutable=1")
 
@@ -103,9 +118,10 @@ def _sound(key: Any, model: Any, reason: Any, status: Any, attempts: Any, charge
 def main(arguments: list[str]) -> int:
     """Salvage the named store, say how many answers were kept; returns the exit code."""
     try:
-        if len(arguments) != 1 or not Path(arguments[0]).is_file():
+        path = Path(arguments[0]) if len(arguments) == 1 else Path()
+        if not path.is_file() and not (path.name == FILE and path.with_name(SPENT).exists()):
             raise DataError(f"{' '.join(arguments) or 'nothing'} is no file.", "Name the calls.sqlite of a run folder.")
-        kept, torn = salvage(Path(arguments[0]))
+        kept, torn = salvage(path)
     except QuipwrightError as error:
         print(error, file=sys.stderr)
         return error.exit_code

@@ -78,7 +78,7 @@ class Completion:
         if self.finish == "length":
             spent = ", all of which went into thinking" if self.thought else ""
             return f"no answer within max_tokens: {max_tokens}{spent}"
-        return "thinking and no answer" if self.thought else "an empty answer"
+        return f"thinking and no answer (max_tokens: {max_tokens})" if self.thought else "an empty answer"
 
 
 @dataclass(frozen=True)
