@@ -8,8 +8,8 @@ import pytest
 
 from quipwright.core.errors import DataError, DiskError, RecipeError, WeightsError
 from quipwright.core.paths import check_writable, inside, recipe_path, resolve, weights_source
+from quipwright.testing.asking import ask, chat, requests
 from quipwright.testing.faulty_server import FaultyServer
-from tests.llm.test_calls_drill import ask, chat, requests
 
 NAMES = [
     "../x", "..", ".", "", "/etc/passwd", "a/b", "a\\b", "..\\x", "C:\\x", "C:x", "\x00", "a\x00b", "CON",

@@ -41,7 +41,6 @@ LISTS = [
     ("1 - a b\n2 - c d", ["a b", "c d"]),
     ("①a\n②b", ["a", "b"]),
     ('1. "A," she said, "B."', ['"A," she said, "B."']),
-    ("<think>1. no</think>1. yes", ["yes"]),
     ("1. a\n2. b\n3. c\n4. d", ["a", "b", "c"]),
     ("1. nul\x00 and\u202e turn", ["nul and turn"]),
     ("I bought 2. Then 3. left", []),
@@ -103,7 +102,7 @@ def test_teacher_keeps_counts_and_drops_with_reasons() -> None:
     taught = teach(Scripted(*answers), Task.load(), examples)  # type: ignore[arg-type]
     assert taught.counts == Yield(
         asked=6, answered=3, refused=2, failed=1, items=8, kept=3,
-        dropped={"copy": 1, "too long": 1, "duplicate": 1, "symbols": 1, "truncated": 1},
+        dropped={"copy": 1, "too long": 1, "duplicate": 1, "symbols": 1, "truncated": 1}, reasons={"status 400: no": 1},
     )  # fmt: skip
     assert [r.author for r in taught.responses] == ["teacher:scripted"] * 3
     assert taught.responses[0].call_id == "c"
@@ -184,7 +183,8 @@ def test_the_yield_of_a_live_teacher_is_told_and_told_again_on_resume(
         return "400" if "rice" in body["messages"][-1]["content"] else None
 
     told = (
-        "Teacher: asked 4, answered 1, refused 1, unreadable 1, failed 1; 2 paraphrases read, 1 kept, dropped: 1 copy."
+        "Teacher: asked 4, answered 1, refused 1, unreadable 1, failed 1; 2 paraphrases read, 1 kept, dropped: 1 copy; "
+        "why, most often: status 400: fault 400 (1)."
     )
     with FaultyServer(answer, fault) as server:
         model = Chat(model="m", base_url=server.url)

@@ -22,9 +22,8 @@ from quipwright.llm.costs import Budget, Price
 from quipwright.llm.types import Completion
 from quipwright.pipeline.costs.estimate import main
 from quipwright.pipeline.recipe import Recipe
+from quipwright.testing.asking import FAST, ask, comparison, requests
 from quipwright.testing.faulty_server import FaultyServer
-from tests.critics.test_critics import comparison
-from tests.llm.test_calls_drill import FAST, ask, requests
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "teachers-and-critics.md").read_text(encoding="utf-8")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import random
 import re
-import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -25,14 +24,12 @@ from quipwright.llm.call_store import CallStore
 from quipwright.llm.costs import Budget, Price
 from quipwright.llm.http_models import Chat
 from quipwright.llm.offline_files import Files
-from quipwright.llm.request_batching import chunks
 from quipwright.llm.types import Capabilities, Completion, Failure
 from quipwright.pipeline.recipe import Recipe
 from quipwright.pipeline.stages import Stages
+from quipwright.testing.asking import FAST, ask, comparison, requests
 from quipwright.testing.faulty_server import FaultyServer
 from quipwright.training.preference.pairs import Diverse
-from tests.critics.test_critics import comparison
-from tests.llm.test_calls_drill import FAST, ask, requests
 
 
 class Provider:
@@ -275,26 +272,6 @@ def test_a_stage_puts_all_its_questions_into_one_file(tmp_path: Path) -> None:
     assert [j.pair_id for j in judged] == [c.pair.id for c in compared for _ in range(2)]
     lines = next(tmp_path.glob("run/arrows/judge-1-*/rows.jsonl")).read_text().splitlines()
     assert sum(line.startswith('{"chunk"') for line in lines) == 2
-
-
-def test_an_arrow_begun_chunk_by_chunk_is_ended_whole_and_alike() -> None:
-    asked: list[int] = []
-
-    def ask(part: Sequence[int]) -> list[str]:
-        asked.append(len(part))
-        return [f"{i}{side}" for i in part for side in "ab"]
-
-    def made(start: int, at_once: int) -> list[list[str]]:
-        return list(chunks(range(150), start, ask, str, lambda row: row[:-1], lambda units=1, note="": None, at_once))
-
-    live = made(0, 64)
-    assert asked == [64, 64, 22]
-    assert live[:1] + made(1, sys.maxsize) == live
-    assert asked[3:] == [86]
-    assert made(0, 191) == live
-    assert asked[4:] == [128, 22]
-    assert made(3, sys.maxsize) == []
-    assert asked[6:] == []
 
 
 def test_a_stage_keeps_as_much_under_way_as_its_model_allows(tmp_path: Path) -> None:

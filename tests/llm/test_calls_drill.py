@@ -55,7 +55,7 @@ CLIENT = """
 import signal, sys
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background would have it ignored
 from pathlib import Path
-from tests.llm.test_calls_drill import ask, requests, Chat, FAST
+from quipwright.testing.asking import ask, requests, Chat, FAST
 settings = Chat(model="m", base_url=sys.argv[2], retry=FAST, concurrency=32)
 answers = ask(Path(sys.argv[1]), settings, requests(int(sys.argv[3])))
 assert all(hasattr(a, "text") for a in answers)

@@ -27,10 +27,9 @@ from quipwright.llm.retry import Retry
 from quipwright.llm.types import Capabilities, Completion, Message, Request, complete
 from quipwright.pipeline.recipe import Recipe
 from quipwright.pipeline.stages import Stages
+from quipwright.testing.asking import FAST, ask, chat, comparison, requests
 from quipwright.testing.faulty_server import FaultyServer
 from quipwright.training.preference.pairs import Diverse
-from tests.critics.test_critics import comparison
-from tests.llm.test_calls_drill import FAST, ask, chat, requests
 
 
 class Kind:

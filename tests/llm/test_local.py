@@ -24,7 +24,7 @@ from quipwright.llm.local import Local, TransformersBackend
 from quipwright.llm.prompts import labels_after, text_after
 from quipwright.llm.recorded import Recorded
 from quipwright.llm.types import Failure, Message, Request, complete
-from tests.critics.test_critics import comparison
+from quipwright.testing.asking import comparison
 
 TEMPLATE = (
     "{% for m in messages %}<{{ m.role }}>{{ m.content }}{% if not loop.last or m.role != 'assistant' %}</>{% endif %}"

@@ -22,7 +22,7 @@ from quipwright.llm.gguf import Gguf
 from quipwright.llm.local import Local
 from quipwright.llm.types import Failure, Message, Request, complete
 from quipwright.llm.vllm import Vllm
-from tests.critics.test_critics import comparison
+from quipwright.testing.asking import comparison
 from tests.llm.test_local import TransformersBackend, asked, network, tokenizer
 
 

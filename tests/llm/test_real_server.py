@@ -21,10 +21,10 @@ from quipwright.llm.calls import Calls
 from quipwright.llm.http_models import Anthropic, Chat
 from quipwright.llm.retry import Retry
 from quipwright.llm.types import Failure, Message, Request, complete
+from quipwright.testing.asking import comparison
 from quipwright.testing.llama_server import llama_server
 from tests.cli.test_main import call
 from tests.conftest import LITERALS
-from tests.critics.test_critics import comparison
 
 pytestmark = [
     pytest.mark.slow,

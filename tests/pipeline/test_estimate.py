@@ -25,12 +25,12 @@ from quipwright.llm.types import Capabilities
 from quipwright.pipeline.costs.estimate import Work, estimate, main, measured
 from quipwright.pipeline.costs.plan import Found, may_cost, plan
 from quipwright.pipeline.recipe import Learning, OnFile, Recipe, Supervision
+from quipwright.testing.asking import chat
 from quipwright.testing.faulty_server import FaultyServer
 from quipwright.training.early_stopping import EarlyStopping
 from quipwright.training.preference.pairs import Diverse
 from quipwright.training.settings import TrainSettings
 from tests.cli.test_main import call
-from tests.llm.test_calls_drill import chat
 
 TASK = Task.load()
 

@@ -87,7 +87,7 @@ class Yield(Record):
         if not self.reasons:
             return ""
         reason, count = max(self.reasons.items(), key=lambda item: item[1])
-        return f"{count} times {reason}"
+        return f"why, most often: {reason} ({count})"
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ class CallStore:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
-        if not self._noted:
+        if rows and not self._noted:
             self._note_spent(at_least=1)
 
     def hand_over(self, answer: Stored) -> None:

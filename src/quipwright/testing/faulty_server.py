@@ -107,6 +107,8 @@ class FaultyServer:
             return
         elif fault == "html":
             kind, text = "text/html", "<html><body>502 Bad Gateway</body></html>"
+        elif fault == "stream":
+            kind, text = "text/event-stream", 'data: {"choices": [{"delta": {"content": "1. so"}}]}\n\ndata: [DONE]\n\n'
         elif fault == "empty":
             text = json.dumps({"choices": []})
         elif fault == "401":
