@@ -42,6 +42,7 @@ BOMB = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         ("seed: " + "9" * 5000, "is no int"),
         ("seed: 0x" + "f" * 5000, "does not fit in 64 bits"),
         ("seed: 18446744073709551616", "at line 1, column 7: '18446744073709551616' does not fit in 64 bits"),
+        (r'a: "\ud83d"', "at line 1, column 4: a text holds half a surrogate pair"),
         ("a: 2026-99-99", "at line 1, column 4: '2026-99-99' is no timestamp"),
         ("a: !!bool maybe", "'maybe' is no bool"),
         ("a: !!python/object:os.system x", "could not determine a constructor"),

@@ -92,7 +92,9 @@ def test_a_place_that_cannot_be_written_is_told_and_nothing_is_made(tmp_path: Pa
         check_writable(tmp_path / "file" / "r.html", "Report")
 
 
-def test_a_recipe_name_is_no_path() -> None:
+def test_a_recipe_is_a_file_or_a_name_that_ships() -> None:
     assert recipe_path("demo").name == "demo.yaml"
+    assert recipe_path("my/own.YML") == Path("my/own.YML")
+    assert recipe_path("demo.yaml", recipe_path("demo").parent) == recipe_path("demo")
     with pytest.raises(DataError, match="does not ship"):
         recipe_path("../recipes/demo")

@@ -11,7 +11,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from quipwright.core.errors import RecipeError
-from quipwright.core.text_files import read_text
+from quipwright.core.text_files import SURROGATE, read_text
 
 S = TypeVar("S", bound=BaseModel)
 _MOST_DEPTH, _MOST_VALUES, _MOST_BITS = 50, 100_000, 64
@@ -66,6 +66,8 @@ class _Loader(yaml.SafeLoader):
             raise _refusal(f"{_short(node.value)} is no {node.tag.rpartition(':')[2]}", node.start_mark) from None
         if isinstance(value, int) and value.bit_length() > _MOST_BITS:
             raise _refusal(f"{_short(node.value)} does not fit in {_MOST_BITS} bits", node.start_mark)
+        if isinstance(value, str) and SURROGATE.search(value):
+            raise _refusal("a text holds half a surrogate pair", node.start_mark)
         return value
 
 

@@ -52,15 +52,23 @@ def weights_source(reference: str, what: str = "Weights", recipe_dir: Path | Non
     return reference
 
 
-def recipe_path(name: str) -> Path:
-    """The recipe ``name`` that ships: inside the installed package, or at the root of a checkout.
+def is_yaml(reference: str) -> bool:
+    """Whether ``reference`` is the path of a YAML file, by its ending in any letter case, and not a name that ships."""
+    return reference.lower().endswith((".yaml", ".yml"))
+
+
+def recipe_path(reference: str, recipe_dir: Path | None = None) -> Path:
+    """The file of recipe ``reference``: a YAML file's path (see :func:`resolve`), or the name of one that ships, inside
+    the installed package or at the root of a checkout.
 
     Raises :class:`DataError` where none of that name ships.
     """
+    if is_yaml(reference):
+        return resolve(reference, "Recipe", recipe_dir)
     for folder in (PACKAGE / "recipes", PACKAGE.parents[1] / "recipes"):
-        if _NAME.fullmatch(name) and (folder / f"{name}.yaml").exists():
-            return folder / f"{name}.yaml"
-    raise DataError(f"recipe {name[:60]!r} does not ship with the package.", "Name a file ending in .yaml.")
+        if _NAME.fullmatch(reference) and (folder / f"{reference}.yaml").exists():
+            return folder / f"{reference}.yaml"
+    raise DataError(f"recipe {reference[:60]!r} does not ship with the package.", "Name a file ending in .yaml.")
 
 
 def inside(root: Path, name: str, what: str) -> Path:

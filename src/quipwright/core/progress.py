@@ -10,6 +10,8 @@ from typing import Protocol, runtime_checkable
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from quipwright.core.text import printable
+
 console = Console(stderr=True)
 
 
@@ -31,20 +33,20 @@ def bar(stage: str, total: int, unit: str = "", done: int = 0) -> Iterator[Step]
         yield _Lines(stage, total, unit, done)
         return
     columns = (
-        TextColumn("[bold]{task.description:<22}"),
+        TextColumn("{task.description:<22}", style="bold", markup=False),
         BarColumn(bar_width=28),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}"),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("[dim]{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", style="dim", markup=False),
     )
     with Progress(*columns, console=console) as progress:
-        task = progress.add_task(stage, total=total, completed=done, unit=unit, note="")
+        task = progress.add_task(printable(stage), total=total, completed=done, unit=unit, note="")
 
         def step(units: int = 1, note: str = "") -> None:
-            progress.update(task, advance=units, note=note)
+            progress.update(task, advance=units, note=printable(note))
 
         yield step
 
@@ -58,4 +60,5 @@ class _Lines:
     def __call__(self, units: int = 1, note: str = "") -> None:
         before, self.done = self.done, self.done + units
         if self.total and 4 * before // self.total < 4 * self.done // self.total:
-            print(f"{self.stage}: {self.done}/{self.total} {self.unit} {note}".rstrip(), file=sys.stderr, flush=True)
+            line = printable(f"{self.stage}: {self.done}/{self.total} {self.unit} {note}")
+            print(line.rstrip(), file=sys.stderr, flush=True)

@@ -77,7 +77,7 @@ class Record(BaseModel):
 
 
 def ids_hash(records: Iterable[Record]) -> str:
-    """One hash over the ids of ``records``, in order: the identity of an arrow's input."""
+    """One hash over the ids of ``records``, in order: the identity of a stage's input."""
     return content_hash([record.id for record in records])
 
 
@@ -235,7 +235,7 @@ class Ranking(Record):
     """Responses of one example, best first, as its judgments order them.
 
     ``strength`` is the probability of the order (of its weakest neighbouring step); ``agreement`` says whether the
-    two showings named the same winner (``None`` where a judge shows no order).
+    two presentation orders named the same winner (``None`` where a judge is shown no order).
     """
 
     example_id: str
@@ -246,7 +246,7 @@ class Ranking(Record):
 
 
 class Checkpoint(Record):
-    """A trained student. ``path`` is relative to the folder that holds the run's arrows."""
+    """A trained student. ``path`` is relative to the folder that holds the run's stages."""
 
     path: str
     student: str

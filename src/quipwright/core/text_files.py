@@ -11,7 +11,7 @@ from typing import Any
 from quipwright.core.errors import DataError
 
 _BREAK = re.compile(r"\r\n|\n|\r")
-_SURROGATE = re.compile("[\ud800-\udfff]")
+SURROGATE = re.compile("[\ud800-\udfff]")
 _PACKED = {
     b"\x1f\x8b": ("gzip", "gunzip"),
     b"PK\x03\x04": ("zip", "unzip"),
@@ -152,7 +152,7 @@ def _constant(name: str) -> Any:
 def _check_surrogates(value: Any) -> None:
     fields = value.items() if isinstance(value, Mapping) else [("", value)]
     for name, held in fields:
-        if _SURROGATE.search(name) or _SURROGATE.search(json.dumps(held, ensure_ascii=False)):
+        if SURROGATE.search(name) or SURROGATE.search(json.dumps(held, ensure_ascii=False)):
             shown = name.encode("ascii", "backslashreplace").decode()[:40]
             raise ValueError(
                 f"field {shown!r} holds half a surrogate pair" if name else "it holds half a surrogate pair"

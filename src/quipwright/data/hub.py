@@ -12,6 +12,7 @@ from typing import Any
 
 from quipwright.core.errors import DataError
 from quipwright.core.text import normalise, word_count
+from quipwright.core.text_files import lines
 
 HUB = "hub:"
 LEAST_WORDS, MOST_WORDS = 5, 30
@@ -46,7 +47,7 @@ def empathetic_turn(row: Mapping[str, Any]) -> str | None:
 
 def samsum_turns(row: Mapping[str, Any]) -> Iterator[str]:
     """The literals of a row of SAMSum: its ``dialogue`` has one ``Name: message`` a line; names and smileys go."""
-    for line in str(row["dialogue"] or "").splitlines():
+    for _, line in lines(str(row["dialogue"] or "")):
         name, colon, message = line.partition(":")
         if colon and len(name) <= 40 and (text := single_sentence(_SMILEY.sub(" ", message))):
             yield text

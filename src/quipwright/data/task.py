@@ -16,7 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from quipwright.core.config_files import read_yaml, validate
 from quipwright.core.errors import DataError
-from quipwright.core.paths import resolve
+from quipwright.core.paths import is_yaml, resolve
 from quipwright.core.settings import Settings
 from quipwright.core.text import length_ratio
 
@@ -199,7 +199,7 @@ def task_path(reference: str, recipe_dir: Path | None = None) -> Path:
 
     Raises :class:`~quipwright.core.errors.DataError` for a name that does not ship.
     """
-    if reference.lower().endswith((".yaml", ".yml")):
+    if is_yaml(reference):
         return resolve(reference, "Task", recipe_dir)
     path = _TASKS / f"{reference}.yaml"
     if not re.fullmatch(r"[A-Za-z0-9_-]+", reference) or not path.exists():

@@ -222,7 +222,7 @@ class Recipe(Settings):
 def load_recipe(reference: str, assignments: Sequence[str] = ()) -> tuple[Recipe, Path]:
     """The recipe of a file, or of a name that ships, with ``--set`` overrides applied, and the folder its relative
     paths start from. Raises :class:`~quipwright.core.errors.RecipeError` or ``DataError`` in one line."""
-    path = Path(reference) if reference.endswith((".yaml", ".yml")) else recipe_path(reference)
+    path = recipe_path(reference)
     tree = override(read_yaml(path, "Recipe"), assignments)
     tree.setdefault("name", path.stem)
     return validate(Recipe, tree, f"Recipe {path}"), path.parent

@@ -141,10 +141,9 @@ def run_experiment(
 
 def recipe_of(experiment: Experiment, base: Path, name: str, seed: int) -> tuple[Recipe, Path]:
     """The recipe of variant ``name`` under ``seed``. All are read before anything runs, so that a typo costs nothing."""
-    beside = base / experiment.recipe
-    path = beside if beside.suffix in (".yaml", ".yml") and beside.exists() else recipe_path(experiment.recipe)
+    path = recipe_path(experiment.recipe, base)
     chosen = experiment.set | experiment.variants[name].set
-    assignments = [f"{key}={json.dumps(value)}" for key, value in chosen.items()]
+    assignments = [f"{key}={json.dumps(value, ensure_ascii=False)}" for key, value in chosen.items()]
     tree = override(read_yaml(path, "Recipe"), [*assignments, f"seed={seed}"])
     tree["name"] = f"{experiment.name}-{name}-{seed}"
     recipe, student = validate(Recipe, tree, f"Variant {name} of {experiment.name}"), experiment.variants[name].student
