@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from quipwright.core.errors import DataError
-from quipwright.core.table_files import TableRow, csv_line, file_kind, read_table
+from quipwright.core.table_files import TableRow, csv_line, file_kind, is_table, read_table
 
 ENDINGS = ("jsonl", "ndjson", "json", "csv", "tsv", "txt", "text", "parquet")
 
@@ -208,6 +208,11 @@ def test_the_kinds_by_ending() -> None:
     assert [file_kind(Path(f"x.{ending}")) for ending in ENDINGS] == [
         *("jsonl", "jsonl", "json", "csv", "tsv", "lines", "lines", "parquet")
     ]
+
+
+@pytest.mark.parametrize(("name", "table"), [("o.JSONL", True), ("o.tsv", True), ("o.txt", False), ("runs/one", False)])
+def test_tables_are_told_from_lines_and_folders(name: str, table: bool) -> None:
+    assert is_table(name) is table
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)

@@ -55,6 +55,11 @@ def file_kind(path: Path, what: str = "Input") -> str:
     return _KINDS[ending]
 
 
+def is_table(reference: str) -> bool:
+    """Whether ``reference`` ends as a file of rows with named fields does, in any letter case."""
+    return _KINDS.get(Path(reference).suffix.lower(), "lines") != "lines"
+
+
 def read_table(path: Path, what: str = "Input") -> Iterator[TableRow]:
     """The rows of ``path`` in file order, blank lines left out.
 

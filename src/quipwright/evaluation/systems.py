@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from quipwright.core.errors import DataError, RunError
 from quipwright.core.records import Example, Response, Split, Status
 from quipwright.core.storage.run_folder import arrows_of, stored_rows
+from quipwright.core.table_files import is_table
 from quipwright.core.text import normalise
 from quipwright.data.examples import SPLITS, Row, read_rows, source_name, split_of
 from quipwright.data.task import Task
@@ -64,7 +65,7 @@ def open_system(reference: str, rows: Sequence[Row] | None = None, task: Task | 
         from quipwright.serving.writer import SHIPPED, Writer, shipped_trainer
 
         return _live("student", Writer.load(SHIPPED), rows, shipped_trainer())
-    if reference.endswith((".jsonl", ".ndjson", ".csv")):
+    if is_table(reference):
         return _file(Path(reference), (task or Task.load()).output)
     folder, student = _run(reference)
     if rows is not None and student not in ("teacher", "base"):
