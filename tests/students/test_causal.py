@@ -112,7 +112,7 @@ def test_packing_lays_a_row_out_without_gaps() -> None:
     assert packed.predictor.tolist() == [1, 2, 1]
     assert packed.target.tolist() == [7, 8, 9]
     assert packed.slot.tolist() == [0, 0, 1]
-    assert packed.visible[0, 0].int().tolist() == [
+    assert packed.mask[0, 0].int().tolist() == [
         [1, 0, 0, 0, 0],
         [1, 1, 0, 0, 0],
         [1, 1, 1, 0, 0],

@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from typing import Any
 
 import torch
-from jaxtyping import Float
-from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 
 from quipwright.core.errors import DataError, RecipeError
+from quipwright.core.progress import console
 from quipwright.core.records import DiverseBeams, Sampling
 from quipwright.students.base import Generated, LoRA, OnToken, Prompted, StudentSettings
-from quipwright.students.batches import LogProbs, RankedBatch
+from quipwright.students.batches import RankedBatch
 from quipwright.students.common import (
     NetworkStudent,
     add_lora,
@@ -26,47 +23,10 @@ from quipwright.students.common import (
     read_generated,
 )
 from quipwright.students.diverse_beams import causal_beams
-from quipwright.students.packing import pack
+from quipwright.students.policy import CausalPolicy
+from quipwright.students.probe import scoring_path
 from quipwright.students.prompt_format import Chat, Plain, PromptFormat
-from quipwright.students.weights import device, load, quiet
-
-
-class CausalPolicy(nn.Module):
-    """The trained network: a packed forward pass whose output layer sees only the positions that predict something."""
-
-    def __init__(self, network: Any, autocast: bool) -> None:
-        """``network`` is a transformers causal language model, possibly wrapped by peft."""
-        super().__init__()
-        self.network = network
-        self.autocast = autocast
-
-    def forward(self, batch: RankedBatch, uniform: bool = False) -> LogProbs:
-        """Log-probabilities of every response of ``batch``, float32."""
-        rows, k, _ = batch.response.shape
-        packed = pack(batch).to(next(self.parameters()).device)  # laid out row by row, so on the CPU
-        with torch.autocast(packed.ids.device.type, torch.bfloat16, enabled=self.autocast):
-            hidden = self.hidden(packed.ids, packed.visible, packed.positions)
-            logits = self.network.get_output_embeddings()(hidden[packed.row, packed.predictor])
-        logits = self._cap(logits.float())
-        token = -cross_entropy(logits, packed.target, reduction="none")
-        zeros = torch.zeros(rows * k, dtype=token.dtype, device=token.device)
-        total = zeros.index_add(0, packed.slot, token).view(rows, k)
-        even = zeros.index_add(0, packed.slot, logits.log_softmax(-1).mean(-1)).view(rows, k) if uniform else None
-        return LogProbs(total, batch.mask.sum(-1).to(token), even)
-
-    def hidden(self, ids: Tensor, visible: Tensor, positions: Tensor) -> Float[Tensor, "batch packed width"]:
-        """Last hidden states, before the output layer."""
-        network = self.network.get_base_model() if hasattr(self.network, "get_base_model") else self.network
-        decoder = getattr(network, network.base_model_prefix)
-        # On CPU the plain attention kernel is the faster one at our lengths, backwards above all.
-        with sdpa_kernel(SDPBackend.MATH) if ids.device.type == "cpu" else nullcontext():
-            return decoder(
-                input_ids=ids, attention_mask=visible, position_ids=positions, use_cache=False
-            ).last_hidden_state
-
-    def _cap(self, logits: Tensor) -> Tensor:
-        cap = getattr(self.network.config, "final_logit_softcapping", None)
-        return logits if cap is None else torch.tanh(logits / cap) * cap
+from quipwright.students.weights import device, load, load_network, quiet
 
 
 class CausalStudent(NetworkStudent):
@@ -78,9 +38,14 @@ class CausalStudent(NetworkStudent):
             raise RecipeError("A causal student was given an encoder-decoder model.", "Use student: {kind: seq2seq}.")
         self.tokenizer = tokenizer
         self.prompt_format: PromptFormat = Chat(tokenizer) if chat else Plain(tokenizer)
+        path = scoring_path(network)
+        if path.reason:
+            console.print(
+                f"Each response of this student is scored behind its own prompt, which takes longer: {path.reason}."
+            )
         if isinstance(settings.tuning, LoRA):
             network = add_lora(network, settings.tuning)
-        super().__init__(network, CausalPolicy(network, settings.precision == "bf16"), settings)
+        super().__init__(network, CausalPolicy(network, settings.precision == "bf16", path), settings)
 
     @classmethod
     def open(cls, settings: StudentSettings, chat: bool = False) -> CausalStudent:
@@ -92,14 +57,8 @@ class CausalStudent(NetworkStudent):
         if getattr(config, "is_encoder_decoder", False):
             raise RecipeError(f"{settings.weights} is an encoder-decoder model.", "Use student: {kind: seq2seq}.")
         frozen_bf16 = settings.precision == "bf16" and isinstance(settings.tuning, LoRA)
-        network = load(
-            AutoModelForCausalLM,
-            settings.weights,
-            settings.revision,
-            dtype=torch.bfloat16 if frozen_bf16 else torch.float32,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-        )
+        dtype = torch.bfloat16 if frozen_bf16 else torch.float32
+        network = load_network(AutoModelForCausalLM, settings.weights, settings.revision, dtype)
         student = cls(network, load(AutoTokenizer, settings.weights, settings.revision), settings, chat)
         student.module.to(device())  # only now: fresh adapters are drawn on the CPU, the same for every machine
         return student
@@ -125,12 +84,25 @@ class CausalStudent(NetworkStudent):
         Sampling uses the whole nucleus (top_k off, which transformers would silently set to 50) and torch's seed.
         Raises :class:`DataError` for a prompt that leaves no room in the context.
         """
+        ids = [self.prompt_ids(prompt) for prompt in prompts]
+        need_room(max(map(len, ids)), sampling.max_tokens, self.settings.context)
+        torch.manual_seed(getattr(sampling, "seed", 0))
+        if self.module.path.left_padding:
+            return self._generate(ids, sampling, k, on_token)
+        texts: dict[int, list[Generated]] = {}
+        for length in dict.fromkeys(map(len, ids)):  # a family that padding on the left would disturb
+            numbers = [i for i, row in enumerate(ids) if len(row) == length]
+            told = None if on_token is None else (lambda row, text, numbers=numbers: on_token(numbers[row], text))
+            texts |= zip(numbers, self._generate([ids[i] for i in numbers], sampling, k, told), strict=True)
+        return [texts[i] for i in range(len(ids))]
+
+    def _generate(
+        self, ids: Sequence[list[int]], sampling: Sampling | DiverseBeams, k: int, on_token: OnToken | None
+    ) -> list[list[Generated]]:
         from transformers import GenerationConfig, LogitsProcessorList
 
         from quipwright.students.nucleus import Nucleus
 
-        ids = [self.prompt_ids(prompt) for prompt in prompts]
-        need_room(max(map(len, ids)), sampling.max_tokens, self.settings.context)
         tokens, mask = (side.flip(1).to(self.device) for side in pad([row[::-1] for row in ids]))
         if isinstance(sampling, DiverseBeams):
             return self._diverse(tokens, mask, sampling)
@@ -146,17 +118,16 @@ class CausalStudent(NetworkStudent):
             **({"top_k": 0} if drawn else {}),
         )
         with torch.inference_mode(), quiet():
-            torch.manual_seed(sampling.seed)
             out = self.snapshot().generate(
                 input_ids=tokens,
                 attention_mask=mask.long(),
                 generation_config=config,
                 logits_processor=LogitsProcessorList(nucleus),
-                streamer=listener(self.tokenizer, len(prompts), sampling, k, self.prompt_format.end, on_token),
+                streamer=listener(self.tokenizer, len(ids), sampling, k, self.prompt_format.end, on_token),
             )
         width = tokens.shape[1]
         texts = [read_generated(self.tokenizer, row[width:], self.prompt_format.end) for row in out.cpu()]
-        return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
+        return [texts[i * k : (i + 1) * k] for i in range(len(ids))]
 
     def _diverse(self, ids: Tensor, mask: Tensor, sampling: DiverseBeams) -> list[list[Generated]]:
         end = self.prompt_format.end

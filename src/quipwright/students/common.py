@@ -120,11 +120,11 @@ class NetworkStudent:
 
     network: Any
     """The transformers model, possibly wrapped by peft."""
-    module: nn.Module
+    module: Any
     """What training calls: ``network`` with the log-probabilities of a batch as its output."""
     settings: StudentSettings
 
-    def __init__(self, network: Any, module: nn.Module, settings: StudentSettings) -> None:
+    def __init__(self, network: Any, module: Any, settings: StudentSettings) -> None:
         """``module`` computes log-probabilities with ``network``."""
         self.network, self.module, self.settings = network, module, settings
         self._snapshot: Any = None

@@ -1,8 +1,9 @@
-"""Packing k responses behind one copy of their prompt, so that a decoder-only model pays for the prompt once a row.
+"""Laying out prompts and responses for a decoder-only model: packed, or one response a row.
 
-A row is laid out as prompt, response 1, response 2, … without gaps. Each response sees the prompt and itself; its
-positions continue from the prompt's end, as if the other responses were not there. The position that predicts a
-response's first token is the prompt's last one, shared by all; only predicting positions go through the output layer.
+A packed row is prompt, response 1, response 2, … without gaps, so the prompt is paid for once. Each response sees the
+prompt and itself; its positions continue from the prompt's end, as if the other responses were not there. The position
+that predicts a response's first token is the prompt's last one, shared by all. Models with layers that mix neighbouring
+positions whatever the mask says (convolution, state space, linear attention) need one response a row.
 """
 
 from __future__ import annotations
@@ -17,26 +18,29 @@ from quipwright.students.batches import RankedBatch
 
 
 @dataclass(frozen=True)
-class Packed:
-    """A packed batch. The last five say, for each scored token: its packed row, the position that predicts it, the
-    position where it stands, its id, and which response it belongs to (row * k + column)."""
+class Layout:
+    """A batch as the network is given it. ``mask`` is what each place sees (packed), or which places are real.
 
-    ids: Int[Tensor, "batch packed"]
-    positions: Int[Tensor, "batch packed"]
-    visible: Bool[Tensor, "batch 1 packed packed"]
+    The last five say, for each scored token: its row here, the position that predicts it, the position where it
+    stands, its id, and which response it belongs to (row of the batch * k + column).
+    """
+
+    ids: Int[Tensor, "rows width"]
+    positions: Int[Tensor, "rows width"]
+    mask: Bool[Tensor, "rows 1 width width"] | Bool[Tensor, "rows width"]
     row: Int[Tensor, " scored"]
     predictor: Int[Tensor, " scored"]
     place: Int[Tensor, " scored"]
     target: Int[Tensor, " scored"]
     slot: Int[Tensor, " scored"]
 
-    def to(self, device: torch.device) -> Packed:
+    def to(self, device: torch.device) -> Layout:
         """The same on ``device``."""
         return replace(self, **{name: getattr(self, name).to(device) for name in self.__dataclass_fields__})
 
 
-def pack(batch: RankedBatch) -> Packed:
-    """Lay out ``batch`` without padding inside a row. Prompts and responses are right-padded on input."""
+def pack(batch: RankedBatch) -> Layout:
+    """Lay out ``batch`` with all responses of a row behind their prompt, without padding between them."""
     rows, k, _ = batch.response.shape
     prompt_length = batch.prompt_mask.sum(-1)  # [batch]
     lengths = batch.mask.sum(-1)  # [batch k]
@@ -70,4 +74,28 @@ def pack(batch: RankedBatch) -> Packed:
     same = (segment[:, None, :] == 0) | (segment[:, None, :] == segment[:, :, None])
     visible = earlier & same & (segment[:, None, :] >= 0)
     visible |= torch.eye(width, dtype=torch.bool, device=device)  # padding sees itself: no row of the softmax is empty
-    return Packed(ids, positions, visible[:, None], *(torch.cat(parts) for parts in zip(*scored, strict=True)))
+    return Layout(ids, positions, visible[:, None], *(torch.cat(parts) for parts in zip(*scored, strict=True)))
+
+
+def unpack(batch: RankedBatch) -> Layout:
+    """Lay out ``batch`` with one response a row, each behind its own copy of the prompt, right-padded.
+
+    Absent responses get no row.
+    """
+    _, k, _ = batch.response.shape
+    present = batch.mask.any(-1).flatten().nonzero()[:, 0].tolist()
+    prompts = [batch.prompt[slot // k, batch.prompt_mask[slot // k]] for slot in present]
+    responses = [batch.response[slot // k, slot % k, batch.mask[slot // k, slot % k]] for slot in present]
+    width = max((len(p) + len(r) for p, r in zip(prompts, responses, strict=True)), default=1)
+    ids = torch.zeros(len(present), width, dtype=torch.long, device=batch.prompt.device)
+    mask = torch.zeros_like(ids, dtype=torch.bool)
+    scored: list[tuple[Tensor, ...]] = []
+    for row, (slot, prompt, response) in enumerate(zip(present, prompts, responses, strict=True)):
+        length = len(prompt) + len(response)
+        ids[row, :length] = torch.cat([prompt, response])
+        mask[row, :length] = True
+        place = torch.arange(len(prompt), length, device=ids.device)
+        full = torch.full_like
+        scored.append((full(place, row), place - 1, place, response, full(place, slot)))
+    positions = torch.arange(width, device=ids.device).expand(len(present), -1)
+    return Layout(ids, positions, mask, *(torch.cat(parts) for parts in zip(*scored, strict=True)))

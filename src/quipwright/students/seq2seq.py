@@ -11,13 +11,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from quipwright.core.errors import DataError, RecipeError, WeightsError
 from quipwright.core.records import DiverseBeams, Sampling
 from quipwright.students.base import Generated, LoRA, OnToken, Prompted, StudentSettings
-from quipwright.students.batches import LogProbs, RankedBatch
+from quipwright.students.batches import RankedBatch
 from quipwright.students.common import (
     NetworkStudent,
     add_lora,
@@ -28,62 +27,9 @@ from quipwright.students.common import (
     read_generated,
 )
 from quipwright.students.diverse_beams import seq2seq_beams
+from quipwright.students.probe import seq2seq_path
+from quipwright.students.seq2seq_policy import Seq2SeqPolicy, start_token
 from quipwright.students.weights import device, load, quiet
-
-
-class Seq2SeqPolicy(nn.Module):
-    """The trained network: each prompt is encoded once and its states serve all responses of its row."""
-
-    def __init__(self, network: Any, opening: Sequence[int], autocast: bool) -> None:
-        """``network`` is a transformers encoder-decoder, possibly wrapped by peft; ``opening`` is what the decoder is
-        given before a response: the start token and whatever constant tokens follow it."""
-        super().__init__()
-        self.network = network
-        self.opening = tuple(opening)
-        self.autocast = autocast
-
-    def forward(self, batch: RankedBatch, uniform: bool = False) -> LogProbs:
-        """Log-probabilities of every response of ``batch``, float32. Absent columns are not run."""
-        rows, k, width = batch.response.shape
-        present = batch.mask.any(-1).view(-1).nonzero()[:, 0]  # of rows * k
-        here = next(self.parameters()).device
-        batch, present = batch.to(here), present.to(here)
-        response, mask = batch.response.view(-1, width)[present], batch.mask.view(-1, width)[present]
-        with torch.autocast(response.device.type, torch.bfloat16, enabled=self.autocast):
-            logits = self.logits(batch.prompt, batch.prompt_mask, response, present // k)
-        logs = logits.float().log_softmax(-1)
-        token = logs.gather(-1, response[..., None])[..., 0]
-        zeros = torch.zeros(rows * k, dtype=token.dtype, device=token.device)
-
-        def summed(values: Tensor) -> Tensor:
-            return zeros.index_add(0, present, torch.where(mask, values, 0.0).sum(-1)).view(rows, k)
-
-        even = summed(logs.mean(-1)) if uniform else None
-        return LogProbs(summed(token), batch.mask.sum(-1).to(token.dtype), even)
-
-    def logits(
-        self,
-        prompt: Int[Tensor, "batch src"],
-        prompt_mask: Bool[Tensor, "batch src"],
-        response: Int[Tensor, "present tgt"],
-        row: Int[Tensor, " present"],
-    ) -> Float[Tensor, "present tgt vocabulary"]:
-        """Logits whose place t predicts token t of ``response``; ``row`` says which prompt each one answers."""
-        from transformers.modeling_outputs import BaseModelOutput
-
-        network = bare(self.network)
-        states = network.get_encoder()(input_ids=prompt, attention_mask=prompt_mask.long()).last_hidden_state
-        opening = torch.tensor(self.opening, device=prompt.device).expand(len(response), -1)
-        # No decoder mask: padding stands on the right, where a causal decoder does not look, and a start token that
-        # is also the padding (T5, Pegasus) must stay visible.
-        out = network(
-            attention_mask=prompt_mask.long()[row],
-            encoder_outputs=BaseModelOutput(last_hidden_state=states[row]),
-            decoder_input_ids=torch.cat([opening, response[:, :-1]], -1),
-            use_cache=False,
-        )
-        logits: Tensor = out.logits[:, len(self.opening) - 1 :]
-        return logits
 
 
 class Seq2SeqStudent(NetworkStudent):
@@ -95,15 +41,15 @@ class Seq2SeqStudent(NetworkStudent):
             raise RecipeError("A seq2seq student was given a decoder-only model.", "Use student: {kind: causal}.")
         if tokenizer.eos_token_id is None:
             raise WeightsError("The student's tokenizer has no end token.", "Choose weights with one.")
-        start = network.config.decoder_start_token_id
-        if start is None:
+        if (start := start_token(network)) is None:
             raise WeightsError("The student's config has no decoder_start_token_id.", "Choose weights with one.")
         self.tokenizer = tokenizer
         self.prefix = _constant_prefix(tokenizer)
         self.opening = [start, *self.prefix]
+        path = seq2seq_path(network)
         if isinstance(settings.tuning, LoRA):
             network = add_lora(network, settings.tuning)
-        module = Seq2SeqPolicy(network, self.opening, settings.precision == "bf16")
+        module = Seq2SeqPolicy(network, self.opening, settings.precision == "bf16", path)
         super().__init__(network, module, settings)
 
     @classmethod
@@ -187,6 +133,11 @@ class Seq2SeqStudent(NetworkStudent):
         return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
 
     def _diverse(self, ids: Tensor, mask: Tensor, sampling: DiverseBeams) -> list[list[Generated]]:
+        if not self.module.path.shared:
+            raise RecipeError(
+                f"Diverse beams are not possible with this student: {self.module.path.reason}.",
+                "Use candidates: {kind: nucleus}.",
+            )
         end = self.tokenizer.eos_token_id
         beams = seq2seq_beams(
             self.snapshot(), ids, mask, torch.tensor(self.opening, device=self.device), sampling.groups,
@@ -205,11 +156,6 @@ class Seq2SeqStudent(NetworkStudent):
     def _pad(self) -> int:
         pad_id = self.tokenizer.pad_token_id
         return int(self.tokenizer.eos_token_id if pad_id is None else pad_id)
-
-
-def bare(network: Any) -> Any:
-    """The transformers model itself, without a wrapper of peft's (whose adapters sit in its layers anyway)."""
-    return network.get_base_model() if hasattr(network, "get_base_model") else network
 
 
 def _constant_prefix(tokenizer: Any) -> list[int]:

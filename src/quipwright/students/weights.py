@@ -124,3 +124,14 @@ def load(kind: Any, weights: str, revision: str | None, **options: Any) -> Any:
             f"Weights {weights!r} could not be loaded: {reason}.",
             "Check the name and the network, or use weights: embedded.",
         ) from None
+
+
+def load_network(kind: Any, weights: str, revision: str | None, dtype: torch.dtype) -> Any:
+    """The network of ``weights``, with torch's fused attention where its family has that, else with its own."""
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
+    try:
+        return load(kind, weights, revision, attn_implementation="sdpa", **options)
+    except WeightsError as error:
+        if "does not support an attention implementation" not in error.problem:
+            raise
+    return load(kind, weights, revision, attn_implementation="eager", **options)

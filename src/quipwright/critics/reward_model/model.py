@@ -8,7 +8,6 @@ P(grade >= g) = s(score - c_g), with grades 0 to 3, worst first.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from jaxtyping import Float
 from pydantic import Field, field_validator
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import dropout, linear, softplus
 
 from quipwright.core.errors import CriticError, WeightsError
@@ -26,9 +24,10 @@ from quipwright.students.base import LoRA, Prompted
 from quipwright.students.batches import RankedBatch
 from quipwright.students.causal import collate
 from quipwright.students.common import add_lora
-from quipwright.students.packing import pack
+from quipwright.students.policy import run
+from quipwright.students.probe import scoring_path
 from quipwright.students.prompt_format import Plain
-from quipwright.students.weights import device, load
+from quipwright.students.weights import device, load, load_network
 
 MODEL_FILE = "critic.safetensors"
 
@@ -72,14 +71,8 @@ class RewardModel(nn.Module):
             raise CriticError("The reward model has no prompt.", "Set architecture.prompt.")
         from transformers import AutoModel, AutoTokenizer
 
-        backbone = load(
-            AutoModel,
-            architecture.weights,
-            architecture.revision,
-            dtype=torch.bfloat16,
-            attn_implementation="sdpa",
-            use_safetensors=True,
-        )
+        backbone = load_network(AutoModel, architecture.weights, architecture.revision, torch.bfloat16)
+        self.path = scoring_path(backbone)
         depth = min(architecture.layers, backbone.config.num_hidden_layers)
         backbone.layers = backbone.layers[:depth]
         self.architecture = architecture
@@ -108,19 +101,18 @@ class RewardModel(nn.Module):
     def forward(self, batch: RankedBatch) -> Float[Tensor, "batch k"]:
         """Scores in nats of preference; those of absent columns mean nothing."""
         rows, k, _ = batch.response.shape
-        packed = pack(batch)
-        count = torch.bincount(packed.slot, minlength=rows * k).clamp(min=1)[:, None]
-        ends = torch.zeros(rows * k, dtype=torch.long).scatter_reduce(0, packed.slot, packed.place, "amax")
+        layout = self.path.layout(batch)
+        count = torch.bincount(layout.slot, minlength=rows * k).clamp(min=1)[:, None]
+        place = torch.zeros(rows * k, dtype=torch.long)
+        ends = place.scatter_reduce(0, layout.slot, layout.place, "amax")
+        row_of = place.scatter_reduce(0, layout.slot, layout.row, "amax")
         here = self.head.device
-        packed, count, ends = packed.to(here), count.to(here), ends.to(here)
-        kernel = sdpa_kernel(SDPBackend.MATH) if packed.ids.device.type == "cpu" else nullcontext()
-        with torch.autocast(packed.ids.device.type, torch.bfloat16), kernel:
-            hidden = self.backbone(
-                input_ids=packed.ids, attention_mask=packed.visible, position_ids=packed.positions, use_cache=False
-            ).last_hidden_state.float()
-        own = hidden[packed.row, packed.place]  # [scored width]
-        mean = own.new_zeros(rows * k, own.shape[1]).index_add(0, packed.slot, own) / count
-        last = hidden[torch.arange(rows * k, device=here) // k, ends]
+        layout, count, ends, row_of = layout.to(here), count.to(here), ends.to(here), row_of.to(here)
+        with torch.autocast(layout.ids.device.type, torch.bfloat16):
+            hidden = run(self.backbone, layout).last_hidden_state.float()
+        scored = hidden[layout.row, layout.place]  # [scored width]
+        mean = scored.new_zeros(rows * k, scored.shape[1]).index_add(0, layout.slot, scored) / count
+        last = hidden[row_of, ends]
         features = torch.cat([last, mean], -1)
         return linear(dropout(features, self.architecture.lora.dropout, self.training), self.head).view(rows, k)
 
