@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import torch
@@ -40,9 +41,7 @@ class CausalStudent(NetworkStudent):
         self.prompt_format: PromptFormat = Chat(tokenizer) if chat else Plain(tokenizer)
         path = scoring_path(network)
         if path.reason:
-            console.print(
-                f"Each response of this student is scored behind its own prompt, which takes longer: {path.reason}."
-            )
+            say_cost(path.reason)
         if isinstance(settings.tuning, LoRA):
             network = add_lora(network, settings.tuning)
         super().__init__(network, CausalPolicy(network, settings.precision == "bf16", path), settings)
@@ -134,6 +133,15 @@ class CausalStudent(NetworkStudent):
         options = {"penalty": sampling.penalty, "end": end, "pad": end, "max_tokens": sampling.max_tokens}
         beams = causal_beams(self.snapshot(), ids, mask, sampling.groups, **options)
         return [[read_generated(self.tokenizer, text, end) for text in row] for row in beams.ids.cpu()]
+
+
+@cache
+def say_cost(reason: str) -> None:
+    """Say, once for each ``reason``, that scoring takes longer than for most models."""
+    console.print(
+        f"This student's responses are each scored behind a prompt of their own, which takes longer: {reason}.",
+        soft_wrap=True,
+    )
 
 
 def collate(prompt_format: PromptFormat, rows: Sequence[Prompted], context: int) -> RankedBatch:
