@@ -121,7 +121,7 @@ def test_a_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        ("a,b\n1,2\n3\n4,5", "line 3 has 1 cells for 2 columns. Fill in"),
+        ("a,b\n1,2\n3\n4,5", "line 3 has 1 of 2 cells. Fill in"),
         ("a,b\n1,2\n3,x,y\n4,5", "line 3 has 3 cells for 2 columns. Quote"),
         ('a,b\n1,2\n"3" x,y\n4,5', "line 3 is not CSV: ',' expected after '\"'"),
     ],
@@ -156,8 +156,12 @@ def test_two_columns_of_one_name_are_refused(name: str, content: str, tmp_path: 
         ("a.jsonl", gzip.compress(b'{"a": 1}'), "is packed with gzip. Unpack it first, for example with gunzip"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}'), "is packed. Unpack it first, for example with gunzip"),
         ("a.csv", b"PK\x03\x04 an Excel file", "is packed with zip"),
-        ("a.xlsx", b"PK\x03\x04", r"ends in '.xlsx', which is not read. Read are: .jsonl, .ndjson, .json, .csv"),
-        ("a.docx", b"x", "ends in '.docx', which is not read"),
+        (
+            "a.xlsx",
+            b"PK\x03\x04",
+            r"ends in '.xlsx', an ending that is not known. Known are: .jsonl, .ndjson, .json, .csv",
+        ),
+        ("a.docx", b"x", "ends in '.docx', an ending that is not known"),
         ("a.csv", b"\n \n", "is empty"),
         ("a.csv", b",,\n1,2,3\n", None),
         ("a.parquet", b"PAR1 not really", "is not Parquet"),

@@ -51,7 +51,7 @@ def file_kind(path: Path, what: str = "Input") -> str:
         raise DataError(f"{what} {path} is packed.", f"Unpack it first, for example with {_PACKED[ending]}.")
     if ending not in _KINDS:
         known = ", ".join(name for name in _KINDS if name)
-        raise DataError(f"{what} {path} ends in {path.suffix!r}, which is not read.", f"Read are: {known}.")
+        raise DataError(f"{what} {path} ends in {path.suffix!r}, an ending that is not known.", f"Known are: {known}.")
     return _KINDS[ending]
 
 
@@ -140,11 +140,12 @@ def _named_cells(path: Path, names: Sequence[str], records: Iterator[_CsvRecord]
     for number, cells, problem in records:
         while len(cells) > len(names) and not cells[-1]:
             cells.pop()
-        if problem is None and len(cells) != len(names):
-            remedy = (
-                "Fill in the missing ones." if len(cells) < len(names) else "Quote a text that holds the separator."
-            )
-            problem = DataError(f"{path} line {number} has {len(cells)} cells for {len(names)} columns.", remedy)
+        if problem is None and len(cells) < len(names):
+            size = f"has {len(cells)} of {len(names)} cells"
+            problem = DataError(f"{path} line {number} {size}.", "Fill in the missing ones.")
+        if problem is None and len(cells) > len(names):
+            size = f"has {len(cells)} cells for {len(names)} columns"
+            problem = DataError(f"{path} line {number} {size}.", "Quote a text that holds the separator.")
         if problem is not None:
             yield TableRow(number, problem=problem)
         else:
