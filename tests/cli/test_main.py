@@ -207,7 +207,7 @@ def test_run_folder_errors(quipwright, tiny_recipe, tmp_path) -> None:  # type: 
 def test_a_damaged_arrow_is_refused_with_its_remedy(quipwright, tiny_recipe, tmp_path) -> None:  # type: ignore[no-untyped-def]
     folder = tmp_path / "run"
     quipwright("distil", tiny_recipe, "--run", folder, "--until", "teach")
-    rows = next((folder / "arrows").glob("teach-*")) / "rows.jsonl"
+    rows = next((folder / "stages").glob("teach-*")) / "rows.jsonl"
     rows.write_bytes(rows.read_bytes().replace(b"nobody", b"somebody", 1))
     code, _, err = quipwright("distil", tiny_recipe, "--run", folder, "--until", "teach")
     assert code == 5
@@ -259,7 +259,7 @@ def test_a_full_disk_is_one_line_and_the_run_goes_on_after(tiny_recipe, tmp_path
         "from quipwright.cli.main import main; main()"
     )
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    arguments = ["distil", str(tiny_recipe), "--run", str(tmp_path / "run"), "--until", "imitate"]
+    arguments = ["distil", str(tiny_recipe), "--run", str(tmp_path / "run"), "--until", "sft"]
     for room in (700, 3000):  # each stops at another file
         full = subprocess.run(
             [sys.executable, "-c", code, str(room), *arguments], env=env, capture_output=True, text=True

@@ -16,7 +16,7 @@ import pytest
 
 from quipwright.core.errors import DamagedError, RecipeError
 from quipwright.core.metrics import Metrics
-from quipwright.pipeline.summary import Summary
+from quipwright.data.run_summary import RunSummary
 from quipwright.training import loop as train
 from tests.conftest import write_recipe
 from tests.pipeline.test_distil import run
@@ -27,7 +27,7 @@ SETS = ("evaluate.best_of=0", "evaluate.base=false", "imitation.train.epochs=6",
 @pytest.fixture(scope="module")
 def straight(
     tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, tiny_critic: Path, corpus_file: Path
-) -> tuple[Path, Path, Summary]:
+) -> tuple[Path, Path, RunSummary]:
     """An uninterrupted run without trackers: its recipe, folder and summary."""
     folder = tmp_path_factory.mktemp("tracked")
     recipe = write_recipe(folder, tiny_weights, tiny_critic, corpus_file)
@@ -40,10 +40,10 @@ def points(folder: Path) -> list[dict[str, Any]]:
     return [{k: v for k, v in json.loads(line).items() if k != "time"} for line in lines]
 
 
-def test_every_step_and_every_figure_is_a_line(straight: tuple[Path, Path, Summary]) -> None:
+def test_every_step_and_every_figure_is_a_line(straight: tuple[Path, Path, RunSummary]) -> None:
     _, folder, summary = straight
     found = points(folder)
-    for stage, round in (("imitate", 0), ("learn-1", 1)):
+    for stage, round in (("sft-imitation", 0), ("preference-1", 1)):
         own = [p for p in found if p["stage"] == stage]
         losses = summary.training[stage]["losses"]
         assert [p["step"] for p in own] == list(range(1, len(losses) + 1))
@@ -51,7 +51,7 @@ def test_every_step_and_every_figure_is_a_line(straight: tuple[Path, Path, Summa
         assert {p["round"] for p in own} == {round}
         assert all(p["values"]["lr"] > 0 and p["values"]["grad_norm"] > 0 for p in own[:-1])
     read = [p["values"]["validation"] for p in found if "validation" in p["values"]]
-    assert read == pytest.approx(summary.training["imitate"]["validation"], abs=1e-5)
+    assert read == pytest.approx(summary.training["sft-imitation"].validation, abs=1e-5)
     figures = {name: (p["round"], v) for p in found if p["stage"] == "evaluate-test" for name, v in p["values"].items()}
     for w in summary.pairwise:
         round = summary.checkpoints[w.candidate]["round"]
@@ -62,7 +62,7 @@ def test_every_step_and_every_figure_is_a_line(straight: tuple[Path, Path, Summa
     assert [p["round"] for p in found if p["stage"] == "watch"] == [1]
 
 
-def test_running_again_adds_nothing(straight: tuple[Path, Path, Summary]) -> None:
+def test_running_again_adds_nothing(straight: tuple[Path, Path, RunSummary]) -> None:
     recipe, folder, _ = straight
     before = (folder / "metrics.jsonl").read_bytes()
     run(recipe, folder, *SETS)
@@ -70,7 +70,7 @@ def test_running_again_adds_nothing(straight: tuple[Path, Path, Summary]) -> Non
 
 
 def test_a_stream_lost_or_made_before_there_was_one_is_written_from_what_is_finished(
-    straight: tuple[Path, Path, Summary], tmp_path: Path
+    straight: tuple[Path, Path, RunSummary], tmp_path: Path
 ) -> None:
     recipe, folder, _ = straight
     shutil.copytree(folder, tmp_path / "run")
@@ -80,7 +80,7 @@ def test_a_stream_lost_or_made_before_there_was_one_is_written_from_what_is_fini
 
 
 def test_a_killed_run_ends_with_the_same_stream(
-    straight: tuple[Path, Path, Summary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    straight: tuple[Path, Path, RunSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe, folder, _ = straight
 
@@ -119,7 +119,7 @@ def events(folder: Path) -> list[tuple[str, int, float]]:
     return found
 
 
-def test_tensorboard_shows_the_stream_once(straight: tuple[Path, Path, Summary], tmp_path: Path) -> None:
+def test_tensorboard_shows_the_stream_once(straight: tuple[Path, Path, RunSummary], tmp_path: Path) -> None:
     pytest.importorskip("tensorboardX")
     recipe, folder, _ = straight
     shutil.copytree(folder, tmp_path / "run")
@@ -179,7 +179,7 @@ def test_a_tracker_that_resumes_is_sent_only_what_it_lacks(
 
 @pytest.mark.parametrize("kind", ["tensorboard", "trackio", "wandb"])
 def test_a_missing_tracker_is_one_line_before_anything_is_trained(
-    kind: str, straight: tuple[Path, Path, Summary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: str, straight: tuple[Path, Path, RunSummary], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     package = "tensorboardX" if kind == "tensorboard" else kind
     monkeypatch.setitem(sys.modules, package, None)
@@ -187,7 +187,7 @@ def test_a_missing_tracker_is_one_line_before_anything_is_trained(
         run(straight[0], tmp_path / "run", f"track=[{kind}]")
     assert error.value.exit_code == 2
     assert "\n" not in str(error.value)
-    assert not (tmp_path / "run" / "arrows").exists()
+    assert not (tmp_path / "run" / "stages").exists()
 
 
 def test_a_tracker_that_cannot_start_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

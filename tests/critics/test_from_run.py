@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from quipwright.core.errors import DataError, RunError
-from quipwright.core.records import Comparison, Example, Response
-from quipwright.core.storage.run_folder import RunFolder
+from quipwright.core.records import Example, Response
 from quipwright.critics.from_run import verdicts_of_run
 from quipwright.critics.multiple_choice import MultipleChoice
 from quipwright.data.examples import DataSettings, load_examples
@@ -18,8 +17,10 @@ from quipwright.data.verdicts import read_verdicts
 from quipwright.llm.http_models import Chat
 from quipwright.llm.types import Capabilities
 from quipwright.pipeline.recipe import Recipe
-from quipwright.pipeline.stages import Stages
+from quipwright.pipeline.rounds import rank_attempts
 from quipwright.testing.faulty_server import FaultyServer
+from quipwright.testing.runs import run_context, stored_stage
+from quipwright.testing.summaries import made_summary
 from quipwright.training.preference.pairs import Diverse
 from tests.cli.test_main import call
 
@@ -38,19 +39,14 @@ def made_run(folder: Path, literals: int) -> Path:
         model = Chat(model="m", base_url=server.url, capabilities=Capabilities())
         critic = MultipleChoice(model=model, reading="reason_then_answer")
         recipe = Recipe(name="x", data=DataSettings(path="data.jsonl"), select=Diverse(), critic=critic)
-        tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
-        with RunFolder.open(folder / "run", tree, identity=identity) as run:
-            stages = Stages(recipe, run, folder)
+        with run_context(recipe, folder / "run", folder) as ctx:
             examples = load_examples(recipe.data, folder)
             attempts = {e.id: _attempts(i, e) for i, e in enumerate(examples)}
             texts = {r.id: r for own in attempts.values() for r in own}
-            run.rows("sample-1", Response, [], lambda start: iter([list(texts.values())]))
-            pairs = stages.select(1, examples, attempts, {})
-            named = {e.id: e.text for e in examples}
-            stages.judge(
-                "judge-1",
-                [Comparison(p, named[p.example_id], texts[p.a_id].text, texts[p.b_id].text) for p in pairs],
-            )
+            stored_stage(ctx.cache, "sample", "1", list(texts.values()), Response)
+            rank_attempts(ctx, recipe, 1, recipe.select, examples, attempts, ctx.judges.of(recipe.critic))
+            summary = made_summary(1).model_copy(update={"stages": ctx.cache.times})
+    summary.write(folder / "run")
     return folder / "run"
 
 

@@ -13,15 +13,16 @@ from hypothesis import strategies as st
 
 from quipwright.core.errors import DataError, RecipeError
 from quipwright.core.records import Example, Status
-from quipwright.core.storage.run_folder import RunFolder, StageReached
+from quipwright.core.storage.stage_cache import StageReached
 from quipwright.data.list_parser import parse_list
 from quipwright.data.task import Task, fill
 from quipwright.data.teacher import ModelTeacher, Yield, teach
 from quipwright.llm.http_models import Chat
 from quipwright.llm.types import Completion, Failure, Request
 from quipwright.pipeline.recipe import Recipe
-from quipwright.pipeline.stages import Stages
+from quipwright.pipeline.stages.teach import teach as teach_stage
 from quipwright.testing.faulty_server import FaultyServer
+from quipwright.testing.runs import run_context
 
 LISTS = [
     ("Sure! Here are three:\n\n1. A one.\n2) B two\n(3) C three\n\nHope this helps!", ["A one.", "B two", "C three"]),
@@ -190,8 +191,6 @@ def test_the_yield_of_a_live_teacher_is_told_and_told_again_on_resume(
         model = Chat(model="m", base_url=server.url)
         recipe = Recipe(name="x", teacher=ModelTeacher(model=model))
         for until in ("teach", None):
-            with RunFolder.open(tmp_path, {"name": "x"}) as run, contextlib.suppress(StageReached):
-                run.until = until
-                stages = Stages(recipe, run, tmp_path)
-                stages.teach([Example(text=text) for text in literals])
+            with contextlib.suppress(StageReached), run_context(recipe, tmp_path, tmp_path, until=until) as ctx:
+                teach_stage(ctx, recipe.teacher, [Example(text=text) for text in literals])
             assert told in capsys.readouterr().err

@@ -271,15 +271,19 @@ def made_run(tmp_path: Path, tiny_weights: Path) -> Path:
 
     settings = StudentSettings(weights=str(tiny_weights), precision="fp32", tuning="full")
     folder = tmp_path / "run"
-    (folder / "arrows" / "learn-1").mkdir(parents=True)
+    (folder / "stages" / "preference-1").mkdir(parents=True)
     torch.manual_seed(0)
-    open_student(settings).save(weights := folder / "arrows" / "learn-1")
+    open_student(settings).save(weights := folder / "stages" / "preference-1")
     made = made_summary(2)
     seal = file_sha256(weights / WEIGHTS_FILE)[:16]
     summary = made.model_copy(
         update={
             "critic": {**made.critic, "name": "rule:longer"},
-            "checkpoints": {"feedback": {**made.checkpoints["feedback"], "path": "learn-1", "weights_hash": seal}},
+            "checkpoints": {
+                "feedback": made.checkpoints["feedback"].model_copy(
+                    update={"path": "preference-1", "weights_hash": seal}
+                )
+            },
             "recipe": {**made.recipe, "student": settings.model_dump(mode="json")},
         }
     )

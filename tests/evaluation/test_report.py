@@ -16,6 +16,7 @@ from quipwright.core.format import counts, p_value
 from quipwright.core.records import Judgment
 from quipwright.core.results import PairScores
 from quipwright.core.statistics import JudgedPair, audit
+from quipwright.data.run_summary import TrainingFacts
 from quipwright.data.task import Task
 from quipwright.evaluation.audit import AuditReport
 from quipwright.evaluation.human.ratings import Ratings, items_of_run
@@ -99,7 +100,7 @@ def test_what_counts_is_bytes_as_they_are_written(tmp_path: Path, text: str) -> 
 def test_a_long_training_is_drawn_by_some_of_its_steps(tmp_path: Path) -> None:
     losses = [3.0 + (i % 7) / 100 for i in range(45_000)]
     losses[12_345], losses[23_456] = 9.0, 0.5
-    summary = made_summary(n=1).model_copy(update={"training": {"imitate": {"losses": losses}}})
+    summary = made_summary(n=1).model_copy(update={"training": {"sft-imitation": TrainingFacts(rows=1, losses=losses)}})
     (drawn,) = plots.training(summary)
     points = re.findall(r"[\d.]+,([\d.]+)", drawn.split('points="')[1].split('"')[0])
     assert 290 < len(points) <= 302

@@ -7,7 +7,6 @@ import random
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import pytest
 
 from quipwright.core.errors import BudgetError, ModelError
 from quipwright.core.records import Example
-from quipwright.core.storage.run_folder import RunFolder
 from quipwright.critics.multiple_choice import MultipleChoice
 from quipwright.data.teacher import ModelTeacher
 from quipwright.llm.batch_api import Batch, BatchProvider
@@ -26,9 +24,10 @@ from quipwright.llm.http_models import Chat
 from quipwright.llm.offline_files import Files
 from quipwright.llm.types import Capabilities, Completion, Failure
 from quipwright.pipeline.recipe import Recipe
-from quipwright.pipeline.stages import Stages
+from quipwright.pipeline.stages.teach import teach
 from quipwright.testing.asking import FAST, ask, comparison, requests
 from quipwright.testing.faulty_server import FaultyServer
+from quipwright.testing.runs import judge_pairs, run_context
 from quipwright.training.preference.pairs import Diverse
 
 
@@ -237,14 +236,11 @@ def test_answers_made_elsewhere_are_merged_by_id(tmp_path: Path) -> None:
 # --- a run whose models answer nothing before they were asked everything ------------------------------------------------
 
 
-def stages_of(folder: Path) -> Any:
-    """The arrows of a run in ``folder`` whose teacher and critic are asked by files, and what closes it."""
+def recipe_by_files(folder: Path) -> Recipe:
+    """A recipe whose teacher and critic are asked by files in ``folder``."""
     elsewhere = Files(model="m", answers=str(folder / "answers.jsonl"))
     critic = MultipleChoice(model=elsewhere, reading="reason_then_answer")
-    recipe = Recipe(name="x", teacher=ModelTeacher(model=elsewhere), select=Diverse(), critic=critic)
-    stack = ExitStack()
-    run = stack.enter_context(RunFolder.open(folder / "run", {"name": "x"}))
-    return stack, Stages(recipe, run, folder)
+    return Recipe(name="x", teacher=ModelTeacher(model=elsewhere), select=Diverse(), critic=critic)
 
 
 def answered(folder: Path, text: str) -> int:
@@ -258,19 +254,19 @@ def answered(folder: Path, text: str) -> int:
 def test_a_stage_puts_all_its_questions_into_one_file(tmp_path: Path) -> None:
     examples = [Example(text=f"It rained {i} times.") for i in range(150)]
     compared = [comparison(f"joke {i}", f"pun {i}", f"It rained {i} times.") for i in range(100)]
-    stack, stages = stages_of(tmp_path)
-    with stack:
+    recipe = recipe_by_files(tmp_path)
+    with run_context(recipe, tmp_path / "run", tmp_path) as ctx:
         with pytest.raises(ModelError, match="150 questions"):
-            stages.teach(examples)
+            teach(ctx, recipe.teacher, examples)
         assert answered(tmp_path, "1. A wet joke.\n2. A dry pun.") == 150
-        taught = stages.teach(examples)
+        taught = teach(ctx, recipe.teacher, examples).responses
         assert [len(own) for own in taught.values()] == [2] * 150
         with pytest.raises(ModelError, match="200 questions"):
-            stages.judge("judge-1", compared)
+            judge_pairs(ctx, recipe, compared)
         assert answered(tmp_path, "Answer: 1") == 200
-        judged = stages.judge("judge-1", compared)
+        judged = judge_pairs(ctx, recipe, compared)
     assert [j.pair_id for j in judged] == [c.pair.id for c in compared for _ in range(2)]
-    lines = next(tmp_path.glob("run/arrows/judge-1-*/rows.jsonl")).read_text().splitlines()
+    lines = next(tmp_path.glob("run/stages/judge-1-*/rows.jsonl")).read_text().splitlines()
     assert sum(line.startswith('{"chunk"') for line in lines) == 2
 
 
@@ -281,9 +277,9 @@ def test_a_stage_keeps_as_much_under_way_as_its_model_allows(tmp_path: Path) -> 
         server.hold = lambda number: number >= 200 and server.most_under_way <= 64
         model = Chat(model="m", base_url=server.url, concurrency=256, capabilities=Capabilities())
         recipe = Recipe(name="x", teacher=ModelTeacher(model=model))
-        with RunFolder.open(tmp_path, {"name": "x"}) as run:
-            taught = Stages(recipe, run, tmp_path).teach(examples)
+        with run_context(recipe, tmp_path, tmp_path) as ctx:
+            taught = teach(ctx, recipe.teacher, examples).responses
     assert list(taught) == [e.id for e in examples]
     assert server.most_under_way > 64
-    lines = next(tmp_path.glob("arrows/teach-*/rows.jsonl")).read_text().splitlines()
+    lines = next(tmp_path.glob("stages/teach-*/rows.jsonl")).read_text().splitlines()
     assert sum(line.startswith('{"chunk"') for line in lines) == 7

@@ -14,7 +14,8 @@ from typer.testing import CliRunner
 from quipwright.cli.app import app
 from quipwright.core.records import Example
 from quipwright.core.storage.run_folder import RunFolder
-from quipwright.evaluation.report import write_report
+from quipwright.core.storage.stage_cache import StageKey
+from quipwright.evaluation.report.pages import write_report
 from quipwright.llm.call_store import CallStore, Failed, Stored
 from quipwright.llm.costs import Price, Spent, cost_of
 from quipwright.testing.summaries import made_summary
@@ -105,14 +106,14 @@ def test_a_stage_that_was_interrupted_took_both_times_together(tmp_path: Path) -
                 raise KeyboardInterrupt
 
     with RunFolder.open(tmp_path, {}) as run, pytest.raises(KeyboardInterrupt):
-        run.rows("teach", Example, [], lambda start: chunks(start, die=True))
+        run.cache.rows(StageKey("teach", "", ()), Example, lambda start: chunks(start, die=True))
     with RunFolder.open(tmp_path, {}) as run:
-        run.rows("teach", Example, [], chunks)
-        made = run.stages[0]
+        run.cache.rows(StageKey("teach", "", ()), Example, chunks)
+        made = run.cache.times[0]
     assert made.took is not None
     assert made.took >= made.seconds + 0.09
     with RunFolder.open(tmp_path, {}) as run:
-        run.rows("teach", Example, [], chunks)
-    assert run.stages[0].skipped
-    assert run.stages[0].took == pytest.approx(made.took, abs=0.02)
-    assert sorted(p.name for p in next((tmp_path / "arrows").iterdir()).iterdir()) == ["done.json", "rows.jsonl"]
+        run.cache.rows(StageKey("teach", "", ()), Example, chunks)
+    assert run.cache.times[0].skipped
+    assert run.cache.times[0].took == pytest.approx(made.took, abs=0.02)
+    assert sorted(p.name for p in next((tmp_path / "stages").iterdir()).iterdir()) == ["done.json", "rows.jsonl"]

@@ -12,7 +12,6 @@ from quipwright.core.config_files import validate
 from quipwright.core.errors import DataError, ModelError, RecipeError, RunError
 from quipwright.core.records import Example, Sampling, content_hash
 from quipwright.core.settings import identity_of
-from quipwright.core.storage.run_folder import RunFolder
 from quipwright.critics.base import BuildContext
 from quipwright.critics.config import Panel
 from quipwright.critics.multiple_choice import MultipleChoice
@@ -26,9 +25,10 @@ from quipwright.llm.recorded import Recorded
 from quipwright.llm.retry import Retry
 from quipwright.llm.types import Capabilities, Completion, Message, Request, complete
 from quipwright.pipeline.recipe import Recipe
-from quipwright.pipeline.stages import Stages
+from quipwright.pipeline.stages.teach import teach, unanswered
 from quipwright.testing.asking import FAST, ask, chat, comparison, requests
 from quipwright.testing.faulty_server import FaultyServer
+from quipwright.testing.runs import judge_pairs, run_context
 from quipwright.training.preference.pairs import Diverse
 
 
@@ -324,19 +324,19 @@ def test_an_arrow_without_a_single_answer_is_not_kept_and_asked_again(tmp_path: 
         model = chat(server, capabilities=Capabilities())
         critic = MultipleChoice(model=model, reading="sampled", samples=3)
         recipe = Recipe(name="x", teacher=ModelTeacher(model=model), select=Diverse(), critic=critic)
-        with RunFolder.open(tmp_path, {"name": "x"}) as run:
-            stages = Stages(recipe, run, tmp_path)
+        with run_context(recipe, tmp_path, tmp_path) as ctx:
             for _ in range(2):
                 sent = len(server.bodies)
                 with pytest.raises(ModelError, match=r"None of 3 questions was answered; .* failed: status 400"):
-                    stages.teach(examples)
+                    teach(ctx, recipe.teacher, examples)
                 assert len(server.bodies) == sent + 3
             with pytest.raises(ModelError, match="None of 2 questions was answered"):
-                stages.judge("judge-1", compared)
+                judge_pairs(ctx, recipe, compared)
             server.fault = lambda n, body: "400" if "0 times" in body["messages"][-1]["content"] else None
-            assert len(stages.teach(examples)) == 2
-            assert len(stages.judge("judge-1", compared)) == 2
-            assert run.unanswered == {"teach": 1}
+            output = teach(ctx, recipe.teacher, examples)
+            assert len(output.responses) == 2
+            assert unanswered(output.rows) == 1
+            assert len(judge_pairs(ctx, recipe, compared)) == 2
 
 
 def test_how_a_model_is_reached_redoes_nothing_and_another_model_does(tmp_path: Path) -> None:
@@ -347,9 +347,8 @@ def test_how_a_model_is_reached_redoes_nothing_and_another_model_does(tmp_path: 
         model = chat(server, **({"capabilities": Capabilities()} | fields))
         recipe = Recipe(name="x", teacher=ModelTeacher(model=model), budget=Budget(calls=budget))
         sent = len(server.bodies)
-        tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
-        with RunFolder.open(tmp_path, tree, identity=identity) as run:
-            assert len(Stages(recipe, run, tmp_path).teach(examples)) == 2
+        with run_context(recipe, tmp_path, tmp_path) as ctx:
+            assert len(teach(ctx, recipe.teacher, examples).responses) == 2
         return len(server.bodies) - sent
 
     with FaultyServer(lambda body: "1. My train collects stamps.") as server:
@@ -367,11 +366,10 @@ def test_what_the_probe_found_is_in_the_manifest_and_identifies_nothing(tmp_path
     with FaultyServer(kind.answer, kind.fault) as server:
         critic = MultipleChoice(model=chat(server, retry=Retry()))
         recipe = Recipe(name="x", teacher=ModelTeacher(model=critic.model), select=Diverse(), critic=critic)
-        tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
         for _ in range(2):
-            with RunFolder.open(tmp_path, tree, identity=identity) as run:
-                Stages(recipe, run, tmp_path).judge("judge-1", [comparison("a joke about it", "another pun")])
-                models = run.manifest()["models"]
+            with run_context(recipe, tmp_path, tmp_path) as ctx:
+                judge_pairs(ctx, recipe, [comparison("a joke about it", "another pun")])
+                models = ctx.calls.capabilities()
             assert models == dict.fromkeys(
                 ("teacher m", "critic m"), Capabilities(logprobs=20, prefill="continue").model_dump()
             )

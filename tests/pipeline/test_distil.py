@@ -19,26 +19,29 @@ from quipwright.critics.base import BuildContext
 from quipwright.critics.config import outsiders
 from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.data.examples import load_examples
+from quipwright.data.run_summary import RunSummary
 from quipwright.data.task import Task, task_path
+from quipwright.pipeline.context import Context
 from quipwright.pipeline.distil import distil
 from quipwright.pipeline.recipe import load_recipe
-from quipwright.pipeline.stages import Stages
-from quipwright.pipeline.summary import Summary
+from quipwright.pipeline.stages.teach import teach
+from quipwright.pipeline.stages.train import train_sft
 from quipwright.serving.writer import Writer
+from quipwright.testing.runs import run_context
 from quipwright.testing.tiny_models import causal_network, chat_tokenizer
 from tests.conftest import write_recipe
 
-STAGES = ["teach", "imitate", "sample-1", "select-1", "judge-1", "rank-1", "reference-1", "learn-1"]
+STAGES = ["teach", "sft-imitation", "sample-1", "select-1", "judge-1", "rank-1", "reference-1", "preference-1"]
 
 
-def run(recipe_file: Path, folder: Path, *sets: str) -> Summary:
+def run(recipe_file: Path, folder: Path, *sets: str) -> RunSummary:
     recipe, base = load_recipe(str(recipe_file), sets)
     tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
     with RunFolder.open(folder, tree, identity=identity) as opened:
         return distil(recipe, opened, base)
 
 
-def result(summary: Summary) -> dict[str, object]:
+def result(summary: RunSummary) -> dict[str, object]:
     """What must not depend on how often the run was interrupted."""
     kept = summary.model_dump(mode="json")
     kept.pop("stages")
@@ -48,70 +51,69 @@ def result(summary: Summary) -> dict[str, object]:
 @pytest.fixture(scope="module")
 def straight(
     tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, tiny_critic: Path, corpus_file: Path
-) -> tuple[Path, Path, Summary]:
+) -> tuple[Path, Path, RunSummary]:
     """An uninterrupted run: its recipe, folder and summary."""
     folder = tmp_path_factory.mktemp("straight")
     recipe = write_recipe(folder, tiny_weights, tiny_critic, corpus_file)
     return recipe, folder / "run", run(recipe, folder / "run")
 
 
-def test_a_run_leaves_what_it_promises(straight: tuple[Path, Path, Summary]) -> None:
+def test_a_run_leaves_what_it_promises(straight: tuple[Path, Path, RunSummary]) -> None:
     _, folder, summary = straight
     stored = json.loads((folder / "summary.json").read_text())
     assert {"pairwise", "stages", "critic", "checkpoints"} <= stored.keys()
     assert [rule["rule"] for rule in stored["pairwise"][0]["rules"]] == ["per order", "strict", "tolerant", "verdict"]
-    assert all({"name", "seconds", "skipped", "took"} == stage.keys() for stage in stored["stages"])
+    assert all({"name", "stage", "seconds", "skipped", "took", "folder"} == stage.keys() for stage in stored["stages"])
     assert {"agreement", "low", "high", "n"} <= stored["critic"].keys()
     authors = stored["samples"][0]["authors"]
     assert authors["teacher"].startswith("teacher:")
-    assert authors["feedback"] == f"student:{stored['checkpoints']['feedback']['id']}"
+    assert authors["feedback"] == f"student:{summary.checkpoints['feedback'].id}"
     met = {(w.candidate, w.baseline) for w in summary.pairwise}
     assert {("imitation", "teacher"), ("feedback", "teacher"), ("imitation", "base"), ("feedback", "imitation")} <= met
     assert ("imitation-best-of-3", "imitation") in met
-    assert summary.checkpoints["feedback"]["parent_id"] == summary.checkpoints["imitation"]["id"]
+    assert summary.checkpoints["feedback"].parent_id == summary.checkpoints["imitation"].id
     page = (folder / "report.html").read_text()
     assert "<script" not in page
     assert "Content-Security-Policy" in page
 
 
 def test_the_reference_is_the_imitation_student_and_the_first_loss_is_ln_2(
-    straight: tuple[Path, Path, Summary],
+    straight: tuple[Path, Path, RunSummary],
 ) -> None:
     _, folder, summary = straight
-    rows = next((folder / "arrows").glob("reference-1-*")) / "rows.jsonl"
+    rows = next((folder / "stages").glob("reference-1-*")) / "rows.jsonl"
     checkpoints = {
         json.loads(line)["checkpoint_id"] for line in rows.read_text().splitlines() if "checkpoint_id" in line
     }
-    assert checkpoints == {summary.checkpoints["imitation"]["id"]}
-    assert summary.training["learn-1"]["losses"][0] == pytest.approx(0.69315, abs=1e-4)
+    assert checkpoints == {summary.checkpoints["imitation"].id}
+    assert summary.training["preference-1"].losses[0] == pytest.approx(0.69315, abs=1e-4)
 
 
-def test_imitation_lowers_the_loss(straight: tuple[Path, Path, Summary]) -> None:
-    losses = straight[2].training["imitate"]["losses"]
+def test_imitation_lowers_the_loss(straight: tuple[Path, Path, RunSummary]) -> None:
+    losses = straight[2].training["sft-imitation"].losses
     assert losses[-1] < losses[0] - 0.5
 
 
-def test_a_second_run_repeats_nothing(straight: tuple[Path, Path, Summary]) -> None:
+def test_a_second_run_repeats_nothing(straight: tuple[Path, Path, RunSummary]) -> None:
     recipe, folder, summary = straight
     again = run(recipe, folder)
-    assert all(stage["skipped"] for stage in again.stages)
+    assert all(stage.skipped for stage in again.stages)
     assert result(again) == result(summary)
 
 
 _KILLER = """
 import os, signal, sys
-from quipwright.core.storage import run_folder as store
+from quipwright.core.storage import stage_cache as store
 from quipwright.pipeline.recipe import load_recipe
-from quipwright.pipeline.stages import Stages
 from quipwright.core.storage.run_folder import RunFolder
 stage, moment, recipe_file, folder = sys.argv[1:]
 def die(*_args, **_kwargs):
     os.kill(os.getpid(), signal.SIGKILL)
 if moment == "before-seal":
-    sealed = store._seal
+    sealed = store.seal
     def seal(place, *rest):
         die() if place.name.startswith(stage + "-") else sealed(place, *rest)
-    store._seal = seal
+    store.seal = seal
 else:
     from quipwright.training import loop as train
     train._Loop.at_epoch_end = die
@@ -126,13 +128,13 @@ with RunFolder.open(place, tree, identity=identity) as run:
 
 @pytest.mark.parametrize("stage", [*STAGES, "decode-feedback-test", "grade-test", "judge-test"])
 def test_killed_before_a_stage_is_sealed_it_resumes_to_the_same_result(
-    straight: tuple[Path, Path, Summary], tmp_path: Path, stage: str
+    straight: tuple[Path, Path, RunSummary], tmp_path: Path, stage: str
 ) -> None:
     recipe, folder, summary = straight
     copy = tmp_path / "run"
     # Everything up to the stage stands; the process dies after the stage's work and before its seal.
     shutil.copytree(folder, copy)
-    for arrow in (copy / "arrows").iterdir():
+    for arrow in (copy / "stages").iterdir():
         if arrow.name.startswith(stage + "-") or arrow.stat().st_mtime > _sealed_at(folder, stage):
             shutil.rmtree(arrow)
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
@@ -144,14 +146,14 @@ def test_killed_before_a_stage_is_sealed_it_resumes_to_the_same_result(
 
 
 def _sealed_at(folder: Path, stage: str) -> float:
-    return next((folder / "arrows").glob(f"{stage}-*")).stat().st_mtime
+    return next((folder / "stages").glob(f"{stage}-*")).stat().st_mtime
 
 
-def test_a_torn_chunk_is_made_again(straight: tuple[Path, Path, Summary], tmp_path: Path) -> None:
+def test_a_torn_chunk_is_made_again(straight: tuple[Path, Path, RunSummary], tmp_path: Path) -> None:
     recipe, folder, summary = straight
     copy = tmp_path / "run"
     shutil.copytree(folder, copy)
-    sample = next((copy / "arrows").glob("sample-1-*"))
+    sample = next((copy / "stages").glob("sample-1-*"))
     (sample / "done.json").unlink()
     rows = (sample / "rows.jsonl").read_bytes()
     (sample / "rows.jsonl").write_bytes(rows[: int(len(rows) * 0.6)])
@@ -160,12 +162,12 @@ def test_a_torn_chunk_is_made_again(straight: tuple[Path, Path, Summary], tmp_pa
 
 
 def test_killed_in_the_middle_of_training_it_resumes_to_the_same_weights(
-    straight: tuple[Path, Path, Summary], tmp_path: Path
+    straight: tuple[Path, Path, RunSummary], tmp_path: Path
 ) -> None:
     recipe, _, summary = straight
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     killed = subprocess.run(
-        [sys.executable, "-c", _KILLER, "imitate", "in-training", str(recipe), str(tmp_path / "run")],
+        [sys.executable, "-c", _KILLER, "sft", "in-training", str(recipe), str(tmp_path / "run")],
         env=env,
         capture_output=True,
     )
@@ -174,13 +176,13 @@ def test_killed_in_the_middle_of_training_it_resumes_to_the_same_weights(
 
 
 def test_a_judge_is_added_to_a_finished_run_and_changes_nothing_that_was_there(
-    straight: tuple[Path, Path, Summary], tiny_weights: Path, tmp_path: Path
+    straight: tuple[Path, Path, RunSummary], tiny_weights: Path, tmp_path: Path
 ) -> None:
     recipe, folder, before = straight
     shutil.copytree(folder, tmp_path / "run")
     model = f"{{kind: local, weights: {tiny_weights}}}"
     after = run(recipe, tmp_path / "run", f"evaluate.judges=[{{kind: multiple_choice, model: {model}}}]")
-    assert [s["name"] for s in after.stages if not s["skipped"]] == ["judge-test-multiple_choice"]
+    assert [s.name for s in after.stages if not s.skipped] == ["judge-test-multiple_choice"]
     critic, judge = dict.fromkeys(w.judge for w in after.pairwise)
     assert judge.startswith("multiple_choice-")
     for name in ("pairwise", "differences"):
@@ -199,7 +201,9 @@ def test_a_judge_is_added_to_a_finished_run_and_changes_nothing_that_was_there(
     assert f"by-{judge}/against-teacher/win_tie_rate" in points
 
 
-def test_a_judge_that_shares_a_model_with_the_critic_is_no_outside_judge(straight: tuple[Path, Path, Summary]) -> None:
+def test_a_judge_that_shares_a_model_with_the_critic_is_no_outside_judge(
+    straight: tuple[Path, Path, RunSummary],
+) -> None:
     one, other = (f"{{kind: multiple_choice, model: {{kind: local, weights: {name}}}}}" for name in ("a", "b"))
     panel = f"{{kind: panel, critics: [{one}, {{kind: reward}}]}}"
     for critic in (one, panel, f"{{kind: active_labelling, from: {one}}}"):
@@ -209,19 +213,19 @@ def test_a_judge_that_shares_a_model_with_the_critic_is_no_outside_judge(straigh
         assert outsiders(recipe.critic, recipe.evaluate.judges, context) == [recipe.evaluate.judges[2]]
 
 
-def test_rounds_zero_is_imitation_alone(straight: tuple[Path, Path, Summary], tmp_path: Path) -> None:
+def test_rounds_zero_is_imitation_alone(straight: tuple[Path, Path, RunSummary], tmp_path: Path) -> None:
     summary = run(straight[0], tmp_path / "run", "rounds=0", "evaluate.best_of=0", "evaluate.base=false")
     assert [(w.candidate, w.baseline) for w in summary.pairwise] == [("imitation", "teacher")]
 
 
-def test_two_rounds_train_from_one_another(straight: tuple[Path, Path, Summary], tmp_path: Path) -> None:
+def test_two_rounds_train_from_one_another(straight: tuple[Path, Path, RunSummary], tmp_path: Path) -> None:
     summary = run(straight[0], tmp_path / "run", "rounds=2", "evaluate.best_of=0", "evaluate.base=false")
     assert list(summary.checkpoints) == ["imitation", "round-1", "feedback"]
-    assert summary.checkpoints["feedback"]["parent_id"] == summary.checkpoints["round-1"]["id"]
+    assert summary.checkpoints["feedback"].parent_id == summary.checkpoints["round-1"].id
 
 
 def test_a_chat_student_runs_the_whole_flow_and_is_used_without_its_task_file(
-    straight: tuple[Path, Path, Summary], tmp_path: Path
+    straight: tuple[Path, Path, RunSummary], tmp_path: Path
 ) -> None:
     words = chat_tokenizer(" ")
     words.save_pretrained(tmp_path / "weights")
@@ -245,24 +249,24 @@ def test_a_chat_student_runs_the_whole_flow_and_is_used_without_its_task_file(
 
 
 def test_the_student_without_a_checkpoint_is_untrained_even_after_training(
-    straight: tuple[Path, Path, Summary], tmp_path: Path
+    straight: tuple[Path, Path, RunSummary], tmp_path: Path
 ) -> None:
     recipe, base = load_recipe(str(straight[0]), ["imitation.train.epochs=1"])
 
-    def weights(stages: Stages) -> dict[str, torch.Tensor]:
-        return {name: p.detach().clone() for name, p in stages.models.student(None).trainable().items()}
+    def weights(ctx: Context) -> dict[str, torch.Tensor]:
+        return {name: p.detach().clone() for name, p in ctx.students.load(None).trainable().items()}
 
-    with RunFolder.open(tmp_path / "run", recipe.model_dump(mode="json")) as opened:
-        stages = Stages(recipe, opened, base)
-        start = weights(stages)
+    with run_context(recipe, tmp_path / "run", base) as ctx:
+        start = weights(ctx)
         examples = load_examples(recipe.data, base)
-        stages.imitate(examples, stages.teach(examples))
-        after = weights(stages)
+        targets = teach(ctx, recipe.teacher, examples).responses
+        train_sft(ctx, "imitation", None, recipe.imitation, examples, targets)
+        after = weights(ctx)
     assert all(torch.equal(start[name], after[name]) for name in start)
 
 
 def test_a_distilled_critic_is_kept_and_a_finished_run_is_read_back_without_making_it_again(
-    straight: tuple[Path, Path, Summary],
+    straight: tuple[Path, Path, RunSummary],
     tiny_critic: Path,
     tiny_weights: Path,
     tmp_path: Path,
@@ -283,16 +287,16 @@ def test_a_distilled_critic_is_kept_and_a_finished_run_is_read_back_without_maki
         str(straight[0]),
         [f"critic={{kind: active_labelling, from: {source}, budget: 10, floor: 0}}", "evaluate.base=false"],
     )
-    shutil.copytree(straight[1] / "arrows", tmp_path / "arrows")  # the student and its attempts are there
+    shutil.copytree(straight[1] / "stages", tmp_path / "stages")  # the student and its attempts are there
 
-    def again() -> Summary:
-        opened = RunFolder.open(tmp_path / "run", recipe.model_dump(mode="json"), shared=tmp_path / "arrows")
+    def again() -> RunSummary:
+        opened = RunFolder.open(tmp_path / "run", recipe.model_dump(mode="json"), shared=tmp_path / "stages")
         with opened as folder:
             return distil(recipe, folder, base)
 
     first = again()
     assert len(made) == 1
-    assert {s.stage for s in first.spent} <= {"judge-1"}
+    assert {s.stage for s in first.spent} <= {"label"}
     assert all(s.cost is None and s.money == "unknown" for s in first.spent)
     card = RewardModelCritic.load(tmp_path / "run" / "critic").card
     assert (card.agreement, card.n) == (first.critic["agreement"], first.critic["n"])

@@ -1,4 +1,4 @@
-"""A grid runs on tiny parts, shares its arrows, survives a variant that fails, and its table is right by hand."""
+"""A grid runs on tiny parts, shares its stages, survives a variant that fails, and its table is right by hand."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from quipwright.core.errors import RecipeError, RunError
 from quipwright.core.records import Comparison, Example, Judgment, Pair, Verdict
 from quipwright.core.results import PairScores, Quality
 from quipwright.core.statistics import holm, sign_flip_test
-from quipwright.core.storage.run_folder import RunFolder
 from quipwright.core.text import degenerate, is_copy
+from quipwright.data.run_summary import RunSummary, read_run
 from quipwright.data.teacher import ModelTeacher
 from quipwright.evaluation.experiment_table import Judged, Result, Row, tabulate
 from quipwright.evaluation.pairwise import orders_won
@@ -30,17 +30,16 @@ from quipwright.evaluation.report.figures import around_zero
 from quipwright.evaluation.report.markdown import experiment_markdown
 from quipwright.evaluation.report.pages import report_experiment, write_experiment
 from quipwright.evaluation.settings import EvaluateSettings
-from quipwright.evaluation.systems import read_summary
 from quipwright.llm.costs import Spent
 from quipwright.pipeline.experiment.critics import load_critic_table, run_critic_table
 from quipwright.pipeline.experiment.grid import Experiment, load_experiment, recipe_of, run_experiment
 from quipwright.pipeline.experiment.judges import Judge
 from quipwright.pipeline.recipe import Recipe
-from quipwright.pipeline.stages import Stages
-from quipwright.pipeline.summary import Summary
+from quipwright.pipeline.stages.teach import teach
 from quipwright.serving.export import export
 from quipwright.serving.writer import Writer
 from quipwright.testing.faulty_server import FaultyServer
+from quipwright.testing.runs import run_context
 from tests.cli.test_main import call
 from tests.conftest import write_recipe
 from tests.evaluation.test_report import PAYLOADS
@@ -102,7 +101,7 @@ def judges() -> dict[str, Judge]:
 def by_the_first(run: Path) -> float:
     """The win-tie rate that a judge of the order alone must give: half, where no rule stands before it."""
     found = []
-    for sample in read_summary(run).samples:
+    for sample in read_run(run).samples:
         texts = [sample.answers[name] for name in ("feedback", "teacher")]
         mine, theirs = (degenerate(t, sample.literal) is not None or is_copy(t, sample.literal) for t in texts)
         found.append(1.0 if theirs else 0.0 if mine else 0.5)
@@ -113,9 +112,9 @@ def test_a_grid_runs_and_shares_what_its_variants_have_in_common(place: Path, mo
     experiment, base = load_experiment(write(place, grid()))
     result = run_experiment(experiment, base, place / "out")
     assert [(r.variant, r.runs, r.failed) for r in result.rows] == [("FT", 2, {}), ("DPO", 2, {}), ("BRIO", 2, {})]
-    imitated = list((place / "out" / "arrows").glob("imitate-*"))
+    imitated = list((place / "out" / "stages").glob("sft-imitation-*"))
     assert len(imitated) == 2  # one a seed, for three variants
-    assert len(list((place / "out" / "arrows").glob("learn-1-*"))) == 4
+    assert len(list((place / "out" / "stages").glob("preference-1-*"))) == 4
     assert result.rows[0].p is None
     assert all(r.p is not None and r.difference is not None and r.minutes > 0 for r in result.rows[1:])
     assert json.loads((place / "out" / "result.json").read_text())["baseline"] == "FT"
@@ -124,11 +123,11 @@ def test_a_grid_runs_and_shares_what_its_variants_have_in_common(place: Path, mo
     again = run_experiment(experiment, base, place / "out")
     assert again == result
     again = run_experiment(experiment.model_copy(update={"judges": judges()}), base, place / "out")
-    assert all(stage["skipped"] for stage in read_summary(place / "out" / "DPO-1").stages)
+    assert all(stage.skipped for stage in read_run(place / "out" / "DPO-1").stages)
     assert again.rows[1].judges["first"].rate == fmean(by_the_first(place / "out" / f"DPO-{seed}") for seed in (1, 2))
     assert "holds no distilled critic" in again.silent["gone"]
     met = {
-        name: {f"{s.candidate}>{s.baseline}@{s.split}" for s in read_summary(place / "out" / name).scores}
+        name: {f"{s.candidate}>{s.baseline}@{s.split}" for s in read_run(place / "out" / name).scores}
         for name in ("DPO-1", "BRIO-1")
     }
     assert met["BRIO-1"] == {"feedback>teacher@test"}
@@ -225,10 +224,10 @@ def test_runs_that_share_arrows_ask_each_question_once(tmp_path: Path) -> None:
 
     def spent(name: str, own: list[Example], url: str) -> list[tuple[str, int]]:
         teacher = validate(ModelTeacher, {"model": {"kind": "chat", "model": "m", "base_url": url}}, "teacher")
-        with RunFolder.open(tmp_path / name, {}, shared=tmp_path / "arrows") as run:
-            stages = Stages(Recipe(name=name, teacher=teacher), run, tmp_path)
-            assert all(len(texts) == 3 for texts in stages.teach(own).values())
-            return [(one.stage, one.calls) for one in stages.models.spent()]
+        recipe = Recipe(name=name, teacher=teacher)
+        with run_context(recipe, tmp_path / name, tmp_path, shared=tmp_path / "stages") as ctx:
+            assert all(len(texts) == 3 for texts in teach(ctx, teacher, own).responses.values())
+            return [(one.stage, one.calls) for one in ctx.calls.spent()]
 
     with FaultyServer(lambda body: "1. A wet joke.\n2. A dry pun.\n3. Some weather.") as server:
         assert spent("third-1", examples[:3], server.url) == [("teach", 3)]
@@ -244,14 +243,13 @@ def test_what_one_run_found_out_of_a_model_the_others_note_too(tmp_path: Path) -
         teacher = validate(ModelTeacher, {"model": model}, "teacher")
         recipe = Recipe(name="x", teacher=teacher)
         for name in ("first", "second"):
-            with RunFolder.open(tmp_path / name, {}, shared=tmp_path / "arrows") as run:
-                stages = Stages(recipe, run, tmp_path)
-                stages.models.note()
-                assert ("models" in run.manifest()) == (name == "second")
-                found = teacher.model.open(stages.models.calls).capabilities
+            with run_context(recipe, tmp_path / name, tmp_path, shared=tmp_path / "stages") as ctx:
+                ctx.calls.note_capabilities()
+                assert bool(ctx.calls.capabilities()) == (name == "second")
+                capabilities = teacher.model.build(ctx.calls.opened).capabilities
                 sent = len(server.bodies)
-                stages.models.note()
-                assert run.manifest()["models"] == {"teacher m": found.model_dump(mode="json")}
+                ctx.calls.note_capabilities()
+                assert ctx.calls.capabilities() == {"teacher m": capabilities.model_dump(mode="json")}
         assert len(server.bodies) == sent
 
 
@@ -313,7 +311,7 @@ def test_a_column_that_the_paper_lacks_is_refused(place: Path) -> None:
 
 def summary(
     scores: dict[str, float | None], student: str = "feedback", won: dict[str, float | None] | None = None
-) -> Summary:
+) -> RunSummary:
     quality = Quality(
         system=student,
         split="test",
@@ -327,7 +325,7 @@ def summary(
     )
     recipe = {"evaluate": EvaluateSettings(tie=0.05).model_dump()}
     pair = PairScores(candidate=student, baseline="teacher", split="test", scores=scores, orders_won=won)
-    return cast(Summary, SimpleNamespace(scores=[pair], quality=[quality], recipe=recipe, spent=[]))
+    return cast(RunSummary, SimpleNamespace(scores=[pair], quality=[quality], recipe=recipe, spent=[]))
 
 
 def test_the_tables_numbers() -> None:

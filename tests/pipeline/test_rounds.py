@@ -13,36 +13,37 @@ from quipwright.core.config_files import validate
 from quipwright.core.errors import DataError, RecipeError
 from quipwright.core.records import (
     Checkpoint,
-    Comparison,
     Example,
     Ranking,
     Response,
     Status,
-    content_hash,
     ids_hash,
 )
 from quipwright.core.results import Quality
 from quipwright.core.storage.run_folder import RunFolder
+from quipwright.core.storage.stage_cache import StageKey
+from quipwright.critics.heuristics import HeuristicCritic
 from quipwright.critics.reward_model.critic import RewardModelConfig
+from quipwright.data.run_summary import RunSummary
 from quipwright.pipeline.distil import distil
 from quipwright.pipeline.evaluate import Evaluation
 from quipwright.pipeline.recipe import Recipe, load_recipe
-from quipwright.pipeline.stages import Stages
-from quipwright.pipeline.summary import Summary, _warnings
+from quipwright.pipeline.rounds import rank_attempts
+from quipwright.pipeline.summary import _warnings
 from quipwright.serving.writer import Writer
 from quipwright.students.base import Prompted
 from quipwright.students.batches import ANCHOR
 from quipwright.testing.faulty_server import FaultyServer
+from quipwright.testing.runs import run_context
 from quipwright.testing.tiny_models import seq2seq_student
 from quipwright.training.early_stopping import EarlyStopping, ValidationPoint, best_point, out_of_patience
 from quipwright.training.loop import measured
 from quipwright.training.objectives import BRIO
 from quipwright.training.preference.pairs import copies_last
 from quipwright.training.preference.rows import best_of, ranked_rows, winners
-from quipwright.training.rounds import RankingHistory, RoundHistory
 from tests.conftest import write_recipe
 
-Run = Callable[..., Summary]
+Run = Callable[..., RunSummary]
 
 
 def quality(**changed: float) -> Quality:
@@ -68,7 +69,11 @@ def test_the_guard_names_what_degenerated(changed: dict[str, float], complaint: 
 def test_a_summary_warns_of_empty_answers() -> None:
     def told(**changed: Any) -> list[str]:
         looks = [quality().model_copy(update=changed)]
-        return [line for line in _warnings(Evaluation(quality=looks), Recipe(name="x")) if "nothing at all" in line]
+        return [
+            line
+            for line in _warnings(Evaluation(HeuristicCritic("longer"), quality=looks), [])
+            if "nothing at all" in line
+        ]
 
     assert told(system="feedback", empty=0.2) == ["feedback answers nothing at all on 20% of valid."]
     assert told(system="feedback", empty=0.02) == told(system="teacher", empty=0.2) == []
@@ -236,7 +241,7 @@ def run(tmp_path: Path, tiny_weights: Path, tiny_critic: Path, corpus_file: Path
     """Run the tiny recipe with overrides."""
     path = write_recipe(tmp_path, tiny_weights, tiny_critic, corpus_file)
 
-    def go(*sets: str, folder: str = "run", shared: Path | None = None) -> Summary:
+    def go(*sets: str, folder: str = "run", shared: Path | None = None) -> RunSummary:
         usual = ("evaluate.best_of=0", "evaluate.base=false")
         recipe, base = load_recipe(str(path), [*usual, *sets])
         with RunFolder.open(tmp_path / folder, recipe.model_dump(mode="json"), shared=shared) as opened:
@@ -270,19 +275,19 @@ def test_every_way_of_learning_runs(run: Run, sets: tuple[str, ...]) -> None:
     summary = run(LEARN, *sets)
     assert list(summary.checkpoints) == ["imitation", "feedback"]
     feedback = summary.checkpoints["feedback"]
-    assert feedback["parent_id"] == summary.checkpoints["imitation"]["id"]
-    assert feedback["weights_hash"] != summary.checkpoints["imitation"]["weights_hash"]
+    assert feedback.parent_id == summary.checkpoints["imitation"].id
+    assert feedback.weights_hash != summary.checkpoints["imitation"].weights_hash
 
 
 def test_brio_then_dpo_is_a_recipe_of_two_steps(run: Run) -> None:
     brio = "{objective: {kind: brio}, copy_share: 0, train: {epochs: 1, lr: 0.001}}"
     summary = run(LEARN, f"supervision={{select: {{kind: diverse, length_rule: before}}, learn: {brio}}}")
     marks = summary.checkpoints
-    steps = [(name, mark["objective"]) for name, mark in marks.items()]
+    steps = [(name, mark.objective) for name, mark in marks.items()]
     assert steps == [("imitation", "mle"), ("supervision", "brio"), ("feedback", "dpo")]
-    assert marks["supervision"]["parent_id"] == marks["imitation"]["id"]
-    assert marks["feedback"]["parent_id"] == marks["supervision"]["id"]
-    assert summary.training["learn-1"]["losses"][0] == pytest.approx(0.69315, abs=1e-4)
+    assert marks["supervision"].parent_id == marks["imitation"].id
+    assert marks["feedback"].parent_id == marks["supervision"].id
+    assert summary.training["preference-1"].losses[0] == pytest.approx(0.69315, abs=1e-4)
 
 
 def test_verdicts_on_file_are_learnt_before_any_round(run: Run, tmp_path: Path, corpus_file: Path) -> None:
@@ -297,31 +302,31 @@ def test_verdicts_on_file_are_learnt_before_any_round(run: Run, tmp_path: Path, 
     summary = run(LEARN, f"verdicts={{path: {path}, learn: {{copy_share: 0}}}}")
     marks = summary.checkpoints
     assert list(marks) == ["imitation", "verdicts", "feedback"]
-    assert marks["feedback"]["parent_id"] == marks["verdicts"]["id"]
-    assert summary.training["learn-0"]["losses"][0] == pytest.approx(0.69315, abs=1e-4)
+    assert marks["feedback"].parent_id == marks["verdicts"].id
+    assert summary.training["preference-verdicts"].losses[0] == pytest.approx(0.69315, abs=1e-4)
     alone = run(LEARN, f"verdicts={{path: {path}, learn: {{copy_share: 0}}}}", "rounds=0", folder="alone").checkpoints
-    assert alone["feedback"]["weights_hash"] == marks["verdicts"]["weights_hash"]
+    assert alone["feedback"].weights_hash == marks["verdicts"].weights_hash
     halves = [tmp_path / "first.jsonl", tmp_path / "second.jsonl"]
     for half, part in zip(halves, (rows[::2], rows[1::2]), strict=True):
         half.write_text("\n".join(json.dumps(row) for row in [*part, rows[-1]]))
     both = f"verdicts={{path: [{halves[0]}, {halves[1]}], learn: {{copy_share: 0}}}}"
     halved = run(LEARN, both, "rounds=0", folder="both").checkpoints
-    assert halved["feedback"]["data_hash"] == marks["verdicts"]["data_hash"]
+    assert halved["feedback"].data_hash == marks["verdicts"].data_hash
     path.write_text("\n".join(json.dumps({**row, "literal": "Unknown."}) for row in rows))
     with pytest.raises(DataError, match="no usable verdict"):
         run(LEARN, f"verdicts={{path: {path}}}", folder="other")
 
 
 def test_the_reference_stays_the_initial_student_where_the_recipe_says_so(run: Run, tmp_path: Path) -> None:
-    arrows = tmp_path / "arrows"
+    arrows = tmp_path / "stages"
     previous = run(LEARN, "rounds=2", RANDOM, shared=arrows)
-    assert previous.training["learn-2"]["losses"][0] == pytest.approx(0.69315, abs=1e-4)
+    assert previous.training["preference-2"].losses[0] == pytest.approx(0.69315, abs=1e-4)
     initial = run(LEARN, "rounds=2", RANDOM, "reference=initial", folder="initial", shared=arrows)
-    assert initial.training["learn-2"]["losses"][0] != pytest.approx(0.69315, abs=1e-4)
+    assert initial.training["preference-2"].losses[0] != pytest.approx(0.69315, abs=1e-4)
     # the two share every arrow up to there, and no more
     assert initial.checkpoints["round-1"] == previous.checkpoints["round-1"]
-    assert initial.checkpoints["feedback"]["weights_hash"] != previous.checkpoints["feedback"]["weights_hash"]
-    assert [len(list(arrows.glob(f"learn-{i}-*"))) for i in (1, 2)] == [1, 2]
+    assert initial.checkpoints["feedback"].weights_hash != previous.checkpoints["feedback"].weights_hash
+    assert [len(list(arrows.glob(f"preference-{i}-*"))) for i in (1, 2)] == [1, 2]
 
 
 def test_lambda_is_of_the_run_and_on_record_with_each_round(run: Run, tmp_path: Path, corpus_file: Path) -> None:
@@ -331,8 +336,8 @@ def test_lambda_is_of_the_run_and_on_record_with_each_round(run: Run, tmp_path: 
     taught = [Prompted("", tuple(t["humorous"])) for t in texts if t["split"] == "train"]
     found = measured(BRIO(), student, taught)
     assert isinstance(found, BRIO)
-    assert training["learn-1"]["mean_length"] == training["learn-2"]["mean_length"] == found.mean_length
-    assert "mean_length" not in training["imitate"]
+    assert training["preference-1"].mean_length == training["preference-2"].mean_length == found.mean_length
+    assert training["sft-imitation"].mean_length is None
 
 
 def test_a_judge_of_pairs_learns_and_evaluates_by_the_best_of_n_of_its_scorer(run: Run, tiny_critic: Path) -> None:
@@ -359,21 +364,20 @@ def test_a_scorers_grades_choose_pairs_and_its_critic_judges_them(
         Response(example_id=example.id, text=f"The cat {verb} my sandwich.", author="s")
         for verb in ("sued", "ate", "hid")
     ]
-    by_id = {example.id: example}
 
     def graded(folder: str, *sets: str) -> tuple[str, list[str]]:
         """The grade arrow's name, and who judged the best against the worst."""
         recipe, base = load_recipe(str(path), ["select={kind: best_worst}", *sets])
-        with RunFolder.open(tmp_path / folder, recipe.model_dump(mode="json")) as opened:
-            stages = Stages(recipe, opened, base)
-            grades = stages.grade("grade-1", by_id, own)
-            pairs = stages.select(1, [example], {example.id: own}, grades)
-            text = {r.id: r.text for r in own}
-            compared = [Comparison(p, example.text, text[p.a_id], text[p.b_id]) for p in pairs]
-            assert stages.selected == {"select-1": {"pairs": 3, "within": 3, "literals": 1, "paired": 1}}
-            plain = content_hash("grade-1", stages.models.critic_key, ids_hash(own), ids_hash([example]))
-            (arrow,) = opened.arrows.glob("grade-1-*")
-            return arrow.name.replace(plain, "plain"), [j.judge for j in stages.judge("judge-1", compared)]
+        with run_context(recipe, tmp_path / folder, base) as ctx:
+            ranked = rank_attempts(
+                ctx, recipe, 1, recipe.select, [example], {example.id: own}, ctx.judges.of(recipe.critic)
+            )
+            assert ranked.selection is not None
+            assert ranked.selection.acceptance == {"pairs": 3, "within": 3, "literals": 1, "paired": 1}
+            critic_key = ctx.judges.of(recipe.critic).key
+            plain = StageKey("grade", "1", (critic_key, ids_hash(own), ids_hash([example]))).folder
+            (stage,) = ctx.cache.folder.glob("grade-1-*")
+            return "grade-1-plain" if stage.name == plain else stage.name, [j.judge for j in ranked.judgments]
 
     scorer = f"scorer={{path: {tiny_critic}, floor: 0.4}}"
     assert graded("alone") == ("grade-1-plain", ["reward:critic0"])
@@ -391,27 +395,27 @@ def test_a_scorers_grades_choose_pairs_and_its_critic_judges_them(
 def test_kept_pairs_are_trained_on_again(run: Run) -> None:
     dropped = run(LEARN, "rounds=2", RANDOM)
     kept = run(LEARN, "rounds=2", RANDOM, "keep_pairs=true", folder="kept")
-    first, second = kept.counts["rankings"]
-    assert kept.training["learn-2"]["rows"] == first + second
-    assert dropped.training["learn-2"]["rows"] == dropped.counts["rankings"][1]
+    first, second = kept.counts.rankings
+    assert kept.training["preference-2"].rows == first + second
+    assert dropped.training["preference-2"].rows == dropped.counts.rankings[1]
 
 
 def test_a_watched_run_keeps_its_best_point(run: Run) -> None:
     summary = run(LEARN, "rounds=3", RANDOM, "watch={patience: 1}")
     assert list(summary.checkpoints)[-1] == "feedback"
-    assert {"watch-0", "watch-1"} <= {stage["name"] for stage in summary.stages}
+    assert {"validate-0", "validate-1"} <= {stage.name for stage in summary.stages}
 
 
 def test_a_round_is_watched_epoch_by_epoch(run: Run) -> None:
     sets = (LEARN, "learn.train.epochs=4", "watch={each: epoch, patience: 1}")
     summary = run(*sets)
-    found = summary.training["learn-1"]["readings"]
-    steps = [r["number"] for r in found]
+    found = summary.training["preference-1"].readings
+    steps = [r.number for r in found]
     assert 2 <= len(steps) <= 4
-    judged = [s["name"] for s in summary.stages if s["name"].startswith("watch-judge-")]
-    assert judged == [*(f"watch-judge-1.{step}" for step in steps), "watch-judge-1"]
+    judged = [s.name for s in summary.stages if s.name.startswith("judge-validate-")]
+    assert judged == [*(f"judge-validate-1.{step}" for step in steps), "judge-validate-1"]
     again = run(*sets)
-    assert all(stage["skipped"] for stage in again.stages)
+    assert all(stage.skipped for stage in again.stages)
     assert again.warnings == summary.warnings
 
 

@@ -24,6 +24,7 @@ from quipwright.serving.chat_api import cut, settled
 from quipwright.students.base import Generated, StudentSettings
 from quipwright.students.causal import CausalStudent
 from quipwright.testing.browser import browser, needs_browser, served, until
+from quipwright.testing.runs import stored_stage
 from quipwright.testing.summaries import made_summary
 from quipwright.testing.tiny_models import causal_student
 
@@ -297,13 +298,13 @@ def test_the_teacher_of_a_run_is_known_for_training_literals_too(tmp_path: Path)
         Response(example_id=tested.id, text="A tram in no hurry.", author="teacher:m"),
     ]
     with RunFolder.open(tmp_path / "run", {"name": "x"}) as run:
-        run.rows("teach", Response, [], lambda start: iter([said]))
+        stored = stored_stage(run.cache, "teach", "", said, Response)
     made = made_summary(1)
     sample = made.samples[0].model_copy(
         update={"literal": "Seen only in evaluation.", "answers": {"teacher": "Indeed."}}
     )
     recipe = {**made.recipe, "data": {"path": "somewhere/mine.jsonl"}}
-    summary = made.model_copy(update={"recipe": recipe, "samples": [sample]})
+    summary = made.model_copy(update={"recipe": recipe, "samples": [sample], "stages": [stored]})
     (tmp_path / "run" / "summary.json").write_text(summary.model_dump_json())
     find = taught(tmp_path / "run")
     assert find(" The bus  was late.") == [said[0].text, said[1].text]

@@ -9,7 +9,7 @@ import typer
 
 from quipwright.core.errors import RecipeError, UnansweredError
 
-STAGES = ("teach", "imitate", "sample", "grade", "select", "judge", "rank", "reference", "learn", "decode", "best")
+STAGES = ("teach", "sft", "sample", "grade", "select", "label", "judge", "rank", "reference", "preference", "decode")
 
 Set = Annotated[list[str] | None, typer.Option("--set", help="Override a setting: a.b=c. May be given several times.")]
 Run = Annotated[Path | None, typer.Option("--run", help="The run folder (default: runs/NAME).")]
@@ -51,9 +51,11 @@ def _distil(reference: str, folder: Path | None, assign: list[str] | None, until
     from quipwright.core.progress import console
 
     console.print("[dim]loading libraries …[/dim]")
-    from quipwright.core.storage.run_folder import RunFolder, StageReached
+    from quipwright.core.storage.run_folder import RunFolder
+    from quipwright.core.storage.stage_cache import StageReached
     from quipwright.data.examples import load_examples
     from quipwright.data.task import Task
+    from quipwright.evaluation.report.pages import write_report
     from quipwright.evaluation.report.terminal import run_lines
     from quipwright.pipeline.costs.plan import may_cost, plan
     from quipwright.pipeline.distil import distil as run_recipe
@@ -61,9 +63,8 @@ def _distil(reference: str, folder: Path | None, assign: list[str] | None, until
 
     recipe, base = load_recipe(reference, assign or ())
     path = folder or Path("runs") / recipe.name
-    with RunFolder.open(path, recipe.model_dump(mode="json"), identity=recipe.results_key()) as run:
-        run.until = until
-        run.on_stage = _announce
+    with RunFolder.open(path, recipe.model_dump(mode="json"), identity=recipe.results_key(), until=until) as run:
+        run.cache.on_stage = _announce
         if may_cost(recipe):
             planned = plan(recipe, Task.load(recipe.task, base), load_examples(recipe.data, base))
             print(f"The whole run will ask:\n\n{planned.table()}\n", flush=True)
@@ -72,13 +73,14 @@ def _distil(reference: str, folder: Path | None, assign: list[str] | None, until
         except StageReached as stage:
             console.print(f"Stopped after {stage}, as asked; the same command without --until goes on.")
             return
+    write_report(summary, path / "report.html")
     print("\n".join(run_lines(summary)))
     console.print(f"\nReport: {path / 'report.html'}   Summary: {path / 'summary.json'}")
-    if run.unanswered:
-        told = ", ".join(f"{count} in {name}" for name, count in run.unanswered.items())
+    if unanswered := summary.counts.unanswered:
+        told = ", ".join(f"{count} in {name}" for name, count in unanswered.items())
         raise UnansweredError(
-            f"{sum(run.unanswered.values())} rows stayed without an answer ({told}); all others are in the results.",
-            f"Their reasons are in {run.arrows}; remove the named folders there and run again to ask once more.",
+            f"{sum(unanswered.values())} rows stayed without an answer ({told}); all others are in the results.",
+            f"Their reasons are in {run.cache.folder}; remove the named folders there and run again to ask once more.",
         )
 
 

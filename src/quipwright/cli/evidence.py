@@ -139,12 +139,12 @@ def rate(
     if target or results:
         _show_ratings(folder, target, results)
         return
+    from quipwright.data.run_summary import read_run
     from quipwright.data.task import Task
     from quipwright.evaluation.human.formats import import_ratings
     from quipwright.evaluation.human.ratings import Ratings, items_of_run
-    from quipwright.evaluation.systems import read_summary
 
-    summary = read_summary(run)
+    summary = read_run(run)
     task = Task.parse(summary.task, str(run))
     systems = list(system) if system else _rated_by_default(list(summary.checkpoints))
     if len(systems) < 2:
@@ -195,9 +195,9 @@ def report(
     output: Annotated[Path | None, typer.Option("--output", help="Where to write the page.")] = None,
 ) -> None:
     """Write the page of a run anew (with people's votes so far) or of an experiment, or one that compares several runs."""
+    from quipwright.data.run_summary import read_run
     from quipwright.evaluation.report.evidence import read_evidence
     from quipwright.evaluation.report.pages import report_experiment, report_run, write_comparison
-    from quipwright.evaluation.systems import read_summary
 
     if len(runs) == 1:
         write = report_experiment if (runs[0] / "result.json").exists() else report_run
@@ -206,7 +206,7 @@ def report(
     names = [run.resolve().name for run in runs]
     shown = names if len(set(names)) == len(names) else [str(run) for run in runs]
     target = output or Path("comparison.html")
-    each = [(name, read_summary(run), read_evidence(run)) for name, run in zip(shown, runs, strict=True)]
+    each = [(name, read_run(run), read_evidence(run)) for name, run in zip(shown, runs, strict=True)]
     summaries = [(name, summary) for name, summary, _ in each]
     write_comparison(summaries, target, [(name, evidence) for name, _, evidence in each])
     print(target)

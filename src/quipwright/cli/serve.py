@@ -71,9 +71,9 @@ def _critic_of_run(run: Path) -> Grader | None:
     """The run's own critic where that grades single texts and is at hand: it may have stayed on another machine."""
     from quipwright.critics.base import Grader
     from quipwright.critics.loading import open_critic, own_critic
-    from quipwright.evaluation.systems import read_summary
+    from quipwright.data.run_summary import read_run
 
-    reference = own_critic(run, read_summary(run).recipe)
+    reference = own_critic(run, read_run(run).recipe)
     try:
         critic = open_critic(reference) if reference else None
     except QuipwrightError as error:

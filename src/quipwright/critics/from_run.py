@@ -10,11 +10,11 @@ from typing import Any
 from quipwright.core.errors import DataError, RunError
 from quipwright.core.records import Comparison, Judgment, Pair, Response
 from quipwright.core.storage.files import write_atomic
-from quipwright.core.storage.run_folder import stored_rows
 from quipwright.critics.active import Labelled, split
 from quipwright.critics.combine import combined
 from quipwright.critics.reward_model.training import as_verdict
 from quipwright.data.examples import DataSettings, load_examples
+from quipwright.data.run_summary import read_run
 from quipwright.data.task import Task
 from quipwright.data.verdicts import VerdictRow
 
@@ -28,14 +28,14 @@ def verdicts_of_run(folder: Path, seed: int = 0) -> list[VerdictRow]:
     What a rule decided is left out, and so is what a trained critic said where another one judged too. Evaluation is
     not learnt from. Raises :class:`RunError` where there is no run and :class:`DataError` where it has too few verdicts.
     """
-    manifest, arrows = _manifest(folder), folder / "arrows"
+    manifest, summary = _manifest(folder), read_run(folder)
     data = DataSettings.model_validate(manifest["recipe"]["data"])
     literals = {e.id: e.text for e in load_examples(data, _base(manifest))}
-    texts = {r.id: r for name in ("teach", "sample") for r in stored_rows(arrows, name, Response)}
-    judged = _by_pair(stored_rows(arrows, "judge", Judgment))
+    texts = {r.id: r for r in summary.stage_rows(folder, Response, "teach", "sample")}
+    judged = _by_pair(summary.stage_rows(folder, Judgment, "judge"))
     labels = [
         Labelled(Comparison(pair, literals[pair.example_id], texts[pair.a_id].text, texts[pair.b_id].text), p)
-        for pair in {pair.id: pair for pair in stored_rows(arrows, "select", Pair)}.values()
+        for pair in {pair.id: pair for pair in summary.stage_rows(folder, Pair, "select")}.values()
         if pair.example_id in literals and {pair.a_id, pair.b_id} <= texts.keys()
         if (p := combined(judged.get(pair.id, []))) is not None
     ]

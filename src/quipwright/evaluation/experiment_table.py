@@ -13,9 +13,9 @@ from scipy.stats import t as student_t
 from quipwright.core.results import PairScores
 from quipwright.core.settings import Settings
 from quipwright.core.statistics import bootstrap_mean, holm, paired_bootstrap, sign_flip_test
+from quipwright.data.run_summary import RunSummary
 from quipwright.evaluation.pairwise import scores_between, share_won
 from quipwright.llm.costs import Spent
-from quipwright.pipeline.summary import Summary
 
 if TYPE_CHECKING:
     from quipwright.pipeline.experiment.grid import Experiment
@@ -87,7 +87,7 @@ class Result(Settings):
 
 def tabulate(
     experiment: Experiment,
-    found: Mapping[tuple[str, int], Summary | str],
+    found: Mapping[tuple[str, int], RunSummary | str],
     minutes: Mapping[tuple[str, int], float],
     judged: Mapping[str, Verdicts | str] = MappingProxyType({}),
 ) -> Result:
@@ -114,7 +114,7 @@ def tabulate(
 def _scores(
     experiment: Experiment,
     name: str,
-    found: Mapping[tuple[str, int], Summary | str],
+    found: Mapping[tuple[str, int], RunSummary | str],
     read: Callable[[PairScores], Mapping[str, float | None]],
 ) -> Scores:
     """What ``read`` finds in each seed's scores of the variant's student against the opponent."""
@@ -148,7 +148,7 @@ def _won(pair: PairScores) -> Mapping[str, float | None]:
 def _row(
     experiment: Experiment,
     name: str,
-    found: Mapping[tuple[str, int], Summary | str],
+    found: Mapping[tuple[str, int], RunSummary | str],
     scores: Mapping[str, Scores],
     minutes: Mapping[tuple[str, int], float],
 ) -> Row:
@@ -197,7 +197,7 @@ def _judged(experiment: Experiment, name: str, judge: str, said: Verdicts) -> Ju
     return Judged(**own, paper=experiment.judges[judge].paper.get(name))
 
 
-def _outputs(experiment: Experiment, name: str, made: Sequence[Summary]) -> dict[str, float]:
+def _outputs(experiment: Experiment, name: str, made: Sequence[RunSummary]) -> dict[str, float]:
     student = experiment.variants[name].student
     read = [q for s in made for q in s.quality if (q.system, q.split) == (student, experiment.split)]
     fields = ("length_ratio", "copy_rate", "distinct_2")

@@ -9,14 +9,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from quipwright.core.errors import DataError, RunError
 from quipwright.core.records import Example, Response, Split, Status
-from quipwright.core.storage.run_folder import arrows_of, stored_rows
 from quipwright.core.table_files import is_table
 from quipwright.core.text import normalise
 from quipwright.data.examples import SPLITS, Row, read_rows, source_name, split_of
+from quipwright.data.run_summary import RunSummary, read_run
 from quipwright.data.task import Task
 
 if TYPE_CHECKING:
-    from quipwright.pipeline.summary import Summary
     from quipwright.serving.writer import Writer
     from quipwright.students.base import Generated
 
@@ -71,7 +70,7 @@ def open_system(reference: str, rows: Sequence[Row] | None = None, task: Task | 
     if rows is not None and student not in ("teacher", "base"):
         from quipwright.serving.writer import Writer
 
-        return _live(reference, Writer.of_run(folder, student), rows, _trainer(read_summary(folder), student))
+        return _live(reference, Writer.of_run(folder, student), rows, _trainer(read_run(folder), student))
     return _recorded(folder, student)
 
 
@@ -113,33 +112,14 @@ def aligned(systems: Sequence[Outputs]) -> tuple[list[Example], dict[str, dict[s
     return list(examples.values()), responses
 
 
-def read_summary(folder: Path) -> Summary:
-    """The summary of a finished run. Raises :class:`RunError` when ``folder`` holds none of this version."""
-    from quipwright.pipeline.summary import Summary
-
-    path = folder / "summary.json"
-    try:
-        return Summary.model_validate_json(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        if path.exists():
-            raise RunError(
-                f"{path} is no summary of this version: {' '.join(str(error).split())[:100]}.",
-                "Run the recipe again; what is finished is not made twice.",
-            ) from None
-        reason = "is not finished" if (folder / "manifest.json").exists() else "is no run folder"
-        raise RunError(
-            f"{folder} {reason}.", "Name the folder of a finished run (quipwright distil RECIPE --run DIR)."
-        ) from None
-
-
 def taught(folder: Path) -> Callable[[str], Sequence[str]]:
     """What the teacher of the run in ``folder`` said to a literal of whichever split; nothing to any other sentence.
 
     The texts stand under example ids, which follow from literal, split and source, so that no data file is needed.
     """
-    summary = read_summary(folder)
+    summary = read_run(folder)
     by_id: dict[str, list[str]] = {}
-    for row in stored_rows(arrows_of(folder), "teach", Response):
+    for row in summary.stage_rows(folder, Response, "teach"):
         if row.text and row.usable:
             by_id.setdefault(row.example_id, []).append(row.text)
     data = summary.recipe.get("data") or {}
@@ -165,7 +145,7 @@ def _run(reference: str) -> tuple[Path, str | None]:
 
 
 def _recorded(folder: Path, student: str | None) -> Outputs:
-    summary = read_summary(folder)
+    summary = read_run(folder)
     chosen = student or list(summary.checkpoints)[-1]
     answers = {
         key(s.literal): Output(s.literal, s.answers[chosen], s.split, chosen in s.truncated)
@@ -178,7 +158,7 @@ def _recorded(folder: Path, student: str | None) -> Outputs:
     return Outputs(f"{folder.resolve().name}:{chosen}", answers, _trainer(summary, chosen))
 
 
-def _trainer(summary: Summary, student: str | None) -> str | None:
+def _trainer(summary: RunSummary, student: str | None) -> str | None:
     """The critic that trained ``student`` (the last one unless named) of a run, ``None`` where none did."""
     chosen = student or list(summary.checkpoints)[-1]
     return None if chosen in ("teacher", "base", "imitation") else summary.critic.get("name")

@@ -6,30 +6,43 @@ from pathlib import Path
 
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.data.examples import load_examples
-from quipwright.evaluation.report.pages import write_report
+from quipwright.data.run_summary import RunSummary
+from quipwright.pipeline.context import open_context
 from quipwright.pipeline.evaluate import evaluate
 from quipwright.pipeline.recipe import Recipe
-from quipwright.pipeline.rounds import learn_on_file, rounds, supervise
-from quipwright.pipeline.stages import Stages
-from quipwright.pipeline.summary import Summary, summarise
+from quipwright.pipeline.rounds import Basis, feedback_rounds, learn_from_file, named_students, supervise
+from quipwright.pipeline.stages.teach import teach
+from quipwright.pipeline.stages.train import prompted, train_sft
+from quipwright.pipeline.summary import summarise
 
 
-def distil(recipe: Recipe, run: RunFolder, base: Path) -> Summary:
-    """Run every arrow of ``recipe`` that is not finished in ``run``; ``base`` is where its relative paths start."""
-    stages = Stages(recipe, run, base)
-    examples = load_examples(recipe.data, base)
-    taught = stages.teach(examples)
-    students = {"imitation": stages.imitate(examples, taught)}
-    current = students["imitation"]
-    if recipe.supervision is not None:
-        current = students["supervision"] = supervise(stages, recipe.supervision, current, examples, taught)
-    if recipe.verdicts is not None:
-        current = learn_on_file(stages, recipe.verdicts, current, examples, taught)
-        students["verdicts" if recipe.rounds else "feedback"] = current  # the last to learn from verdicts is `feedback`
-    past = rounds(stages, current, examples, taught)
-    students |= past.named(recipe.watch)
-    rankings = past.rankings
-    evaluation = evaluate(stages, examples, taught, students)
-    summary = summarise(stages, students, rankings, evaluation)
-    write_report(summary, run.path / "report.html")
-    return summary
+def distil(recipe: Recipe, run: RunFolder, recipe_dir: Path) -> RunSummary:
+    """Run every stage of ``recipe`` that is not finished in ``run``; relative paths of the recipe start at
+    ``recipe_dir``."""
+    with open_context(recipe, run, recipe_dir) as ctx:
+        examples = load_examples(recipe.data, recipe_dir)
+        teacher = teach(ctx, recipe.teacher, examples)
+
+        # Phase 1: imitation.
+        imitation = train_sft(ctx, "imitation", None, recipe.imitation, examples, teacher.responses)
+        rows = prompted(ctx, [e for e in examples if e.split == "train"], teacher.responses)
+        basis = Basis(recipe, examples, teacher.responses, imitation.checkpoint, rows)
+
+        # Phase 2: feedback. An actively labelled critic is made from the first pairs that are to be judged.
+        critic = None if recipe.critic.trained_in_run else ctx.judges.of(recipe.critic)
+        student, steps = imitation.checkpoint, []
+        if recipe.supervision is not None:
+            steps.append(supervise(ctx, basis, recipe.supervision, student, critic))
+            student, critic = steps[-1].checkpoint, steps[-1].ranked.critic
+        if recipe.verdicts is not None:
+            steps.append(learn_from_file(ctx, basis, recipe.verdicts, student, critic))
+            student = steps[-1].checkpoint
+        rounds = feedback_rounds(ctx, basis, student, critic)
+        critic = rounds[-1].ranked.critic if rounds else critic
+
+        students = {"imitation": imitation.checkpoint, **{step.name: step.checkpoint for step in steps}}
+        students |= named_students(recipe, rounds)
+        if recipe.verdicts is not None and not rounds:  # the last to learn from verdicts is the feedback student
+            students["feedback"] = students.pop("verdicts")
+        evaluation = evaluate(ctx, recipe, critic, examples, teacher.responses, students)
+        return summarise(ctx, recipe, run, examples, teacher, imitation, steps, rounds, students, evaluation)

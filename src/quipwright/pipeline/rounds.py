@@ -1,122 +1,270 @@
-"""Phase 2, step by step: what the student tries, what the critic says of it, and what the student learns from that."""
+"""Phase 2: what the student tries, what the critic says of it, and what the student learns from that.
+
+Three steps share the machinery: supervision (the critic compares the teacher's texts), verdicts on file, and rounds.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from quipwright.core.errors import DataError
 from quipwright.core.paths import resolve
-from quipwright.core.records import Checkpoint, Comparison, Example, Ranking, Response
+from quipwright.core.records import Checkpoint, Comparison, Example, Grade, Judgment, Ranking, Response
 from quipwright.core.text import normalise
 from quipwright.data.verdicts import preferences, read_verdicts
-from quipwright.pipeline.evaluate import probe, reading
-from quipwright.pipeline.recipe import OnFile, Supervision
-from quipwright.pipeline.stages import Stages
-from quipwright.training.early_stopping import out_of_patience
+from quipwright.pipeline.context import Context
+from quipwright.pipeline.recipe import Learning, OnFile, Recipe, Supervision
+from quipwright.pipeline.runtime import Judge
+from quipwright.pipeline.stages.grade import grade
+from quipwright.pipeline.stages.judge import judge
+from quipwright.pipeline.stages.label import label
+from quipwright.pipeline.stages.rank import rank
+from quipwright.pipeline.stages.sample import sample
+from quipwright.pipeline.stages.select import Selection, select
+from quipwright.pipeline.stages.train import Trained, train_preference, train_sft
+from quipwright.pipeline.validate import validate, validation_callback
+from quipwright.students.base import Prompted
+from quipwright.training.early_stopping import ValidationPoint, best_point, out_of_patience
 from quipwright.training.preference.pairs import AnySelector, copies_last
 from quipwright.training.preference.rows import best_of, winners
-from quipwright.training.rounds import RankingHistory, RoundHistory
 
-Taught = Mapping[str, Sequence[Response]]
+Attempts = Mapping[str, Sequence[Response]]
 """Responses by example id."""
-Texts = Mapping[str, Response]
-"""Responses by their own id."""
 
 
-def supervise(
-    stages: Stages, how: Supervision, student: Checkpoint, examples: list[Example], taught: Taught
-) -> Checkpoint:
-    """The critic ranks the teacher's own responses, and the student learns from that before it ever tries."""
-    train = [e for e in examples if e.split == "train" and e.id in taught][: stages.recipe.feedback]
-    texts = {r.id: r for e in train for r in taught[e.id]}
-    rankings = _ranked(stages, 0, train, {e.id: taught[e.id] for e in train}, texts, how.select)
-    by_id = {e.id: e for e in train}
-    return stages.learn(0, student, by_id, texts, rankings, taught=taught, how=how.learn)
+@dataclass(frozen=True)
+class Basis:
+    """What all steps of phase 2 start from. ``imitation_rows``: what the imitation student was trained on."""
+
+    recipe: Recipe
+    examples: Sequence[Example]
+    teacher: Attempts
+    imitation: Checkpoint
+    imitation_rows: Sequence[Prompted]
+
+    @property
+    def sampled(self) -> list[Example]:
+        """The training literals that feedback is given on."""
+        return [e for e in self.examples if e.split == "train"][: self.recipe.feedback]
 
 
-def learn_on_file(
-    stages: Stages, how: OnFile, student: Checkpoint, examples: list[Example], taught: Taught
-) -> Checkpoint:
+@dataclass(frozen=True)
+class Ranked:
+    """The critic's order of chosen pairs. ``critic`` is the judge that gave it, for whatever is judged next;
+    ``attempts``: all that the student wrote for it, unusable texts included."""
+
+    responses: Mapping[str, Response]
+    rankings: Sequence[Ranking]
+    critic: Judge | None
+    selection: Selection | None = None
+    judgments: Sequence[Judgment] = ()
+    attempts: Sequence[Response] = ()
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of phase 2: the student it left, what it was ranked from, and how it did on the validation split."""
+
+    name: str
+    trained: Trained
+    ranked: Ranked
+    validation: ValidationPoint | None = None
+
+    @property
+    def checkpoint(self) -> Checkpoint:
+        """The student's weights."""
+        return self.trained.checkpoint
+
+
+def supervise(ctx: Context, basis: Basis, settings: Supervision, student: Checkpoint, critic: Judge | None) -> Step:
+    """The critic ranks the teacher's own responses, and the student learns from that before it ever tries (the BRIO of
+    BRIO-DPO, Ravi et al. 2024 sec. 3.2)."""
+    taught = [e for e in basis.examples if e.split == "train" and e.id in basis.teacher][: basis.recipe.feedback]
+    responses = {e.id: basis.teacher[e.id] for e in taught}
+    ranked = rank_attempts(ctx, basis.recipe, 0, settings.select, taught, responses, critic)
+    return Step("supervision", _learn(ctx, basis, "supervision", 0, settings.learn, student, student, ranked), ranked)
+
+
+def learn_from_file(ctx: Context, basis: Basis, settings: OnFile, student: Checkpoint, critic: Judge | None) -> Step:
     """The student learns from verdicts on file on attempts of earlier students, before it ever tries.
 
     Raises :class:`DataError` where the file has nothing usable on the recipe's training literals.
     """
-    files = [resolve(path, "Verdicts", stages.base) for path in how.paths]
+    files = [resolve(path, "Verdicts", ctx.recipe_dir) for path in settings.paths]
     rows = [row for file in files for row in read_verdicts(file) if row.split == "train"]
-    known = {normalise(e.text): e for e in examples if e.split == "train"}
-    chosen = preferences(rows, how.pairs, how.strength, how.grade, how.teacher)
-    texts: dict[str, Response] = {}
+    chosen = preferences(rows, settings.pairs, settings.strength, settings.grade, settings.teacher)
+    responses: dict[str, Response] = {}
     rankings = []
-    for literal, example in known.items():
-        for pair in chosen.get(literal, ()):
-            own = [Response(example_id=example.id, text=text, author="recorded:verdicts") for text in pair]
-            texts |= {r.id: r for r in own}
-            rankings.append(Ranking(example_id=example.id, best_first=(own[0].id, own[1].id), strength=1.0))
+    for literal, example in {normalise(e.text): e for e in basis.examples if e.split == "train"}.items():
+        for texts in chosen.get(literal, ()):
+            pair = [Response(example_id=example.id, text=text, author="recorded:verdicts") for text in texts]
+            responses |= {r.id: r for r in pair}
+            rankings.append(Ranking(example_id=example.id, best_first=(pair[0].id, pair[1].id), strength=1.0))
     if not rankings:
-        named = ", ".join(how.paths)
+        named = ", ".join(settings.paths)
         raise DataError(f"{named}: no usable verdict on the training literals.", "Lower verdicts.strength or grade.")
-    by_id = {e.id: e for e in known.values()}
-    return stages.learn(0, student, by_id, texts, rankings, taught=taught, how=how.learn)
+    ranked = Ranked(responses, rankings, critic)
+    return Step("verdicts", _learn(ctx, basis, "verdicts", 0, settings.learn, student, student, ranked), ranked)
 
 
-def rounds(stages: Stages, student: Checkpoint, examples: list[Example], taught: Taught) -> RoundHistory:
-    """Every round of feedback, until the recipe's number or its watch says stop."""
-    recipe, past, memory = stages.recipe, RoundHistory(), RankingHistory(stages.recipe.keep_pairs)
-    initial = current = student
-    by_epoch = recipe.watch is not None and recipe.watch.each == "epoch"
+def feedback_rounds(ctx: Context, basis: Basis, student: Checkpoint, critic: Judge | None) -> list[Step]:
+    """Every round of feedback, until the recipe's number is reached or early stopping says so."""
+    recipe, rounds = basis.recipe, list[Step]()
     for number in range(1, recipe.rounds + 1):
-        reference = initial if recipe.reference == "initial" else current
-        stages.probe = probe(stages, number, student, examples, taught) if by_epoch else None
-        current, ranked = feedback(stages, number, current, reference, examples, taught, memory)
-        past.checkpoints.append(current)
-        past.rankings.append(ranked)
-        if recipe.watch is not None:
-            past.points.append(reading(stages, number, student, current, examples, taught))
-            if out_of_patience(past.points, recipe.watch.patience):
-                break
-    stages.probe = None
-    return past
+        parent = rounds[-1].checkpoint if rounds else student
+        reference = student if recipe.reference == "initial" else parent
+        step = feedback_round(ctx, basis, number, student, parent, reference, critic, rounds)
+        rounds.append(step)
+        critic = step.ranked.critic
+        if recipe.watch is not None and out_of_patience(validations(rounds), recipe.watch.patience):
+            break
+    return rounds
 
 
-def feedback(
-    stages: Stages,
-    round: int,
-    student: Checkpoint,
+def feedback_round(
+    ctx: Context,
+    basis: Basis,
+    number: int,
+    initial: Checkpoint,
+    parent: Checkpoint,
     reference: Checkpoint,
-    examples: list[Example],
-    taught: Taught,
-    memory: RankingHistory,
-) -> tuple[Checkpoint, list[Ranking]]:
-    """One round: the student tries, the critic compares its attempts, the student learns from the verdicts."""
-    recipe, how = stages.recipe, stages.recipe.learn
-    train = [e for e in examples if e.split == "train"][: recipe.feedback]
-    by_id = {e.id: e for e in train}
-    if how.source == "teacher":
-        return stages.absorb(round, student, train, taught), []
-    attempts = stages.sample(f"sample-{round}", student, train, recipe.candidates, round)
-    texts = {r.id: r for own in attempts.values() for r in own}
-    if how.source == "best_of_n":
-        usable = [r for r in texts.values() if r.usable]
-        scores = {i: grade.score for i, grade in stages.grade(f"grade-{round}", by_id, usable).items()}
-        scores = copies_last(scores, train, attempts) if recipe.copies_lose else scores
-        return stages.absorb(round, student, train, best_of(attempts, scores)), []
-    if recipe.select.kind == "teacher_mix":
-        attempts = {e.id: [*attempts.get(e.id, ()), *taught.get(e.id, ())] for e in train}
-        texts |= {r.id: r for own in attempts.values() for r in own}
-    rankings = _ranked(stages, round, train, attempts, texts, recipe.select)
-    known, used = memory.recall(texts, rankings)
-    if how.objective.kind == "mle":
-        return stages.absorb(round, student, train, winners(used, known)), rankings
-    return stages.learn(round, student, by_id, known, used, taught=taught, reference=reference), rankings
+    critic: Judge | None,
+    earlier: Sequence[Step],
+) -> Step:
+    """One round: the student ``parent`` tries, the critic compares its attempts, the student learns from the verdicts.
+
+    ``initial`` is the student before all rounds, beside which validation looks for degeneration.
+    """
+    recipe, learn, examples = basis.recipe, basis.recipe.learn, basis.sampled
+    ranked, targets = Ranked({}, (), critic), None
+    if learn.source == "teacher":
+        targets = basis.teacher
+    else:
+        attempts: Attempts = sample(ctx, "sample", str(number), parent, examples, recipe.candidates, round=number)
+        tried = [r for texts in attempts.values() for r in texts]
+        if learn.source == "best_of_n":
+            ranked = replace(ranked, attempts=tried)
+            scores = {i: grade.score for i, grade in _graded(ctx, recipe, str(number), examples, attempts).items()}
+            targets = best_of(attempts, copies_last(scores, examples, attempts) if recipe.copies_lose else scores)
+        else:
+            if recipe.select.kind == "teacher_mix":
+                attempts = {e.id: [*attempts.get(e.id, ()), *basis.teacher.get(e.id, ())] for e in examples}
+            ranked = rank_attempts(ctx, recipe, number, recipe.select, examples, attempts, critic)
+            known = remembered([*(step.ranked for step in earlier), ranked]) if recipe.keep_pairs else ranked
+            ranked = replace(ranked, attempts=tried)
+            targets = winners(known.rankings, known.responses) if learn.objective.kind == "mle" else None
+    if targets is not None:
+        trained = train_sft(ctx, f"round-{number}", parent, learn, examples, targets, round=number)
+    else:
+        trained = _learn(
+            ctx, basis, str(number), number, learn, parent, reference, known, initial=initial, critic=ranked.critic
+        )
+    point = None
+    if recipe.watch is not None:
+        point = validate(ctx, recipe, _known(ranked.critic), number, initial, trained.checkpoint, *_split(basis))
+    return Step(f"round-{number}", trained, ranked, point)
 
 
-def _ranked(
-    stages: Stages, round: int, examples: list[Example], attempts: Taught, texts: Texts, selector: AnySelector
-) -> list[Ranking]:
-    """The critic's order of the pairs (or lists) that ``selector`` picks among ``attempts``."""
+def rank_attempts(
+    ctx: Context,
+    recipe: Recipe,
+    number: int,
+    selector: AnySelector,
+    examples: Sequence[Example],
+    attempts: Attempts,
+    critic: Judge | None,
+) -> Ranked:
+    """The critic's order of the pairs (or lists) that ``selector`` picks among ``attempts``.
+
+    Without a ``critic`` one is made from these very pairs by active labelling.
+    """
     by_id = {e.id: e for e in examples}
-    usable = [r for r in texts.values() if r.usable]
-    grades = stages.grade(f"grade-{round}", by_id, usable) if selector.needs_scores else {}
-    pairs = stages.select(round, examples, attempts, grades, selector)
-    compared = [Comparison(p, by_id[p.example_id].text, texts[p.a_id].text, texts[p.b_id].text) for p in pairs]
-    return stages.rank(round, pairs, stages.judge(f"judge-{round}", compared))
+    responses = {r.id: r for texts in attempts.values() for r in texts}
+    grades = _graded(ctx, recipe, str(number), examples, attempts) if selector.needs_scores else {}
+    selection = select(ctx, number, selector, examples, attempts, grades, copies_lose=recipe.copies_lose)
+    comparisons = [
+        Comparison(p, by_id[p.example_id].text, responses[p.a_id].text, responses[p.b_id].text) for p in selection.pairs
+    ]
+    critic = critic or label(ctx, recipe.critic, comparisons)
+    reader = reading_again(recipe, critic, comparisons, grades)
+    judgments = judge(ctx, str(number), reader, comparisons, copies_lose=recipe.copies_lose)
+    rankings = rank(ctx, number, recipe.rank, selection.pairs, judgments, grades)
+    return Ranked(responses, rankings, critic, selection, judgments)
+
+
+def reading_again(
+    recipe: Recipe, critic: Judge, comparisons: Sequence[Comparison], grades: Mapping[str, Grade]
+) -> Judge:
+    """``critic``, or its own ``grades`` where it gave one to each text of ``comparisons``: no text is read twice."""
+    graded = recipe.scorer is None and all(c.pair.a_id in grades and c.pair.b_id in grades for c in comparisons)
+    return critic.reading(grades) if graded else critic
+
+
+def remembered(ranked: Sequence[Ranked]) -> Ranked:
+    """All of ``ranked`` as one; an order of the same texts that an earlier one has already is left out."""
+    responses = {id: response for one in ranked for id, response in one.responses.items()}
+    kept: dict[tuple[str, ...], Ranking] = {}
+    for ranking in (ranking for one in ranked for ranking in one.rankings):
+        kept.setdefault((ranking.example_id, *(responses[i].text for i in ranking.best_first)), ranking)
+    return Ranked(responses, list(kept.values()), ranked[-1].critic)
+
+
+def validations(rounds: Sequence[Step]) -> list[ValidationPoint]:
+    """What validation read after each of ``rounds``."""
+    return [step.validation for step in rounds if step.validation is not None]
+
+
+def named_students(recipe: Recipe, rounds: Sequence[Step]) -> dict[str, Checkpoint]:
+    """The students of ``rounds`` by name: ``feedback`` is the one to keep, named last; others are ``round-<number>``."""
+    if not rounds:
+        return {}
+    read = validations(rounds)
+    kept = best_point(read) if recipe.watch and recipe.watch.keep_best and read else len(rounds)
+    others = {f"round-{i}": step.checkpoint for i, step in enumerate(rounds, 1) if i != kept}
+    return {**others, "feedback": rounds[kept - 1].checkpoint}
+
+
+def _graded(
+    ctx: Context, recipe: Recipe, part: str, examples: Sequence[Example], attempts: Attempts
+) -> dict[str, Grade]:
+    """The grades of all usable ``attempts``, by response id."""
+    usable = [r for texts in attempts.values() for r in texts if r.usable]
+    grader = ctx.judges.grader(recipe.scorer or recipe.critic)
+    return grade(ctx, part, grader, {e.id: e for e in examples}, usable)
+
+
+def _learn(
+    ctx: Context,
+    basis: Basis,
+    part: str,
+    number: int,
+    learn: Learning,
+    parent: Checkpoint,
+    reference: Checkpoint,
+    ranked: Ranked,
+    *,
+    initial: Checkpoint | None = None,
+    critic: Judge | None = None,
+) -> Trained:
+    """Preference training on ``ranked``; with ``initial``, a round that may be watched epoch by epoch."""
+    watch, callback = basis.recipe.watch, None
+    if initial is not None and watch is not None and watch.each == "epoch":
+        callback = validation_callback(ctx, basis.recipe, _known(critic), number, initial, *_split(basis))
+    return train_preference(
+        ctx, part, parent, learn,
+        {e.id: e for e in basis.examples}, ranked.responses, ranked.rankings, basis.teacher,
+        round=number, reference=reference, length_rows=basis.imitation_rows, callback=callback,
+    )  # fmt: skip
+
+
+def _known(critic: Judge | None) -> Judge:
+    if critic is None:
+        raise DataError(
+            "Nothing was judged yet, so there is no critic to validate with.", "Set learn.source: verdicts."
+        )
+    return critic
+
+
+def _split(basis: Basis) -> tuple[Sequence[Example], Attempts]:
+    return basis.examples, basis.teacher

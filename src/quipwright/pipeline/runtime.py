@@ -1,12 +1,10 @@
-"""What a run talks to: its calls, its critic and judges, its students. Each is opened when it is first needed.
-
-A finished run is read back without opening any of them.
-"""
+"""The models of a run: its calls, its critics, its students. Each is opened when it is first needed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,158 +13,176 @@ import torch
 
 from quipwright.core.errors import CriticError
 from quipwright.core.paths import resolve
-from quipwright.core.progress import console
-from quipwright.core.records import Checkpoint, Comparison
+from quipwright.core.records import Checkpoint, Grade
 from quipwright.core.storage.run_folder import RunFolder
-from quipwright.critics.base import BaseCriticConfig, BuildContext, Critic, Grader
+from quipwright.core.storage.stage_cache import check_seal
+from quipwright.critics.base import BuildContext, Critic, Grader
 from quipwright.critics.config import CriticConfig
-from quipwright.critics.reward_model.card import CARD_FILE
+from quipwright.critics.reward_model.critic import FromGrades
 from quipwright.data.task import Task
 from quipwright.llm.call_store import FILE
 from quipwright.llm.calls import Calls
 from quipwright.llm.costs import Spent
+from quipwright.llm.request_batching import Window, asked_at_once
 from quipwright.pipeline.costs.plan import known, model_name
 from quipwright.pipeline.recipe import Recipe
-from quipwright.students.base import Student
+from quipwright.students.base import Student, StudentSettings
 from quipwright.students.load import open_student
+
+
+class RunCalls:
+    """A run's calls to models that may cost money: one store, prices and caps for all of them."""
+
+    def __init__(self, recipe: Recipe, run: RunFolder, recipe_dir: Path, stack: ExitStack) -> None:
+        """Nothing is opened before the first question; ``stack`` closes what was."""
+        self._recipe, self._run, self._recipe_dir, self._stack = recipe, run, recipe_dir, stack
+
+    @cached_property
+    def opened(self) -> Calls:
+        """The one way to every call; each is put down to the stage that is being made."""
+        recipe, run = self._recipe, self._run
+        calls = self._stack.enter_context(
+            Calls.open(run.calls, prices=recipe.prices, budget=recipe.budget, base=self._recipe_dir)
+        )
+        calls.store.stage = lambda: run.owner + run.cache.current
+        return calls
+
+    def spent(self) -> list[Spent]:
+        """What the run's calls came to by stage and model, those of earlier invocations included."""
+        owner = self._run.owner
+        spent = self.opened.store.spent() if self._any else []
+        return [s.model_copy(update={"stage": s.stage.removeprefix(owner)}) for s in spent if s.stage.startswith(owner)]
+
+    def note_capabilities(self) -> None:
+        """Write into the manifest what the models can do, as far as that is stated or was found out."""
+        if self._any:
+            capabilities = {
+                f"{model.role} {model_name(model.model)}": model.able.model_dump(mode="json")
+                for model in known(self._recipe, self.opened)
+            }
+            self._run.record("models", capabilities)
+
+    def capabilities(self) -> dict[str, dict[str, Any]]:
+        """What the manifest says of the models."""
+        return dict(self._run.manifest().get("models", {}))
+
+    @property
+    def _any(self) -> bool:
+        return (self._run.calls / FILE).exists()
 
 
 @dataclass(frozen=True)
 class Judge:
-    """A judge beside the critic, opened; ``key`` identifies its readings."""
+    """A critic of the run. ``key`` identifies its readings; ``window``: how many pairs to keep under way."""
 
-    critic: Critic
-    settings: CriticConfig
-    key: list[Any]
-
-
-@dataclass
-class Models:
-    """The models of one run. ``base``: the folder that relative paths of the recipe start from."""
-
-    recipe: Recipe
-    run: RunFolder
-    base: Path
-    _trained: Student | None = None
-    _untrained: Student | None = None
-    _loaded: str = ""
-    _active: Critic | None = None
-
-    @cached_property
-    def task(self) -> Task:
-        """The task file."""
-        return Task.load(self.recipe.task, self.base)
-
-    # --- calls -------------------------------------------------------------------------------------------------------
-
-    @cached_property
-    def calls(self) -> Calls:
-        """The one door to every call that may cost money; closed with the run."""
-        recipe = self.recipe
-        opened = Calls.open(self.run.calls, prices=recipe.prices, budget=recipe.budget, base=self.base)
-        calls = self.run.resources.enter_context(opened)
-        calls.store.stage = lambda: self.run.account + self.run.current
-        return calls
-
-    @property
-    def _any_calls(self) -> bool:
-        return (self.run.calls / FILE).exists()
-
-    def spent(self) -> list[Spent]:
-        """What the run's own calls came to by stage and model, those of earlier invocations included."""
-        found, own = self.calls.store.spent() if self._any_calls else [], self.run.account
-        return [s.model_copy(update={"stage": s.stage.removeprefix(own)}) for s in found if s.stage.startswith(own)]
-
-    def note(self) -> None:
-        """Write into the manifest what the models can do, as far as that is stated or was found out."""
-        if self._any_calls:
-            able = {
-                f"{f.role} {model_name(f.model)}": f.able.model_dump(mode="json")
-                for f in known(self.recipe, self.calls)
-            }
-            self.run.record("models", able)
-
-    # --- critics -----------------------------------------------------------------------------------------------------
-
-    def context(self, settings: BaseCriticConfig) -> BuildContext:
-        """What the critic of ``settings`` is built from."""
-        return BuildContext(self.base, self.task, self.calls if settings.models() else None)
+    key: tuple[Any, ...]
+    window: Window
+    open: Callable[[], Critic]
 
     @property
     def critic(self) -> Critic:
-        """The critic. One that an earlier invocation trained gives its name and figures only: all its judgments are
-        stored. Raises :class:`CriticError` where it is still to be trained (:meth:`train_critic`)."""
-        return self._active or self._critic
-
-    @cached_property
-    def _critic(self) -> Critic:
-        if self.recipe.critic.trained_in_run and (self._copy / CARD_FILE).exists():
-            return self.recipe.critic.restore(self._copy)
-        return self._built(self.recipe.critic)
-
-    def _built(self, settings: BaseCriticConfig) -> Critic:
-        return settings.build(self.context(settings))
-
-    @cached_property
-    def judges(self) -> tuple[Judge, ...]:
-        """Who judges beside the critic."""
-        return tuple(Judge(self._built(one), one, self.readings_key(one)) for one in self.recipe.evaluate.judges)
-
-    @cached_property
-    def grader(self) -> Grader:
-        """Who scores single responses: the recipe's scorer, else its critic. Raises :class:`CriticError` where that one
-        only compares pairs."""
-        found = self._built(self.recipe.scorer) if self.recipe.scorer else self.critic
-        if not isinstance(found, Grader):
-            raise CriticError(f"Critic {found.name} does not score single responses.", "Set scorer: {kind: reward}.")
-        return found
-
-    @cached_property
-    def critic_key(self) -> list[Any]:
-        """:meth:`readings_key` of the critic."""
-        return self.readings_key(self.recipe.critic)
-
-    def readings_key(self, settings: BaseCriticConfig) -> list[Any]:
-        """What identifies the readings of a critic."""
-        return settings.identity(BuildContext(self.base, self.task))
+        """The critic, opened."""
+        return self.open()
 
     @property
-    def _copy(self) -> Path:
-        """Where a critic that the run trained is kept for whoever wants to measure it."""
-        return self.run.path / "critic"
+    def name(self) -> str:
+        """How its judgments are signed."""
+        return self.critic.name
 
-    def train_critic(self, pairs: Sequence[Comparison]) -> None:
-        """Where the critic is trained in the run: let it learn from ``pairs``, once."""
-        settings = self.recipe.critic
-        if not settings.trained_in_run or self._active is not None:
-            return
-        critic = settings.learn(self.context(settings), pairs)
-        console.print(critic.summary())
-        critic.save(self._copy)
-        self._active = critic
+    def reading(self, grades: Mapping[str, Grade]) -> Judge:
+        """The same judge, which takes the ``grades`` that it gave before instead of reading the texts again."""
+        return replace(self, window=Window(), open=lambda: FromGrades(self.name, grades))
 
-    # --- students ----------------------------------------------------------------------------------------------------
 
-    def student(self, checkpoint: Checkpoint | None) -> Student:
-        """The student with the weights of ``checkpoint`` (``None``: those it starts from)."""
+@dataclass(frozen=True)
+class GradingCritic:
+    """What scores single responses. ``key`` identifies its readings."""
+
+    key: tuple[Any, ...]
+    open: Callable[[], Grader]
+
+
+class Judges:
+    """Makes judges of critics' settings; each critic is opened once."""
+
+    def __init__(self, calls: RunCalls, task: Task, recipe_dir: Path) -> None:
+        """Nothing is opened yet."""
+        self._calls, self._task, self._recipe_dir = calls, task, recipe_dir
+        self._critics: dict[str, Critic] = {}
+
+    def context(self, settings: CriticConfig) -> BuildContext:
+        """What the critic of ``settings`` is built from."""
+        return BuildContext(self._recipe_dir, self._task, self._calls.opened if settings.models() else None)
+
+    def key(self, settings: CriticConfig) -> tuple[Any, ...]:
+        """What identifies the readings of the critic of ``settings``."""
+        return tuple(settings.identity(BuildContext(self._recipe_dir, self._task)))
+
+    def of(self, settings: CriticConfig) -> Judge:
+        """The judge that ``settings`` describe."""
+        return Judge(self.key(settings), asked_at_once(settings), lambda: self._opened(settings))
+
+    def grader(self, settings: CriticConfig) -> GradingCritic:
+        """The critic of ``settings`` as one that scores single responses. It raises :class:`CriticError` when opened
+        where it only compares pairs."""
+
+        def opened() -> Grader:
+            critic = self._opened(settings)
+            if not isinstance(critic, Grader):
+                raise CriticError(
+                    f"Critic {critic.name} does not score single responses.", "Set scorer: {kind: reward}."
+                )
+            return critic
+
+        return GradingCritic(self.key(settings), opened)
+
+    def _opened(self, settings: CriticConfig) -> Critic:
+        if settings.hash not in self._critics:
+            self._critics[settings.hash] = settings.build(self.context(settings))
+        return self._critics[settings.hash]
+
+
+class Students:
+    """Opens students: one set of trained weights at a time, and the untrained ones beside it."""
+
+    def __init__(self, settings: StudentSettings, task: Task, seed: int, stages: Path, recipe_dir: Path) -> None:
+        """``stages``: the folder that checkpoints' paths start from."""
+        self._settings, self._task, self._seed = settings, task, seed
+        self._stages, self._recipe_dir = stages, recipe_dir
+        self._trained: Student | None = None
+        self._untrained: Student | None = None
+        self._loaded = ""
+
+    @property
+    def weights(self) -> str:
+        """The name of the weights that all of them start from."""
+        return self._settings.weights
+
+    @property
+    def identity(self) -> StudentSettings:
+        """What of a student, beside its checkpoint, changes a result."""
+        return self._settings
+
+    def load(self, checkpoint: Checkpoint | None) -> Student:
+        """The student with the weights of ``checkpoint`` (``None``: those it starts from), read through their seal."""
         wanted = checkpoint.id if checkpoint else "start"
         if self._trained is None or self._loaded != wanted:
             if checkpoint is None or self._trained is None:
                 self._trained = self._fresh()
             if checkpoint is not None:
-                self._trained.load(self.run.arrows / checkpoint.path)
-            elif self.recipe.student.adapter:
-                self._trained.load(resolve(self.recipe.student.adapter, "Adapter", self.base))
+                check_seal(self._stages / checkpoint.path)
+                self._trained.load(self._stages / checkpoint.path)
+            elif self._settings.adapter:
+                self._trained.load(resolve(self._settings.adapter, "Adapter", self._recipe_dir))
             self._loaded = wanted
         return self._trained
 
     def to_train(self, checkpoint: Checkpoint | None) -> Student:
-        """As :meth:`student`, for someone who changes its weights: the next one to ask gets them loaded anew."""
-        found = self.student(checkpoint)
+        """As :meth:`load`, for someone who changes the weights: the next one to ask gets them loaded anew."""
+        student = self.load(checkpoint)
         self._loaded = ""
-        return found
+        return student
 
-    @property
     def untrained(self) -> Student:
         """The weights of the recipe as they are."""
         self._untrained = self._untrained or self._fresh()
@@ -177,5 +193,5 @@ class Models:
         self._untrained = None
 
     def _fresh(self) -> Student:
-        torch.manual_seed(self.recipe.seed)  # new adapters are drawn from it
-        return open_student(self.recipe.student, self.task.student_chat)
+        torch.manual_seed(self._seed)  # new adapters are drawn from it
+        return open_student(self._settings, self._task.student_chat)

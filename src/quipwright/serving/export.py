@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from quipwright.core.errors import RunError
 from quipwright.core.storage.files import disk_errors
-from quipwright.evaluation.systems import read_summary
+from quipwright.data.run_summary import read_run
 from quipwright.serving.model_card import base_model, model_card
 from quipwright.serving.writer import STUDENT_FILE, TASK_FILE, Writer
 from quipwright.students.base import Student
@@ -32,7 +32,7 @@ def export(run: Path, target: Path, name: str | None, form: Form) -> Path:
     """
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise RunError(f"{target} is not an empty folder.", "Name a new folder.")
-    summary = read_summary(run)
+    summary = read_run(run)
     writer = Writer.of_run(run, name)
     chosen = name or list(summary.checkpoints)[-1]
     partial = target.with_name(f".{target.name}.partial")

@@ -12,7 +12,7 @@ from quipwright.core.results import PairwiseResult, Quality
 from quipwright.data.task import Task
 
 if TYPE_CHECKING:
-    from quipwright.pipeline.summary import Summary
+    from quipwright.data.run_summary import RunSummary
 
 _EMBEDDED = "HuggingFaceTB/SmolLM2-135M-Instruct"
 _FORM_TAGS: dict[str, dict[str, Any]] = {
@@ -21,7 +21,7 @@ _FORM_TAGS: dict[str, dict[str, Any]] = {
 }
 
 
-def model_card(summary: Summary, name: str, task: Task, form: str) -> str:
+def model_card(summary: RunSummary, name: str, task: Task, form: str) -> str:
     """The card of student ``name`` in Markdown, with the metadata that the Hugging Face Hub reads.
 
     ``form``: ``adapter`` or ``hf``, as exported. Paths of the machine that trained it do not appear.
@@ -40,8 +40,8 @@ def model_card(summary: Summary, name: str, task: Task, form: str) -> str:
             f"# {summary.name}: student `{name}`",
             "",
             f"Quipwright {summary.versions['quipwright']} made it from {made_from} for the task `{task.name}`: objective",
-            f"{checkpoint['objective']}, round {checkpoint['round']}, weights {checkpoint['weights_hash']}, data",
-            f"{checkpoint['data_hash']}, settings {checkpoint['settings_hash']}.",
+            f"{checkpoint.objective}, round {checkpoint.round}, weights {checkpoint.weights_hash}, data",
+            f"{checkpoint.data_hash}, settings {checkpoint.settings_hash}.",
             "",
             prompt,
             "",
@@ -81,7 +81,7 @@ def _metadata(base: str | None, family: str, task: Task, form: str) -> dict[str,
     return metadata
 
 
-def _judge_lines(summary: Summary) -> list[str]:
+def _judge_lines(summary: RunSummary) -> list[str]:
     critic = summary.critic
     if critic["agreement"] is None:
         measured = "whose agreement with people or a better judge was not measured"

@@ -6,18 +6,17 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from quipwright.core.errors import DamagedError, RunError, WeightsError
 from quipwright.core.paths import inside, resolve
-from quipwright.core.records import Response, Sampling
+from quipwright.core.records import Checkpoint, Response, Sampling
 from quipwright.core.storage.files import file_sha256
-from quipwright.core.storage.run_folder import arrows_of
+from quipwright.core.storage.run_folder import stages_of
 from quipwright.core.text import degenerate, is_copy, normalise
 from quipwright.critics.reward_model.card import CARD_FILE, RewardCard
 from quipwright.critics.reward_model.critic import RewardModelConfig, RewardModelCritic
+from quipwright.data.run_summary import read_run
 from quipwright.data.task import Task
-from quipwright.evaluation.systems import read_summary
 from quipwright.students.base import Generated, Student, StudentSettings
 from quipwright.students.common import WEIGHTS_FILE
 from quipwright.students.load import open_student
@@ -65,7 +64,7 @@ class Writer:
     @classmethod
     def of_run(cls, folder: Path, name: str | None = None) -> Writer:
         """A student of a finished run; see :meth:`load`."""
-        summary = read_summary(folder)
+        summary = read_run(folder)
         chosen = name or list(summary.checkpoints)[-1]
         if chosen not in summary.checkpoints:
             raise RunError(f"{folder} has no student {chosen!r}.", f"It has: {', '.join(summary.checkpoints)}.")
@@ -161,16 +160,16 @@ def shipped_critic() -> RewardModelCritic:
     return RewardModelConfig().load()
 
 
-def _sealed_weights(run: Path, name: str, checkpoint: dict[str, Any]) -> Path:
+def _sealed_weights(run: Path, name: str, checkpoint: Checkpoint) -> Path:
     """The folder of a checkpoint's weights, whose hash is that of the summary."""
-    stages = arrows_of(run)
-    folder = inside(stages, checkpoint["path"], f"The checkpoint of {name}")
+    stages = stages_of(run)
+    folder = inside(stages, checkpoint.path, f"The checkpoint of {name}")
     if not (folder / WEIGHTS_FILE).is_file():
         raise RunError(
             f"{run} has no weights of {name!r}: {folder / WEIGHTS_FILE} is missing.",
             "Name the run where it was made; the runs of an experiment need the folder of stages beside them.",
         )
-    if file_sha256(folder / WEIGHTS_FILE)[:16] != checkpoint["weights_hash"]:
+    if file_sha256(folder / WEIGHTS_FILE)[:16] != checkpoint.weights_hash:
         raise DamagedError(
             f"{folder / WEIGHTS_FILE} is not what was trained: its hash is not that of the summary.",
             "Restore it from a copy, or remove its folder and run the recipe again.",

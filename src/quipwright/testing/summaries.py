@@ -5,9 +5,11 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from quipwright.core.records import Example, Grade, Response
+from quipwright.core.records import Checkpoint, Example, Grade, Response
 from quipwright.core.results import PairScores, Sample
+from quipwright.core.storage.stage_cache import StageTime
 from quipwright.critics.heuristics import HeuristicCritic
+from quipwright.data.run_summary import Counts, RunSummary, TrainingFacts
 from quipwright.data.task import Task
 from quipwright.evaluation.pairwise import (
     adjusted,
@@ -18,7 +20,6 @@ from quipwright.evaluation.pairwise import (
     scores_by_input,
 )
 from quipwright.evaluation.quality import quality
-from quipwright.pipeline.summary import Summary
 
 SYSTEMS = ("imitation", "round-1", "feedback", "base", "teacher")
 ENDS = {
@@ -30,7 +31,7 @@ ENDS = {
 }
 
 
-def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0) -> Summary:
+def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0) -> RunSummary:
     """``n`` inputs; ``text`` is added to every literal and answer, a hostile payload say."""
     rng = random.Random(seed)
     examples = [
@@ -66,7 +67,7 @@ def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0)
         )
         for e in examples
     ]
-    return Summary(
+    return RunSummary(
         name=name,
         recipe=_recipe(name),
         versions={"quipwright": "0.1.0", "python": "3.11"},
@@ -87,8 +88,8 @@ def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0)
         ),
         quality=[look for s, own in systems.items() if (look := quality(s, "test", own, examples, grades)) is not None],
         stages=[
-            {"name": s, "seconds": t, "skipped": t < 1}
-            for s, t in (("teach", 0.1), ("imitate", 240.5), ("learn-1", 88.0), (f"judge-test{text}", 31.2))
+            StageTime(name=s, stage=s.split("-")[0], seconds=t, skipped=t < 1)
+            for s, t in (("teach", 0.1), ("sft-imitation", 240.5), ("preference-1", 88.0), (f"judge-test{text}", 31.2))
         ],
         critic={
             "name": f"reward:made{text}",
@@ -101,17 +102,17 @@ def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0)
         },
         checkpoints=_checkpoints(),
         training={
-            "imitate": {"rows": 20, "losses": [3.4 / (1 + 0.1 * i) for i in range(40)]},
-            "learn-1": {"losses": [0.69, 0.61, 0.58]},
+            "sft-imitation": TrainingFacts(rows=20, losses=[3.4 / (1 + 0.1 * i) for i in range(40)]),
+            "preference-1": TrainingFacts(rows=20, losses=[0.69, 0.61, 0.58]),
         },
-        counts={
-            "rankings": [310, 284],
-            "selected": {"select-1": {"pairs": 20865, "within": 9000, "literals": 1391, "paired": 1300}},
-            "dropped": {f"sample-1{text}": {"duplicate": 12, f"repeats{text}": 3}},
-            "literals": {"train": 1391, "test": n},
-            "teacher": 4400,
-            "untaught": 2,
-        },
+        counts=Counts(
+            literals={"train": 1391, "test": n},
+            teacher=4400,
+            untaught=2,
+            rankings=[310, 284],
+            selected={"select-1": {"pairs": 20865, "within": 9000, "literals": 1391, "paired": 1300}},
+            dropped={f"sample-1{text}": {"duplicate": 12, f"repeats{text}": 3}},
+        ),
         warnings=[f"The critic that trained the student is the only judge here.{text}"],
         samples=samples,
         scores=[PairScores(candidate=a, baseline=b, split="test", scores=own) for (a, b), own in scores.items()],
@@ -131,18 +132,12 @@ def _recipe(name: str) -> dict[str, Any]:
     return {**Recipe(name="made").model_dump(mode="json"), "name": name, "rounds": 2, "seed": 7}
 
 
-def _checkpoints() -> dict[str, dict[str, Any]]:
-    found: dict[str, dict[str, Any]] = {}
+def _checkpoints() -> dict[str, Checkpoint]:
+    checkpoints: dict[str, Checkpoint] = {}
     parent = None
     for round, name in enumerate(("imitation", "round-1", "feedback")):
         facts = dict.fromkeys(("settings_hash", "data_hash", "weights_hash", "path"), f"{round:016x}")
-        found[name] = {
-            "id": f"c{round}",
-            "student": "embedded",
-            "objective": "dpo" if round else "mle",
-            "round": round,
-            "parent_id": parent,
-            **facts,
-        }
-        parent = f"c{round}"
-    return found
+        objective = "dpo" if round else "mle"
+        checkpoints[name] = Checkpoint(student="embedded", objective=objective, round=round, parent_id=parent, **facts)
+        parent = checkpoints[name].id
+    return checkpoints

@@ -13,9 +13,9 @@ from quipwright.evaluation.report.view import headline
 from quipwright.evaluation.systems import key
 
 if TYPE_CHECKING:
-    from quipwright.pipeline.summary import Summary
+    from quipwright.data.run_summary import RunSummary
 
-Named = Sequence[tuple[str, "Summary"]]
+Named = Sequence[tuple[str, "RunSummary"]]
 SHOWN = 10
 
 
@@ -58,9 +58,9 @@ def examples(runs: Named) -> list[tuple[str, list[tuple[str, str]]]]:
     ]
 
 
-def _judge(s: Summary) -> tuple[Any, Any]:
+def _judge(s: RunSummary) -> tuple[Any, Any]:
     return s.critic.get("name"), s.recipe.get("copies_lose")
 
 
-def _texts(s: Summary, system: str, split: str) -> dict[str, str]:
+def _texts(s: RunSummary, system: str, split: str) -> dict[str, str]:
     return {x.example_id: x.answers[system] for x in s.samples if x.split == split and system in x.answers}

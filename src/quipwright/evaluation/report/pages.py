@@ -21,13 +21,13 @@ from quipwright.core.format import (
     signed_range,
 )
 from quipwright.core.storage.files import write_atomic
+from quipwright.data.run_summary import read_run
 from quipwright.evaluation.report import across, evidence, figures, plots, terminal, view
 from quipwright.evaluation.report.evidence import Evidence, read_evidence
-from quipwright.evaluation.systems import read_summary
 
 if TYPE_CHECKING:
+    from quipwright.data.run_summary import RunSummary
     from quipwright.evaluation.experiment_table import Result
-    from quipwright.pipeline.summary import Summary
 
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 _HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
@@ -50,14 +50,14 @@ def environment() -> Environment:
     return env
 
 
-def write_report(summary: Summary, path: Path, beside: Evidence | None = None) -> None:
+def write_report(summary: RunSummary, path: Path, beside: Evidence | None = None) -> None:
     """Render ``summary`` to ``path``, with people's votes and critics' audits where there are any."""
     page = environment().get_template("page.html.j2")
     _write(path, page.render(s=summary, seconds=_total(summary), **_beside([("", beside or Evidence())])))
 
 
 def write_comparison(
-    summaries: Sequence[tuple[str, Summary]], path: Path, beside: Sequence[tuple[str, Evidence]] = ()
+    summaries: Sequence[tuple[str, RunSummary]], path: Path, beside: Sequence[tuple[str, Evidence]] = ()
 ) -> None:
     """Render several runs side by side to ``path``, with what is ``beside`` them; names tell them apart."""
     settings = view.diff([view.flat(s.recipe) for _, s in summaries], skip=("name",))
@@ -95,7 +95,7 @@ def report_experiment(folder: Path, path: Path | None = None) -> Path:
 def report_run(folder: Path, path: Path | None = None) -> Path:
     """Render a finished run's page anew from what its folder holds, ratings and ``audit.json`` included."""
     target = path or folder / "report.html"
-    write_report(read_summary(folder), target, read_evidence(folder))
+    write_report(read_run(folder), target, read_evidence(folder))
     return target
 
 
@@ -113,5 +113,5 @@ def _write(path: Path, page: str) -> None:
     os.chmod(path, 0o644)
 
 
-def _total(summary: Summary) -> float:
-    return sum(stage["seconds"] for stage in summary.stages)
+def _total(summary: RunSummary) -> float:
+    return sum(stage.seconds for stage in summary.stages)

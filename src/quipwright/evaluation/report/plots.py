@@ -13,13 +13,13 @@ from quipwright.evaluation.report.figures import Dot, Point, around_zero, bars, 
 from quipwright.evaluation.report.view import seconds_of
 
 if TYPE_CHECKING:
+    from quipwright.data.run_summary import RunSummary
     from quipwright.evaluation.experiment_table import Result
-    from quipwright.pipeline.summary import Summary
 
 CURVE = 300  # points of a loss curve
 
 
-def rates(s: Summary) -> Markup:
+def rates(s: RunSummary) -> Markup:
     """All win-tie rates of a run with their Wilson intervals."""
     several = len({r.split for r in s.pairwise}) > 1
     dots = [
@@ -30,7 +30,7 @@ def rates(s: Summary) -> Markup:
     return dot_plot(dots, "Win-tie rate with Wilson 95 % interval; the dashed line is one half.")
 
 
-def rates_of_runs(runs: Sequence[tuple[str, Summary]]) -> Markup:
+def rates_of_runs(runs: Sequence[tuple[str, RunSummary]]) -> Markup:
     """The win-tie rates of every run's students against the teacher and the imitation student."""
     dots = [
         dot
@@ -50,7 +50,7 @@ def rate_dot(label: str, r: PairwiseResult) -> list[Dot]:
     )
 
 
-def by(s: Summary, r: PairwiseResult) -> str:
+def by(s: RunSummary, r: PairwiseResult) -> str:
     """Whose result ``r`` is, where a run has several judges."""
     return f" by {r.judge}" if len({other.judge for other in s.pairwise}) > 1 else ""
 
@@ -90,7 +90,7 @@ def differences(result: Result) -> Markup:
     return dot_plot(dots, caption, around_zero(reach))
 
 
-def over_rounds(s: Summary) -> list[Markup]:
+def over_rounds(s: RunSummary) -> list[Markup]:
     """Length, copies and win rate from imitation through every round, on the first split."""
     order = [n for n in s.checkpoints if n in {q.system for q in s.quality}]
     if len(order) < 2:
@@ -112,11 +112,11 @@ def over_rounds(s: Summary) -> list[Markup]:
     return charts
 
 
-def training(s: Summary) -> list[Markup]:
+def training(s: RunSummary) -> list[Markup]:
     """Loss of every training; of a long one some steps, the lowest and the highest among them."""
     charts = []
     for name, facts in s.training.items():
-        losses = [v for v in facts.get("losses", ()) if isinstance(v, int | float)]
+        losses = [v for v in facts.losses if isinstance(v, int | float)]
         if len(losses) > 1:
             points = [Point("first step" if i == 0 else f"step {i + 1}", float(losses[i]), i) for i in _spread(losses)]
             charts.append(line_chart(f"Loss of {name}", points, percent=False))
@@ -130,10 +130,10 @@ def _spread(values: Sequence[float]) -> list[int]:
     return sorted(even | {values.index(min(values)), values.index(max(values))})
 
 
-def time_by_stage(s: Summary) -> Markup:
+def time_by_stage(s: RunSummary) -> Markup:
     """Seconds that each stage took to make, whenever that was."""
     rows = []
     for stage in s.stages:
-        took, before = seconds_of(stage), ", finished before" if stage["skipped"] else ""
-        rows.append((stage["name"], took or 0.0, ("unknown" if took is None else f"{took:.1f} s") + before))
+        took, before = seconds_of(stage), ", finished before" if stage.skipped else ""
+        rows.append((stage.name, took or 0.0, ("unknown" if took is None else f"{took:.1f} s") + before))
     return bars(rows, "Seconds each stage took, in this run of the command or an earlier one.")

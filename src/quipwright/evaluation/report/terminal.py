@@ -14,7 +14,7 @@ from quipwright.evaluation.human.ratings import HumanRate
 from quipwright.evaluation.pairwise import DEFINITIONS
 
 if TYPE_CHECKING:
-    from quipwright.pipeline.summary import Summary
+    from quipwright.data.run_summary import RunSummary
 
 WIDTH = 80
 
@@ -210,7 +210,7 @@ def sample_block(label: str, sample: Sample, systems: Sequence[str]) -> str:
     return "\n".join([wrapped(f"[{label}] {sample.literal}"), *answers])
 
 
-def run_lines(summary: Summary) -> Iterator[str]:
+def run_lines(summary: RunSummary) -> Iterator[str]:
     """What a run found, for the end of the command: some answers, who wins, how the outputs look, what to know."""
     shown = [s for s in summary.samples if "feedback" in s.answers]
     shown.sort(key=lambda s: -s.levels["feedback"][-1] if "feedback" in s.levels else 0.0)
@@ -227,5 +227,5 @@ def run_lines(summary: Summary) -> Iterator[str]:
     for d in summary.differences:
         yield difference_block(d)
     yield from notes(summary.warnings)
-    seconds = sum(stage["seconds"] for stage in summary.stages)
+    seconds = sum(stage.seconds for stage in summary.stages)
     yield f"{len(summary.stages)} stages, {seconds / 60:.1f} minutes."

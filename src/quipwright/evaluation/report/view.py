@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import escape
 
 from quipwright.core.format import percent, percent_range, signed, signed_range
+from quipwright.core.records import Checkpoint
 from quipwright.core.results import Sample
+from quipwright.core.storage.stage_cache import StageTime
 from quipwright.evaluation.experiment_table import WTR
 from quipwright.evaluation.pairwise import scores_between
 
 if TYPE_CHECKING:
+    from quipwright.data.run_summary import RunSummary
     from quipwright.evaluation.experiment_table import Result
     from quipwright.llm.costs import Spent
-    from quipwright.pipeline.summary import Summary
 
 HEAD = ("imitation", "feedback", "teacher")
 EACH = 8  # examples a group
@@ -33,21 +35,21 @@ class Group:
     samples: list[Sample]
 
 
-def story(s: Summary) -> str:
+def story(s: RunSummary) -> str:
     """What was done, in one paragraph with numbers."""
     recipe, data = s.recipe, s.counts
-    literals: dict[str, int] = data.get("literals") or {}
+    literals = data.literals
     sentences = []
     weights = (recipe.get("student") or {}).get("weights", "the student")
     if literals:
-        taught = f" and {data['teacher']} paraphrases of the teacher" if data.get("teacher") else ""
+        taught = f" and {data.teacher} paraphrases of the teacher" if data.teacher else ""
         sentences.append(
             f"The student ({weights}) imitated the teacher on {literals.get('train', 0)} literals{taught}."
         )
     else:
         sentences.append(f"The student ({weights}) imitated the teacher.")
     if rounds := recipe.get("rounds"):
-        ranked = data.get("rankings") or []
+        ranked = data.rankings
         kind = ((recipe.get("learn") or {}).get("objective") or {}).get("kind", "its objective")
         counted = ", then ".join(str(n) for n in ranked) or "no"
         sentences.append(
@@ -65,7 +67,7 @@ def story(s: Summary) -> str:
     return " ".join([*sentences, *_helped(s)])
 
 
-def _helped(s: Summary) -> list[str]:
+def _helped(s: RunSummary) -> list[str]:
     gain = next((d for d in s.differences if d.candidate == "feedback"), None)
     if gain is None:
         return []
@@ -86,13 +88,12 @@ def wtr(result: Result) -> str:
     return WTR.format(result.opponent)
 
 
-def seconds_of(stage: dict[str, Any]) -> float | None:
+def seconds_of(stage: StageTime) -> float | None:
     """What making a stage took; unknown where it was finished before and did not note it."""
-    took = stage.get("took")
-    return stage["seconds"] if took is None and not stage["skipped"] else took
+    return stage.seconds if stage.took is None and not stage.skipped else stage.took
 
 
-def took(s: Summary) -> tuple[float, int]:
+def took(s: RunSummary) -> tuple[float, int]:
     """Seconds of all stages, and how many did not note theirs."""
     known = [seconds for stage in s.stages if (seconds := seconds_of(stage)) is not None]
     return sum(known), len(s.stages) - len(known)
@@ -114,23 +115,23 @@ def tokens(spent: Spent, name: str) -> str:
     return f"{value:,}" + (f" (calls not counted: {spent.uncounted})" if spent.uncounted else "")
 
 
-def grades(s: Summary) -> tuple[str, ...]:
+def grades(s: RunSummary) -> tuple[str, ...]:
     """The names of the task's grades, worst first."""
     return tuple(s.task["grades"])
 
 
-def headline(s: Summary) -> str:
+def headline(s: RunSummary) -> str:
     """The student that the page is about."""
     return "feedback" if any("feedback" in x.answers for x in s.samples) else next(iter(s.checkpoints), "imitation")
 
 
-def against_teacher(s: Summary, sample: Sample) -> dict[str, float]:
+def against_teacher(s: RunSummary, sample: Sample) -> dict[str, float]:
     """How likely each system's answer beats the teacher's, by the critic, where it could be read."""
     pairs = {name: scores_between(s.scores, name, "teacher", sample.split) for name, _ in ordered(sample)}
     return {name: p for name, pair in pairs.items() if pair and (p := pair.scores.get(sample.example_id)) is not None}
 
 
-def groups(s: Summary) -> list[Group]:
+def groups(s: RunSummary) -> list[Group]:
     """Best, worst, most disputed and random examples; the judge's own view decides, random is by a fixed seed.
 
     A critic that grades no single text ranks them by how likely the student's beats the teacher's.
@@ -160,7 +161,7 @@ def groups(s: Summary) -> list[Group]:
     return [group for group in chosen if group.samples]
 
 
-def all_inputs(s: Summary) -> tuple[list[Sample], int]:
+def all_inputs(s: RunSummary) -> tuple[list[Sample], int]:
     """As many inputs as the page has room for, and how many are left out."""
     room, kept = BUDGET - sum(_bytes(sample) for group in groups(s) for sample in group.samples), []
     for sample in s.samples:
@@ -189,12 +190,9 @@ def critic_figures(critic: dict[str, Any]) -> list[tuple[str, float]]:
     return [(k, v) for k, v in critic.items() if k not in said and isinstance(v, int | float)]
 
 
-def taught(s: Summary) -> str:
+def taught(s: RunSummary) -> str:
     """What a live teacher's answers came to; nothing of a recorded one."""
-    from quipwright.data.teacher import Yield
-
-    counted = s.counts.get("yield")
-    return Yield.model_validate(counted).line() if counted else ""
+    return s.counts.teacher_yield.line() if s.counts.teacher_yield else ""
 
 
 def able(capabilities: dict[str, Any]) -> str:
@@ -224,12 +222,12 @@ def flat(tree: Any, path: str = "") -> dict[str, str]:
     return {path: str(tree)}
 
 
-def lineage(s: Summary) -> list[tuple[int, str, dict[str, Any]]]:
+def lineage(s: RunSummary) -> list[tuple[int, str, Checkpoint]]:
     """Checkpoints with their depth in the family tree, parents first."""
     depths: dict[str | None, int] = {None: -1}
     rows = []
-    for name, facts in s.checkpoints.items():
-        depth = depths.get(facts.get("parent_id"), -1) + 1
-        depths[facts["id"]] = depth
-        rows.append((depth, name, facts))
+    for name, checkpoint in s.checkpoints.items():
+        depth = depths.get(checkpoint.parent_id, -1) + 1
+        depths[checkpoint.id] = depth
+        rows.append((depth, name, checkpoint))
     return rows

@@ -1,6 +1,6 @@
 """A grid of recipe variants x seeds -> one table: means, intervals, paired differences with Holm's p-values, and cost.
 
-Variants write into one shared folder of arrows, so that what they have in common (teaching, the imitation student) is
+Variants write into one shared folder of stages, so that what they have in common (teaching, the imitation student) is
 made once, and ask through one store of calls beside it, so that no question is paid for twice. A variant that fails
 keeps its reason in the table and stops nobody.
 """
@@ -19,7 +19,8 @@ from quipwright.core.errors import QuipwrightError, RecipeError
 from quipwright.core.paths import recipe_path
 from quipwright.core.settings import Settings
 from quipwright.core.storage.files import write_atomic
-from quipwright.core.storage.run_folder import ARROWS, RunFolder
+from quipwright.core.storage.run_folder import STAGES, RunFolder
+from quipwright.data.run_summary import RunSummary
 from quipwright.data.task import task_path
 from quipwright.evaluation.experiment_table import Result, tabulate, total
 from quipwright.evaluation.report.markdown import experiment_markdown
@@ -29,7 +30,6 @@ from quipwright.llm.costs import Spent
 from quipwright.pipeline.distil import distil
 from quipwright.pipeline.experiment.judges import Judge, judged
 from quipwright.pipeline.recipe import Recipe
-from quipwright.pipeline.summary import Summary
 
 Assignments = dict[str, Any]
 """Values by dotted path, as ``--set`` takes them."""
@@ -122,7 +122,7 @@ def run_experiment(
         for name in experiment.variants
         for seed in experiment.seeds
     }
-    found: dict[tuple[str, int], Summary | str] = {}
+    found: dict[tuple[str, int], RunSummary | str] = {}
     for (name, seed), (recipe, place) in recipes.items():
         told(f"{name}, seed {seed}")
         found[name, seed] = one = _run(recipe, place, folder, f"{name}-{seed}")
@@ -155,15 +155,15 @@ def recipe_of(experiment: Experiment, base: Path, name: str, seed: int) -> tuple
     return recipe, path.parent
 
 
-def _run(recipe: Recipe, base: Path, folder: Path, name: str) -> Summary | str:
+def _run(recipe: Recipe, base: Path, folder: Path, name: str) -> RunSummary | str:
     """The run's summary, or in one line why there is none."""
     try:
         tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
-        with RunFolder.open(folder / name, tree, identity=identity, shared=folder / ARROWS) as run:
+        with RunFolder.open(folder / name, tree, identity=identity, shared=folder / STAGES) as run:
             try:
                 return distil(recipe, run, base)
             finally:
-                spent = _minutes(run.path) + sum(s.seconds for s in run.stages if not s.skipped) / 60
+                spent = _minutes(run.path) + sum(s.seconds for s in run.cache.times if not s.skipped) / 60
                 write_atomic(run.path / "cost.json", json.dumps({"minutes": round(spent, 3)}))
     except QuipwrightError as error:
         return str(error)

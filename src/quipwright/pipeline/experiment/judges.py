@@ -14,9 +14,9 @@ from quipwright.core.results import Sample
 from quipwright.critics.base import Critic
 from quipwright.critics.copy_filter import CopyFilter
 from quipwright.critics.loading import Chosen, opened_settings
+from quipwright.data.run_summary import RunSummary
 from quipwright.evaluation.audit import judge_all
 from quipwright.evaluation.pairwise import orders_won
-from quipwright.pipeline.summary import Summary
 
 if TYPE_CHECKING:
     from quipwright.pipeline.experiment.grid import Experiment
@@ -34,7 +34,7 @@ class Judge(Chosen):
 
 
 def judged(
-    experiment: Experiment, found: Mapping[Run, Summary | str], folder: Path, base: Path, task: str
+    experiment: Experiment, found: Mapping[Run, RunSummary | str], folder: Path, base: Path, task: str
 ) -> dict[str, Verdicts | str]:
     """What each further judge of ``experiment`` says of the runs in ``found``, or in one line why it says nothing.
 
@@ -45,7 +45,7 @@ def judged(
 
 
 def _verdicts(
-    experiment: Experiment, name: str, made: Mapping[Run, Summary], folder: Path, base: Path, task: str
+    experiment: Experiment, name: str, made: Mapping[Run, RunSummary], folder: Path, base: Path, task: str
 ) -> Verdicts | str:
     try:
         with opened_settings([(experiment.judges[name], base)], folder, task) as (loaded,):
@@ -56,7 +56,7 @@ def _verdicts(
         return str(error)
 
 
-def _won(experiment: Experiment, run: Run, critic: Critic, summary: Summary) -> dict[str, float | None]:
+def _won(experiment: Experiment, run: Run, critic: Critic, summary: RunSummary) -> dict[str, float | None]:
     names = experiment.variants[run[0]].student, experiment.opponent
     both = [s for s in summary.samples if s.split == experiment.split and all(n in s.answers for n in names)]
     compared = [_comparison(sample, *names) for sample in both]

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from quipwright.core.progress import bar
 from quipwright.core.records import DiverseBeams, Example, Response, Sampling, Status
 from quipwright.core.settings import Settings
-from quipwright.core.storage.run_folder import Chunks
+from quipwright.core.storage.stage_cache import Chunks
 from quipwright.core.text import degenerate, normalise
 from quipwright.students.base import Generated, Student
 
@@ -92,7 +92,7 @@ def sampled(
     settings: AnyCandidates | DecodeSettings,
     seed: int,
     stage: str,
-) -> Chunks:
+) -> Chunks[Response]:
     """Chunks of responses to ``examples`` for :meth:`RunFolder.rows`; each chunk has its own seed, so that a resumed
     run draws what the uninterrupted one would. Like lengths share a batch, to waste little padding."""
     ordered = sorted(examples, key=lambda e: (len(e.text), e.id))

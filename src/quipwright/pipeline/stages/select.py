@@ -1,0 +1,44 @@
+"""Attempts -> the pairs worth a judgment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from quipwright.core.records import Example, Grade, Pair, Response, content_hash, ids_hash
+from quipwright.core.storage.stage_cache import StageKey, single_chunk
+from quipwright.pipeline.context import Context
+from quipwright.training.preference.pairs import AnySelector, acceptance, copies_last
+from quipwright.training.preference.pairs import select as select_pairs
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The chosen pairs, and what the selector let through (see :func:`acceptance`)."""
+
+    pairs: Sequence[Pair]
+    acceptance: Mapping[str, int]
+
+
+def select(
+    ctx: Context,
+    round: int,
+    selector: AnySelector,
+    examples: Sequence[Example],
+    attempts: Mapping[str, Sequence[Response]],
+    grades: Mapping[str, Grade],
+    *,
+    copies_lose: bool,
+) -> Selection:
+    """The pairs that ``selector`` picks among ``attempts`` (by example id); ``copies_lose``: it sees copies last."""
+    length = ctx.task.length
+    graded = {response_id: grade.score for response_id, grade in grades.items()}
+    scores = copies_last(graded, examples, attempts) if copies_lose else graded
+
+    def pick() -> list[Pair]:
+        return select_pairs(selector, examples, attempts, scores or None, length, round=round, seed=ctx.seed)
+
+    sampled = ids_hash(response for responses in attempts.values() for response in responses)
+    key = StageKey("select", str(round), (selector, length, round, ctx.seed, sampled, content_hash(scores)))
+    pairs = ctx.cache.rows(key, Pair, single_chunk(pick))
+    return Selection(pairs, acceptance(attempts, pairs, length))
