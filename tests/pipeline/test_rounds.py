@@ -24,11 +24,12 @@ from quipwright.core.storage.run_folder import RunFolder
 from quipwright.core.storage.stage_cache import StageKey
 from quipwright.critics.heuristics import HeuristicCritic
 from quipwright.critics.reward_model.critic import RewardModelConfig
-from quipwright.data.run_summary import RunSummary
+from quipwright.data.run_summary import RunSummary, TrainingFacts
 from quipwright.pipeline.distil import distil
 from quipwright.pipeline.evaluate import Evaluation
 from quipwright.pipeline.recipe import Recipe, load_recipe
-from quipwright.pipeline.rounds import rank_attempts
+from quipwright.pipeline.rounds import Ranked, Step, named_students, rank_attempts, remembered
+from quipwright.pipeline.stages.train import Trained
 from quipwright.pipeline.summary import _warnings
 from quipwright.serving.writer import Writer
 from quipwright.students.base import Prompted
@@ -116,13 +117,20 @@ def checkpoint(round: int) -> Checkpoint:
     return Checkpoint(**same, round=round, parent_id=None)
 
 
+def step(round: int, point: ValidationPoint) -> Step:
+    trained = Trained(f"preference-{round}", checkpoint(round), TrainingFacts(rows=1, losses=[]))
+    return Step(f"round-{round}", trained, Ranked({}, (), None), point)
+
+
 def test_the_kept_round_is_named_feedback_and_stands_last() -> None:
-    past = RoundHistory([checkpoint(i) for i in (1, 2, 3)], [], points(0.3, 0.5, 0.4))
-    named = past.named(EarlyStopping())
+    rounds = [step(i, point) for i, point in enumerate(points(0.3, 0.5, 0.4), 1)]
+    recipe = Recipe(name="x", watch=EarlyStopping())
+    named = named_students(recipe, rounds)
     assert [(name, c.round) for name, c in named.items()] == [("round-1", 1), ("round-3", 3), ("feedback", 2)]
-    assert list(past.named(None)) == ["round-1", "round-2", "feedback"]
-    assert past.named(EarlyStopping(keep_best=False))["feedback"].round == 3
-    assert RoundHistory().named(None) == {}
+    assert list(named_students(Recipe(name="x"), rounds)) == ["round-1", "round-2", "feedback"]
+    last = Recipe(name="x", watch=EarlyStopping(keep_best=False))
+    assert named_students(last, rounds)["feedback"].round == 3
+    assert named_students(recipe, []) == {}
 
 
 EXAMPLE = Example(text="The cat ate my sandwich.")
@@ -160,22 +168,19 @@ def test_winners_and_the_best_of_n() -> None:
     assert best_of(attempts, copies_last({**scores, copy.id: 3.0}, [EXAMPLE], attempts)) == {EXAMPLE.id: [b]}
 
 
-def test_old_pairs_are_kept_or_dropped() -> None:
+def test_rankings_of_several_rounds_become_one_set() -> None:
     a, b = response("a"), response("b")
-    keeps, drops = RankingHistory(True), RankingHistory(False)
-    for memory, expected in ((keeps, 2), (drops, 1)):
-        memory.recall({a.id: a}, [ranking(a)])
-        texts, used = memory.recall({b.id: b}, [ranking(b)])
-        assert (len(texts), len(used)) == (expected, expected)
+    both = remembered([Ranked({a.id: a}, [ranking(a)], None), Ranked({b.id: b}, [ranking(b)], None)])
+    assert both.responses == {a.id: a, b.id: b}
+    assert both.rankings == [ranking(a), ranking(b)]
 
 
 def test_an_order_of_texts_that_was_kept_is_not_trained_on_twice() -> None:
     first, again = (response(text, "student:1") for text in "ab"), (response(text, "student:2") for text in "ab")
     (a, b), (c, d) = first, again
-    history = RankingHistory(True)
-    history.recall({a.id: a, b.id: b}, [ranking(a, b)])
-    _, rankings = history.recall({c.id: c, d.id: d}, [ranking(c, d), ranking(d, c)])
-    assert rankings == [ranking(a, b), ranking(d, c)]
+    earlier = Ranked({a.id: a, b.id: b}, [ranking(a, b)], None)
+    later = Ranked({c.id: c, d.id: d}, [ranking(c, d), ranking(d, c)], None)
+    assert remembered([earlier, later]).rankings == [ranking(a, b), ranking(d, c)]
 
 
 MultipleChoice = {"kind": "multiple_choice", "model": {"kind": "local"}}
