@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from quipwright.core.errors import DataError, RunError
-from quipwright.core.records import Example, Response
+from quipwright.core.records import Example, Judgment, Response
+from quipwright.core.storage.stage_cache import StageCache
 from quipwright.critics.from_run import verdicts_of_run
 from quipwright.critics.multiple_choice import MultipleChoice
 from quipwright.data.examples import DataSettings, load_examples
+from quipwright.data.run_summary import read_run
 from quipwright.data.verdicts import read_verdicts
 from quipwright.llm.http_models import Chat
 from quipwright.llm.types import Capabilities
@@ -64,6 +67,30 @@ def test_the_judgments_of_a_run_become_verdicts_a_fifth_of_them_held_out(tmp_pat
         assert (row.strength, row.author_a, row.author_b) == (3, "student:s", "student:s")
     assert {row.verdict for row in rows} == {"a", "b"}
     assert len({row.literal for row in rows}) == 30
+
+
+def test_verdicts_come_from_the_stages_that_the_summary_names_also_of_an_experiments_run(tmp_path: Path) -> None:
+    run = made_run(tmp_path, 31)
+    rows = verdicts_of_run(run)
+    judgments = read_run(run).stage_rows(run, Judgment, "judge")
+    shutil.move(run / "stages", tmp_path / "stages")  # where an experiment's runs share them
+    assert verdicts_of_run(run) == rows
+    against = [
+        j if j.judge.startswith("rule:") else j.swapped().model_copy(update={"shown": j.shown}) for j in judgments
+    ]
+    stored_stage(StageCache(tmp_path / "stages"), "judge", "1", against, Judgment)  # another run's
+    assert verdicts_of_run(run) == rows
+
+
+def test_a_pair_that_was_read_in_one_order_only_gives_no_verdict(tmp_path: Path) -> None:
+    run = made_run(tmp_path, 31)
+    summary = read_run(run)
+    judgments = summary.stage_rows(run, Judgment, "judge")
+    lost = next(j for j in judgments if j.shown == "ba")
+    half_read = [j.model_copy(update={"p_a": None, "verdict": "unparsed"}) if j == lost else j for j in judgments]
+    stored = stored_stage(StageCache(run / "stages"), "judge", "1", half_read, Judgment)
+    summary.model_copy(update={"stages": [*(t for t in summary.stages if t.stage != "judge"), stored]}).write(run)
+    assert len(verdicts_of_run(run)) == 29
 
 
 def test_a_run_without_verdicts_is_refused(tmp_path: Path) -> None:

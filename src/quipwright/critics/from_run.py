@@ -1,4 +1,4 @@
-"""A run's judgments as training material: what its critic said of the students' attempts, for a cheap copy to learn."""
+"""A run's judgments as training material: what its critic said of the students' attempts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from quipwright.core.errors import DataError, RunError
 from quipwright.core.records import Comparison, Judgment, Pair, Response
 from quipwright.core.storage.files import write_atomic
 from quipwright.critics.active import Labelled, split
-from quipwright.critics.combine import combined
+from quipwright.critics.combine import combined_by_pair
+from quipwright.critics.copy_filter import RULE
 from quipwright.critics.reward_model.training import as_verdict
 from quipwright.data.examples import DataSettings, load_examples
 from quipwright.data.run_summary import read_run
@@ -23,25 +24,26 @@ LEAST = 10  # literals: of fewer none are left to fit, calibrate and measure on
 
 
 def verdicts_of_run(folder: Path, seed: int = 0) -> list[VerdictRow]:
-    """The verdicts of the feedback rounds in run ``folder``, both showings averaged; a fifth of the literals held out.
+    """The verdicts of the feedback rounds in run ``folder``, both orders averaged; a fifth of the literals held out.
 
-    What a rule decided is left out, and so is what a trained critic said where another one judged too. Evaluation is
-    not learnt from. Raises :class:`RunError` where there is no run and :class:`DataError` where it has too few verdicts.
+    They come from the stages that the run's summary names; the evaluation is not learnt from. A pair that was read in
+    one order only gives none. Verdicts of rules are skipped, and those of a trained critic where another one judged too.
+    Raises :class:`RunError` where there is no run and :class:`DataError` where it has too few verdicts.
     """
     manifest, summary = _manifest(folder), read_run(folder)
     data = DataSettings.model_validate(manifest["recipe"]["data"])
     literals = {e.id: e.text for e in load_examples(data, _base(manifest))}
     texts = {r.id: r for r in summary.stage_rows(folder, Response, "teach", "sample")}
-    judged = _by_pair(summary.stage_rows(folder, Judgment, "judge"))
+    p_a = combined_by_pair(_learnable(summary.stage_rows(folder, Judgment, "judge")))
     labels = [
         Labelled(Comparison(pair, literals[pair.example_id], texts[pair.a_id].text, texts[pair.b_id].text), p)
         for pair in {pair.id: pair for pair in summary.stage_rows(folder, Pair, "select")}.values()
         if pair.example_id in literals and {pair.a_id, pair.b_id} <= texts.keys()
-        if (p := combined(judged.get(pair.id, []))) is not None
+        if (p := p_a.get(pair.id)) is not None
     ]
-    if (found := len({label.comparison.literal for label in labels})) < LEAST:
+    if (count := len({label.comparison.literal for label in labels})) < LEAST:
         raise DataError(
-            f"{folder} has readable verdicts of feedback on {found} literals.", f"A critic needs {LEAST} at least."
+            f"{folder} has readable verdicts of feedback on {count} literals.", f"A critic needs {LEAST} at least."
         )
     held, learnt = split(labels, HELDOUT, seed)
     return [_row(label, texts, "train") for label in learnt] + [_row(label, texts, "heldout") for label in held]
@@ -70,13 +72,11 @@ def _base(manifest: Mapping[str, Any]) -> Path | None:
     return Path(manifest["base"]) if "base" in manifest else None
 
 
-def _by_pair(judgments: Sequence[Judgment]) -> dict[str, list[Judgment]]:
-    said = [j for j in judgments if not j.judge.startswith("rule:")]
-    dear = [j for j in said if not j.judge.startswith("reward:")]
-    found: dict[str, list[Judgment]] = {}
-    for judgment in dear or said:
-        found.setdefault(judgment.pair_id, []).append(judgment)
-    return found
+def _learnable(judgments: Sequence[Judgment]) -> list[Judgment]:
+    """``judgments`` without those of rules, and without a trained critic's where another critic judged too."""
+    read = [j for j in judgments if not j.judge.startswith(RULE)]
+    untrained = [j for j in read if not j.judge.startswith("reward:")]
+    return untrained or read
 
 
 def _row(label: Labelled, texts: Mapping[str, Response], part: str) -> VerdictRow:

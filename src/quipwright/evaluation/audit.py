@@ -13,6 +13,7 @@ from quipwright.core.records import Comparison, Judgment
 from quipwright.core.statistics import Audit, Choice, Estimate, JudgedPair, audit
 from quipwright.core.text import word_count
 from quipwright.critics.base import Critic
+from quipwright.critics.combine import by_pair
 from quipwright.data.task import OVERALL, Task
 from quipwright.evaluation.human.labels import LabelledPair, asked
 from quipwright.llm.call_store import CallStore
@@ -98,14 +99,14 @@ def audit_critic(
 
 def judge_all(critic: Critic, comparisons: Sequence[Comparison]) -> list[list[Judgment]]:
     """The critic's judgments of each comparison, in order."""
-    by_pair: dict[str, list[Judgment]] = {}
+    judgments: list[Judgment] = []
     with bar(f"judge {critic.name}"[:22], len(comparisons), "pairs") as step:
         for start in range(0, len(comparisons), _PART):
             part = comparisons[start : start + _PART]
-            for judgment in critic.judge(part):
-                by_pair.setdefault(judgment.pair_id, []).append(judgment)
+            judgments += critic.judge(part)
             step(len(part))
-    return [by_pair.get(c.pair.id, []) for c in comparisons]
+    grouped = by_pair(judgments)
+    return [grouped.get(c.pair.id, []) for c in comparisons]
 
 
 def judged(

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from quipwright.core.format import UNKNOWN, counts, hundred, number, p_value, percent, plain, signed
 from quipwright.core.results import PairedDifference, PairwiseResult, Quality, Sample
+from quipwright.critics.combine import UNREAD_REMEDY
 from quipwright.evaluation.audit import AuditReport
 from quipwright.evaluation.compare import CompareResult
 from quipwright.evaluation.human.ratings import HumanRate
@@ -184,7 +185,9 @@ def cost_line(report: AuditReport) -> str:
 
 def decision_line(report: AuditReport) -> str:
     """Go or no-go, with the reason."""
-    floor = f"the floor of {100 * report.floor:.0f}"
+    floor, main = f"the floor of {100 * report.floor:.0f}", report.audits[report.main]
+    if main.pairs and main.unparsed == main.pairs:
+        return f"{report.decision.upper()}: {report.critic} could not be read on any of {main.pairs} pairs. {UNREAD_REMEDY}"
     why = {
         "go": f"the interval lies at or above {floor}",
         "no-go": f"the interval lies below {floor}",
