@@ -1,7 +1,8 @@
-"""What our client costs: a server that answers after 50 ms, asked by us (every answer stored) and by others (none).
+"""What asking costs: a server that answers after 50 ms, asked by a teacher's stage (every answer read and stored) and by
+others (none).
 
-Beside ``openai``: ``httpx2`` alone, which both are built on, and sockets without any HTTP library: what this machine
-leaves of the ideal before a client has done anything.
+The stage takes the pipeline's way: teacher, request batching, model, engine, store. Beside it stand ``openai``, ``httpx2``
+alone, and sockets without any HTTP library: what this machine leaves of the ideal before a client has done anything.
 
 ``python -m benchmarks.calls`` writes ``benchmarks/results/calls.md``. Server and client are processes of their own.
 """
@@ -17,25 +18,31 @@ import resource
 import sqlite3
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 
-from quipwright.core.records import Sampling
+from quipwright.core.records import Example, Response
+from quipwright.data.task import Task
+from quipwright.data.teacher import ModelTeacher
 from quipwright.llm.call_store import CallStore, Stored
 from quipwright.llm.calls import Calls
 from quipwright.llm.http_models import Chat
-from quipwright.llm.types import Message, Request
+from quipwright.llm.request_batching import asked_at_once, chunks
+from quipwright.llm.types import Capabilities
+
+T = TypeVar("T")
 
 LATENCY = 0.05
-LOADS = {8: 1000, 64: 8000, 256: 8000}  # requests under way: calls in all
+LOADS = {64: 8000, 512: 12000}  # requests under way: calls in all
 RESULTS = Path(__file__).parent / "results" / "calls.md"
+TEXT = "1. Noah rang to ask for his boat back.\n2. The ducks have hired a lawyer."
 REPLY = json.dumps(
     {
         "id": "x", "object": "chat.completion", "created": 1, "model": "m",
-        "choices": [{"index": 0, "message": {"role": "assistant", "content": "1. a\n2. b"}, "finish_reason": "stop"}],
+        "choices": [{"index": 0, "message": {"role": "assistant", "content": TEXT}, "finish_reason": "stop"}],
         "usage": {"prompt_tokens": 100, "completion_tokens": 20, "total_tokens": 120},
     }
 ).encode()  # fmt: skip
@@ -73,14 +80,21 @@ def _serve(port: Any) -> None:
     asyncio.run(main())
 
 
-def _ours(url: str, concurrency: int, calls: int) -> None:
-    requests = [
-        Request((Message("user", f"question {i} " + "x" * 300),), Sampling(temperature=0.8)) for i in range(calls)
+def _stage(url: str, concurrency: int, calls: int) -> None:
+    examples = [
+        Example(text=f"It rained for {i} days, and nobody in the village was surprised by it.") for i in range(calls)
     ]
+    settings = ModelTeacher(model=Chat(model="m", base_url=url, concurrency=concurrency, capabilities=Capabilities()))
+
+    def ask(part: Sequence[Example]) -> list[Response]:
+        return list(teacher.teach(part).responses)
+
     with tempfile.TemporaryDirectory() as folder, Calls.open(Path(folder)) as opened:
-        door = Chat(model="m", base_url=url, concurrency=concurrency).open(opened)
-        _timed(lambda: door.complete_many(requests))
+        teacher = settings.build(opened, Task.load())
+        window, step = asked_at_once(settings), lambda units=1, note="": None
+        rows = _timed(lambda: list(chunks(examples, 0, ask, lambda e: e.id, lambda r: r.example_id, step, window)))
         assert opened.ledger.calls == calls
+        assert sum(map(len, rows)) == 2 * calls
 
 
 def _theirs(url: str, concurrency: int, calls: int) -> None:
@@ -143,10 +157,11 @@ def _body(i: int) -> dict[str, Any]:
     return {"model": "m", "messages": turns, "temperature": 0.8, "max_tokens": 64}
 
 
-def _timed(work: Callable[[], object]) -> None:
+def _timed(work: Callable[[], T]) -> T:
     cpu, began = time.process_time(), time.perf_counter()
-    work()
+    result = work()
     _FIGURES.put((time.perf_counter() - began, time.process_time() - cpu))
+    return result
 
 
 _FIGURES: Any = multiprocessing.SimpleQueue()
@@ -176,7 +191,7 @@ def _resume(folder: Path) -> tuple[float, float]:
 
 
 CLIENTS = {
-    "quipwright, stored": _ours,
+    "quipwright, a teacher's stage": _stage,
     "openai, not stored": _theirs,
     "httpx2 alone": _library,
     "sockets alone": _sockets,
@@ -207,8 +222,9 @@ def main() -> None:
 
 `python -m benchmarks.calls` on {machine}, {versions}.
 The server (a process of its own, on the same cores) answers after {LATENCY * 1000:.0f} ms; the ideal is requests under
-way / latency. Ours starts at four requests under way and grows, and every answer is stored. The last two rows do
-nothing but ask: they show what the machine and the HTTP library leave of the ideal.
+way / latency. Ours is the pipeline's way: a teacher's stage in chunks, which starts at four requests under way and grows;
+every answer is read and stored. The last two rows do nothing but ask: they show what the machine and an HTTP library leave
+of the ideal.
 
 | under way | client | calls | calls/s | of ideal | CPU ms a call |
 |--:|---|--:|--:|--:|--:|

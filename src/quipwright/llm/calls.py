@@ -25,7 +25,7 @@ Asked = tuple[str, Request]
 Ask = Callable[[list[Asked]], Mapping[str, Stored | Failed]]
 
 
-class _Asking(dict[str, "Future[Stored | Failed]"]):
+class _Asking(dict[str, "Future[Stored | Failed | None]"]):
     """The questions that are being asked now, by key."""
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class Calls:
                 self.asking |= {key: Future() for key in mine}
             rows |= self._ask([(key, missing[key]) for key in mine], ask)
             wait(elsewhere.values())
-            rows |= {key: row.result() for key, row in elsewhere.items() if not row.cancelled()}
+            rows |= {key: row for key, future in elsewhere.items() if (row := future.result()) is not None}
         return [rows[key] for key in keys]
 
     def _ask(self, mine: list[Asked], ask: Ask) -> Mapping[str, Stored | Failed]:
@@ -106,11 +106,7 @@ class Calls:
         finally:
             with self.asking.lock:
                 for key, _ in mine:
-                    future = self.asking.pop(key)
-                    if key in rows:
-                        future.set_result(rows[key])
-                    else:
-                        future.cancel()
+                    self.asking.pop(key).set_result(rows.get(key))
         return rows
 
     def keep(self, rows: Iterable[Stored | Failed]) -> dict[str, Stored | Failed]:

@@ -5,14 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import httpcore2
 import httpx2
 
-_PER_POOL = 8  # a pool looks through all of its connections at every request
 _LONGEST_CONNECT = 15.0  # seconds
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
@@ -31,50 +29,44 @@ class Reply:
         return cls(response.status_code, dict(response.headers), response.content)
 
 
-@dataclass
-class _Pool:
-    http: httpcore2.AsyncConnectionPool
-    busy: int = 0
-
-
 class Connections:
-    """As many connections as requests may be under way: no time limit ever ticks while a request queues for one."""
+    """Connections that are opened as they are needed and used again: no time limit ever ticks while a request queues."""
 
-    def __init__(self, url: str, count: int, timeout: float, headers: Mapping[str, str]) -> None:
-        """``url``: any of the servers' base URLs, which says whether a proxy of the environment is used."""
-        context, proxy = httpx2.create_ssl_context(), _proxy(url)
-        self._pools = [
-            _Pool(
-                httpcore2.AsyncConnectionPool(
-                    context, proxy, max_connections=_PER_POOL, max_keepalive_connections=_PER_POOL, keepalive_expiry=5.0
-                )
-            )
-            for _ in range(-(-count // _PER_POOL))
-        ]
+    def __init__(self, url: str, timeout: float, headers: Mapping[str, str]) -> None:
+        """``url``: any of the servers' base URLs, which says whether a proxy of the environment is used. Whoever posts
+        bounds the time; a connection that cannot be made is given up earlier."""
+        self._context, self._proxy = httpx2.create_ssl_context(), _proxy(url)
+        self._idle: dict[str, list[httpcore2.AsyncConnectionPool]] = {}
+        self._all: list[httpcore2.AsyncConnectionPool] = []
         fixed = {"accept": "application/json", "user-agent": "quipwright", **headers}
         self._headers = [(name.encode(), value.encode()) for name, value in fixed.items()]
-        limits = {"connect": min(_LONGEST_CONNECT, timeout), "read": timeout, "write": timeout, "pool": timeout}
-        self._extensions = {"timeout": limits}
+        self._extensions = {"timeout": {"connect": min(_LONGEST_CONNECT, timeout)}}
 
     async def post(self, url: str, content: bytes) -> Reply:
         """The response to ``content``. Raises the errors of httpcore, or ``ValueError`` for no address."""
         target = httpcore2.URL(url)
         port = b"" if target.port is None else b":%d" % target.port
         headers = [(b"host", target.host + port), (b"content-length", b"%d" % len(content)), *self._headers]
-        pool = min(self._pools, key=attrgetter("busy"))
-        pool.busy += 1
+        idle = self._idle.setdefault(url, [])
+        connection = idle.pop() if idle else self._opened()
         try:
-            response = await pool.http.request(
+            response = await connection.request(
                 "POST", target, headers=headers, content=content, extensions=self._extensions
             )
         finally:
-            pool.busy -= 1
+            idle.append(connection)
         return _reply(response)
+
+    def _opened(self) -> httpcore2.AsyncConnectionPool:
+        """A pool of one connection: one of many looks through all of them at every request."""
+        pool = httpcore2.AsyncConnectionPool(self._context, self._proxy, max_connections=1, keepalive_expiry=5.0)
+        self._all.append(pool)
+        return pool
 
     async def close(self) -> None:
         """Close all of them."""
-        for pool in self._pools:
-            await pool.http.aclose()
+        for pool in self._all:
+            await pool.aclose()
 
 
 def _reply(response: httpcore2.Response) -> Reply:

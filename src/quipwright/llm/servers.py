@@ -80,7 +80,7 @@ class Servers:
         self.budget, self.cost = budget, cost
         self.endpoints = [Endpoint(url.rstrip("/"), ceiling, retry) for url in urls]
         self.pool = EndpointPool(self.endpoints, ceiling, self, retry.deadline)
-        self.connections = Connections(urls[0], ceiling, retry.timeout, wire.headers())
+        self.connections = Connections(urls[0], retry.timeout, wire.headers())
         self._refused_before = {failed.key for failed in self.store.failures()}
         self._refused: set[str] = set()
         self._asking = 0

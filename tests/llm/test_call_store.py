@@ -1,0 +1,129 @@
+"""The store of calls: one that vanished is noticed before anything is paid for again."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from quipwright.core.errors import BudgetError, DamagedError
+from quipwright.llm.call_store import FILE, SPENT, CallStore, Stored
+from quipwright.llm.calls import Calls
+from quipwright.llm.costs import Budget, Price
+from quipwright.llm.types import Capabilities, Completion
+from quipwright.testing.asking import ask, chat, requests
+from quipwright.testing.faulty_server import FaultyServer
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def drop_table(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("DROP TABLE calls")
+
+
+def empty_table(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("DELETE FROM calls")
+
+
+@pytest.mark.parametrize("lose", [empty, drop_table, empty_table, Path.unlink])
+def test_a_store_that_vanished_is_refused_and_what_was_spent_still_counts(lose: object, tmp_path: Path) -> None:
+    budget, prices = Budget(calls=30), {"m": Price(input=0, output=0, call=1.0)}
+    with FaultyServer() as server:
+        ask(tmp_path, chat(server), requests(20), budget=budget, prices=prices)
+        lose(tmp_path / FILE)  # type: ignore[operator]
+        for _ in range(2):  # looking at it does not make it good
+            with pytest.raises(DamagedError, match=r"holds no calls, but 20 were made; nothing was sent\. Restore it"):
+                ask(tmp_path, chat(server), requests(20), budget=budget, prices=prices)
+        assert len(server.bodies) == 20
+        command = [sys.executable, "-m", "quipwright.llm.recover", str(tmp_path / FILE)]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith("0 answers kept")
+        with pytest.raises(BudgetError, match="30 of 30 calls were made"):
+            ask(tmp_path, chat(server), requests(20), budget=budget, prices=prices)
+        assert len(server.bodies) == 30
+    with CallStore.open(tmp_path) as store:
+        assert (store.ledger.attempts, store.ledger.spent) == (30, 30.0)
+
+
+def test_a_store_that_was_never_used_is_no_loss(tmp_path: Path) -> None:
+    for _ in range(2):
+        with CallStore.open(tmp_path) as store:
+            store.set_note("capabilities", {})
+        (tmp_path / FILE).unlink()
+    assert not (tmp_path / SPENT).exists()
+
+
+def test_a_note_of_what_was_spent_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with CallStore.open(tmp_path) as store:
+        store.put([Stored("k", "m", {}, {"text": "a"})])
+    for content in ("", "[]", '{"attempts": "many", "money": 0}'):
+        (tmp_path / SPENT).write_text(content)
+        with pytest.raises(DamagedError, match=SPENT), CallStore.open(tmp_path):
+            pass
+
+
+def test_a_flipped_answer_counts_as_spent_and_is_asked_again(tmp_path: Path) -> None:
+    prices = {"m": Price(input=0, output=0, call=1.0)}
+    with FaultyServer() as server:
+        ask(tmp_path, chat(server), requests(5), prices=prices)
+        raw = (tmp_path / FILE).read_bytes()
+        (tmp_path / FILE).write_bytes(raw.replace(b"answer to q3", b"ANSWER to q3"))
+        ask(tmp_path, chat(server), requests(5), prices=prices)
+        assert server.times()["q3"] == 2
+    assert json.loads((tmp_path / SPENT).read_text()) == {"attempts": 6, "money": 6.0}
+
+
+def test_threads_that_ask_the_same_pay_for_it_once(tmp_path: Path) -> None:
+    answers: list[list[object]] = []
+    with FaultyServer() as server, Calls.open(tmp_path) as calls:
+        server.hold = lambda number: len(threads) < 8  # all of them ask before the first answer comes
+        model = chat(server, capabilities=Capabilities()).build(calls)
+        threads: list[threading.Thread] = []
+        for _ in range(8):
+            threads.append(threading.Thread(target=lambda: answers.append(model.complete_many(requests(20)))))
+            threads[-1].start()
+        for thread in threads:
+            thread.join(60)
+        assert set(server.times().values()) == {1}
+    assert len(answers) == 8
+    assert all(isinstance(answer, Completion) for found in answers for answer in found)
+    assert all([answer.text for answer in found] == [f"answer to q{i}" for i in range(20)] for found in answers)  # type: ignore[attr-defined]
+
+
+def test_what_one_thread_could_not_ask_the_others_ask_themselves(tmp_path: Path) -> None:
+    with Calls.open(tmp_path) as calls:
+        begun, go_on = threading.Event(), threading.Event()
+
+        def fails(missing: object) -> dict[str, Stored]:
+            begun.set()
+            assert go_on.wait(60)
+            raise BudgetError("no money")
+
+        def works(missing: list[tuple[str, object]]) -> dict[str, Stored]:
+            return {key: Stored(key, "m", {}, {"text": "a"}) for key, _ in missing}
+
+        caught: list[Exception] = []
+
+        def first() -> None:
+            try:
+                calls.collect({}, requests(1), fails)  # type: ignore[arg-type]
+            except BudgetError as error:
+                caught.append(error)
+
+        thread = threading.Thread(target=first)
+        thread.start()
+        assert begun.wait(60)
+        timer = threading.Timer(0.05, go_on.set)
+        timer.start()
+        (row,) = calls.collect({}, requests(1), works)  # type: ignore[arg-type]
+        thread.join(60)
+    assert isinstance(row, Stored)
+    assert len(caught) == 1
