@@ -7,6 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
+from threading import Lock
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -81,6 +82,7 @@ class RewardModelCritic:
         self.card = card
         self.name = name
         self._reader: FeatureReader | None = None
+        self._lock = Lock()
         self._known: dict[tuple[str, str], tuple[float, np.ndarray]] = {}
 
     @classmethod
@@ -119,6 +121,10 @@ class RewardModelCritic:
 
     def read(self, literals: Sequence[str], texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """The head's score of each text and, where this critic mixes them in, its plain features (texts x features)."""
+        with self._lock:  # a panel's members may be asked from several threads, and a tokenizer serves one at a time
+            return self._read(literals, texts)
+
+    def _read(self, literals: Sequence[str], texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         asked = list(zip(literals, texts, strict=True))
         new = list(dict.fromkeys(pair for pair in asked if pair not in self._known))
         if new:
