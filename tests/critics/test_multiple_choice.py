@@ -65,7 +65,7 @@ def test_without_log_probabilities_it_falls_back_aloud_or_refuses() -> None:
         judged = judge(model, comparison())
     assert judged[0].judge == "multiple_choice-sampled:fake"
     assert judged[0].p_a == pytest.approx(6.5 / 7)
-    assert judged[0].reason == "6 for the first, 0 for the second, 2 invalid"
+    assert judged[0].reason == "6 for the first, 0 for the second, 2 invalid: both"
     assert len({r.sampling.index for r in model.asked}) == 8
     with pytest.raises(CriticError, match="gives no log-probabilities"):
         judge(model, comparison(), missing="refuse")

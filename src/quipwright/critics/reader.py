@@ -116,6 +116,10 @@ def read_votes(answers: Sequence[Completion | Failure], beginning: str) -> Answe
     parsed = [None if isinstance(a, Failure) else parse_answer(beginning + a.text) for a in answers]
     labels = [p.label if p else None for p in parsed]
     reason = f"{labels.count('1')} for the first, {labels.count('2')} for the second, {labels.count(None)} invalid"
+    if None in labels:
+        example = answers[labels.index(None)]
+        words = example.reason if isinstance(example, Failure) else example.text.strip()
+        reason += f": {words[:80]}"
     return Answer(vote_share(labels), None, reason, answers[0].call_id)
 
 

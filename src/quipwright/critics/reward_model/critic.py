@@ -141,8 +141,8 @@ class RewardModelCritic:
     def read_features(self, literals: Sequence[str], texts: Sequence[str]) -> np.ndarray:
         """The plain features of each text (see :mod:`quipwright.critics.reward_model.features`)."""
         if self._reader is None:
-            how = self.card.architecture
-            self._reader = FeatureReader(how.weights, how.revision, how.prompt, how.backward)
+            shape = self.card.architecture
+            self._reader = FeatureReader(shape.weights, shape.revision, shape.prompt, shape.backward)
         return self._reader.read(literals, texts)
 
     @torch.inference_mode()
@@ -160,10 +160,10 @@ class RewardModelCritic:
         result = [0.0] * len(texts)
         for start in range(0, len(packs), rows):
             part = packs[start : start + rows]
-            found = self.model(self.model.rows([p[0] for p in part], [[texts[i] for i in p[1]] for p in part])).cpu()
+            scores = self.model(self.model.rows([p[0] for p in part], [[texts[i] for i in p[1]] for p in part])).cpu()
             for row, (_, own) in enumerate(part):
                 for column, index in enumerate(own):
-                    result[index] = float(found[row, column])
+                    result[index] = float(scores[row, column])
         return result
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:

@@ -71,10 +71,10 @@ class FeatureReader:
         order = sorted(range(len(texts)), key=lambda i: (len(prompts[i]) + len(texts[i]), i))
         scored = score_rows(self.reader, [Prompted(prompts[i], (texts[i],)) for i in order], 32)
         means = (scored.total[:, 0] / scored.tokens[:, 0]).tolist()
-        found = [0.0] * len(texts)
+        likelihoods = [0.0] * len(texts)
         for place, i in enumerate(order):
-            found[i] = means[place]
-        return found
+            likelihoods[i] = means[place]
+        return likelihoods
 
 
 def lexical(literal: str, text: str) -> tuple[float, float, float, float, float]:

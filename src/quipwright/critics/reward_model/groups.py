@@ -89,7 +89,7 @@ class FreeComparisons:
     """Comparisons that cost no call: the teacher beats attempts, attempts that are true beat copies, spoilt and stray
     texts. The losers are drawn anew each epoch for a ``share`` of the literals and weigh ``weight``; one of the teacher's
     texts joins every literal and weighs ``teacher_weight``: without it a critic that only ever saw small students'
-    attempts takes a wit it does not know for nonsense."""
+    attempts takes a style it does not know for nonsense."""
 
     def __init__(
         self, teacher: Mapping[str, Sequence[str]], share: float, weight: float, teacher_weight: float = 0.5
