@@ -21,7 +21,7 @@ from quipwright.llm.openai_api import seed_of
 from quipwright.llm.prompts import Continuation, labels_after, prompt_ids, render, takes_system, text_after
 from quipwright.llm.recorder import recorded
 from quipwright.llm.types import Capabilities, ChatModel, Completion, Request, Score, Token
-from quipwright.students.weights import load
+from quipwright.students.weights import load, load_network
 
 
 class Local(ModelSettings):
@@ -74,8 +74,7 @@ class TransformersBackend:
         if getattr(load(AutoConfig, settings.weights, settings.revision), "is_encoder_decoder", False):
             raise WeightsError(f"{settings.weights} is an encoder-decoder model.", "Name a chat model.")
         dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-        options = {"dtype": dtype, "attn_implementation": "sdpa", "use_safetensors": True}
-        network = load(AutoModelForCausalLM, settings.weights, settings.revision, **options)
+        network = load_network(AutoModelForCausalLM, settings.weights, settings.revision, dtype)
         tokenizer = load(AutoTokenizer, settings.weights, settings.revision)
         return cls(network.to(_device(settings.device)), tokenizer, settings.weights, settings.batch, settings.context)
 

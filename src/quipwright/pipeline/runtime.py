@@ -28,6 +28,7 @@ from quipwright.pipeline.costs.plan import known, model_name
 from quipwright.pipeline.recipe import Recipe
 from quipwright.students.base import Student, StudentSettings
 from quipwright.students.load import open_student
+from quipwright.students.weights import weights_identity
 
 
 class RunCalls:
@@ -158,10 +159,11 @@ class Students:
         """The name of the weights that all of them start from."""
         return self._settings.weights
 
-    @property
-    def identity(self) -> StudentSettings:
-        """What of a student, beside its checkpoint, changes a result."""
-        return self._settings
+    @cached_property
+    def identity(self) -> list[Any]:
+        """What of a student, beside its checkpoint, changes a result: its settings and the content of its weights."""
+        settings = self._settings
+        return [settings, weights_identity(settings.weights, settings.revision, self._recipe_dir)]
 
     def load(self, checkpoint: Checkpoint | None) -> Student:
         """The student with the weights of ``checkpoint`` (``None``: those it starts from), read through their seal."""
@@ -194,4 +196,4 @@ class Students:
 
     def _fresh(self) -> Student:
         torch.manual_seed(self._seed)  # new adapters are drawn from it
-        return open_student(self._settings, self._task.student_chat)
+        return open_student(self._settings, self._task.student_chat, self._recipe_dir)

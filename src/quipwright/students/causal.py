@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -47,18 +48,20 @@ class CausalStudent(NetworkStudent):
         super().__init__(network, CausalPolicy(network, settings.precision == "bf16", path), settings)
 
     @classmethod
-    def open(cls, settings: StudentSettings, chat: bool = False) -> CausalStudent:
-        """Load weights and tokenizer, on :func:`device`; frozen weights are held in bf16 when so trained, trained ones in
-        float32."""
+    def open(cls, settings: StudentSettings, chat: bool = False, recipe_dir: Path | None = None) -> CausalStudent:
+        """Load weights and tokenizer, on :func:`device`; a relative folder is seen from ``recipe_dir``.
+
+        Frozen weights are held in bf16 when so trained, trained ones in float32.
+        """
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-        config = load(AutoConfig, settings.weights, settings.revision)
+        config = load(AutoConfig, settings.weights, settings.revision, recipe_dir)
         if getattr(config, "is_encoder_decoder", False):
             raise RecipeError(f"{settings.weights} is an encoder-decoder model.", "Use student: {kind: seq2seq}.")
         frozen_bf16 = settings.precision == "bf16" and isinstance(settings.tuning, LoRA)
         dtype = torch.bfloat16 if frozen_bf16 else torch.float32
-        network = load_network(AutoModelForCausalLM, settings.weights, settings.revision, dtype)
-        student = cls(network, load(AutoTokenizer, settings.weights, settings.revision), settings, chat)
+        network = load_network(AutoModelForCausalLM, settings.weights, settings.revision, dtype, recipe_dir)
+        student = cls(network, load(AutoTokenizer, settings.weights, settings.revision, recipe_dir), settings, chat)
         student.module.to(device())  # only now: fresh adapters are drawn on the CPU, the same for every machine
         return student
 

@@ -32,7 +32,11 @@ row of its family here, which stands for transformers' default settings; the con
 * **refused**: with the reason. *Not built*: transformers' default settings of that family give no small model to try.
 """
 OVERRIDES: dict[str, dict[str, Any]] = {
+    "bamba": {"attn_layer_indices": [9, 18, 27]},
     "granite": {"logits_scaling": 8.0},
+    "granitemoehybrid": {
+        "layer_types": ["linear_attention", "linear_attention", "full_attention", "linear_attention"] * 8
+    },
     "lfm2": {"full_attn_idxs": [1]},
     "longt5": {"decoder_start_token_id": 0},
     "modernbert-decoder": {"local_attention": 128},

@@ -8,6 +8,7 @@ has it in the decoder's input and not in the score or the length, and generation
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ from quipwright.students.common import (
 from quipwright.students.diverse_beams import seq2seq_beams
 from quipwright.students.probe import seq2seq_path
 from quipwright.students.seq2seq_policy import Seq2SeqPolicy, start_token
-from quipwright.students.weights import device, load, quiet
+from quipwright.students.weights import device, load, load_network, quiet
 
 
 class Seq2SeqStudent(NetworkStudent):
@@ -53,18 +54,20 @@ class Seq2SeqStudent(NetworkStudent):
         super().__init__(network, module, settings)
 
     @classmethod
-    def open(cls, settings: StudentSettings) -> Seq2SeqStudent:
-        """Load weights and tokenizer, on :func:`device`; frozen weights are held in bf16 when so trained, trained ones in
-        float32."""
+    def open(cls, settings: StudentSettings, recipe_dir: Path | None = None) -> Seq2SeqStudent:
+        """Load weights and tokenizer, on :func:`device`; a relative folder is seen from ``recipe_dir``.
+
+        Frozen weights are held in bf16 when so trained, trained ones in float32.
+        """
         from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
 
-        config = load(AutoConfig, settings.weights, settings.revision)
+        config = load(AutoConfig, settings.weights, settings.revision, recipe_dir)
         if not getattr(config, "is_encoder_decoder", False):
             raise RecipeError(f"{settings.weights} is a decoder-only model.", "Use student: {kind: causal}.")
         frozen_bf16 = settings.precision == "bf16" and isinstance(settings.tuning, LoRA)
         dtype = torch.bfloat16 if frozen_bf16 else torch.float32
-        network = load(AutoModelForSeq2SeqLM, settings.weights, settings.revision, dtype=dtype, use_safetensors=True)
-        student = cls(network, load(AutoTokenizer, settings.weights, settings.revision), settings)
+        network = load_network(AutoModelForSeq2SeqLM, settings.weights, settings.revision, dtype, recipe_dir)
+        student = cls(network, load(AutoTokenizer, settings.weights, settings.revision, recipe_dir), settings)
         student.module.to(device())  # only now: fresh adapters are drawn on the CPU, the same for every machine
         return student
 

