@@ -20,7 +20,8 @@ from quipwright.critics.active import ActiveCritic, Agreement
 from quipwright.critics.loading import critic_settings, open_critic
 from quipwright.critics.reward_model.critic import RewardModelConfig
 from quipwright.evaluation.audit import audit_critic
-from quipwright.evaluation.human.labels import LabelledPair, read_labels, sampled_pairs
+from quipwright.evaluation.human.labelled_pair import LabelledPair
+from quipwright.evaluation.human.labels import read_labels, sampled_pairs
 from quipwright.evaluation.report.terminal import audit_lines
 from quipwright.llm.call_store import CallStore, Stored
 

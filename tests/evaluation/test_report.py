@@ -210,7 +210,7 @@ def test_a_handful_of_inputs_proves_nothing() -> None:
 
 
 def test_settings_that_differ_are_found() -> None:
-    rows = {path: (here, usual) for path, here, usual in view.settings_diff(made_summary(2).recipe)}
+    rows = {path: (here, usual) for path, here, usual in view.settings_diff(made_summary(2))}
     assert rows == {"rounds": ("2", "1"), "seed": ("7", "0")}
 
 

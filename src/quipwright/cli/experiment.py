@@ -26,6 +26,9 @@ def experiment(
 
     console.print("[dim]loading libraries …[/dim]")
     from quipwright.core.config_files import read_yaml
+    from quipwright.core.storage.files import write_atomic
+    from quipwright.evaluation.report.markdown import experiment_markdown
+    from quipwright.evaluation.report.pages import write_experiment
     from quipwright.pipeline.experiment.critics import load_critic_table, run_critic_table
     from quipwright.pipeline.experiment.grid import load_experiment, run_experiment
 
@@ -39,6 +42,8 @@ def experiment(
         grid, base = load_experiment(file, scale)
         folder = _folder(run, grid.name)
         result = run_experiment(grid, base, folder, _announce)
+        write_atomic(folder / "table.md", experiment_markdown(result))
+        write_experiment(result, folder / "report.html")
         failed = bool(result.silent) or any(row.failed for row in result.rows)
     print((folder / "table.md").read_text(encoding="utf-8"))
     page = folder / "report.html"

@@ -45,7 +45,8 @@ class TrainingFacts(BaseModel):
 
 
 class Counts(BaseModel):
-    """How much of everything a run had. ``dropped``: statuses of unusable responses with their numbers, by stage;
+    """How much of everything a run had. ``left_out``: rows of the data that were not used, by reason.
+    ``dropped``: statuses of unusable responses with their numbers, by stage;
     ``unanswered``: rows that no model answered, by stage; ``selected``: pairs, those within the length rule, literals
     with pairs and those paired, by stage; ``rankings`` and ``strength``: their number and mean strength by round;
     ``teacher_yield``: of a live teacher."""
@@ -55,6 +56,7 @@ class Counts(BaseModel):
     literals: dict[str, int]
     teacher: int
     untaught: int
+    left_out: dict[str, int] = {}
     rankings: list[int] = []
     strength: list[float] = []
     selected: dict[str, dict[str, int]] = {}
@@ -67,7 +69,8 @@ class RunSummary(BaseModel):
     """What a run found. Rates carry their intervals; nothing here is computed twice elsewhere.
 
     ``recipe`` and ``task`` are the settings and the whole task file as JSON, so that a student can be used where those
-    files are not. ``scores``: the training critic's, input by input, for paired comparisons of runs. ``spent``: on calls,
+    files are not; ``defaults`` are those of a recipe that sets nothing.
+    ``scores``: the training critic's, input by input, for paired comparisons of runs. ``spent``: on calls,
     of this run. ``models``: what is known of what each teacher or critic can do.
     """
 
@@ -75,6 +78,7 @@ class RunSummary(BaseModel):
 
     name: str
     recipe: dict[str, Any]
+    defaults: dict[str, Any] = {}
     versions: dict[str, str]
     pairwise: list[PairwiseResult]
     differences: list[PairedDifference]

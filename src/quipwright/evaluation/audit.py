@@ -15,7 +15,8 @@ from quipwright.core.text import word_count
 from quipwright.critics.base import Critic
 from quipwright.critics.combine import by_pair
 from quipwright.data.task import OVERALL, Task
-from quipwright.evaluation.human.labels import LabelledPair, asked
+from quipwright.evaluation.human.labelled_pair import LabelledPair
+from quipwright.evaluation.human.labels import asked
 from quipwright.llm.call_store import CallStore
 from quipwright.llm.costs import Spent
 

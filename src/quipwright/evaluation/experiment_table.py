@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import Field
 from scipy.stats import t as student_t
@@ -14,12 +14,9 @@ from quipwright.core.results import PairScores
 from quipwright.core.settings import Settings
 from quipwright.core.statistics import bootstrap_mean, holm, paired_bootstrap, sign_flip_test
 from quipwright.data.run_summary import RunSummary
+from quipwright.evaluation.experiment import Experiment, Verdicts
 from quipwright.evaluation.pairwise import scores_between, share_won
 from quipwright.llm.costs import Spent
-
-if TYPE_CHECKING:
-    from quipwright.pipeline.experiment.grid import Experiment
-    from quipwright.pipeline.experiment.judges import Verdicts
 
 Scores = dict[str, dict[int, float]]
 """By example id and seed: s, or the share of showings won."""

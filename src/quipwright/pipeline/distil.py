@@ -5,8 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from quipwright.core.storage.run_folder import RunFolder
-from quipwright.data.examples import load_examples
+from quipwright.data.examples import load_data
 from quipwright.data.run_summary import RunSummary
+from quipwright.pipeline.checks import check_inputs
 from quipwright.pipeline.context import open_context
 from quipwright.pipeline.evaluate import evaluate
 from quipwright.pipeline.recipe import Recipe
@@ -20,7 +21,9 @@ def distil(recipe: Recipe, run: RunFolder, recipe_dir: Path) -> RunSummary:
     """Run every stage of ``recipe`` that is not finished in ``run``; relative paths of the recipe start at
     ``recipe_dir``."""
     with open_context(recipe, run, recipe_dir) as ctx:
-        examples = load_examples(recipe.data, recipe_dir)
+        data = load_data(recipe.data, recipe_dir)
+        check_inputs(ctx, recipe, data)
+        examples = data.examples
         teacher = teach(ctx, recipe.teacher, examples)
 
         # Phase 1: imitation.
@@ -45,4 +48,4 @@ def distil(recipe: Recipe, run: RunFolder, recipe_dir: Path) -> RunSummary:
         if recipe.verdicts is not None and not rounds:  # the last to learn from verdicts is the feedback student
             students["feedback"] = students.pop("verdicts")
         evaluation = evaluate(ctx, recipe, critic, examples, teacher.responses, students)
-        return summarise(ctx, recipe, run, examples, teacher, imitation, steps, rounds, students, evaluation)
+        return summarise(ctx, recipe, run, data, teacher, imitation, steps, rounds, students, evaluation)

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from quipwright.core.metrics import Metrics
-from quipwright.core.records import Checkpoint, Example, Judgment, Response
+from quipwright.core.records import Checkpoint, Judgment, Response
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.core.version import VERSION
 from quipwright.critics.base import BuildContext, figures
 from quipwright.critics.config import CriticConfig, outsiders
+from quipwright.data.examples import LoadedExamples
 from quipwright.data.run_summary import Counts, RunSummary
 from quipwright.llm.request_batching import why_unanswered
 from quipwright.pipeline.context import Context
@@ -28,7 +29,7 @@ def summarise(
     ctx: Context,
     recipe: Recipe,
     run: RunFolder,
-    examples: Sequence[Example],
+    data: LoadedExamples,
     teacher: TeacherOutput,
     imitation: Trained,
     steps: Sequence[Step],
@@ -45,6 +46,7 @@ def summarise(
     summary = RunSummary(
         name=recipe.name,
         recipe=recipe.model_dump(mode="json"),
+        defaults=Recipe(name=recipe.name).model_dump(mode="json"),
         versions={
             "quipwright": VERSION,
             "python": platform.python_version(),
@@ -58,7 +60,7 @@ def summarise(
         critic=figures(evaluation.critic),
         checkpoints=dict(students),
         training={trained.name: trained.facts for trained in [imitation, *(step.trained for step in learnt)]},
-        counts=_counts(examples, teacher, learnt, evaluation),
+        counts=_counts(data, teacher, learnt, evaluation),
         warnings=[*_warnings(evaluation, outside), *_validation_notes(rounds)],
         samples=evaluation.samples,
         scores=evaluation.scores,
@@ -101,9 +103,7 @@ def _by(summary: RunSummary, judge: str) -> str:
     return "" if judge == summary.critic["name"] else f"by-{judge}/"
 
 
-def _counts(
-    examples: Sequence[Example], teacher: TeacherOutput, learnt: Sequence[Step], evaluation: Evaluation
-) -> Counts:
+def _counts(data: LoadedExamples, teacher: TeacherOutput, learnt: Sequence[Step], evaluation: Evaluation) -> Counts:
     """How much of everything there was, what was dropped and why, and what no model answered."""
     responses: dict[str, Sequence[Response]] = {"teach": teacher.rows, **evaluation.responses}
     judgments: dict[str, Sequence[Judgment]] = dict(evaluation.judgments)
@@ -116,9 +116,10 @@ def _counts(
     unanswered = {name: sum(bool(why_unanswered(row)) for row in rows) for name, rows in asked.items()}
     ranked = [step.ranked.rankings for step in learnt if step.name.startswith("round-")]
     return Counts(
-        literals=dict(Counter(e.split for e in examples)),
+        literals=dict(Counter(e.split for e in data.examples)),
         teacher=sum(map(len, teacher.responses.values())),
-        untaught=sum(not teacher.responses.get(e.id) for e in examples),
+        left_out=dict(data.dropped),
+        untaught=sum(not teacher.responses.get(e.id) for e in data.examples),
         rankings=[len(rankings) for rankings in ranked],
         strength=[round(sum(r.strength for r in rankings) / len(rankings), 4) for rankings in ranked if rankings],
         selected={

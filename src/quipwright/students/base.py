@@ -73,6 +73,9 @@ class Student(Protocol):
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that training changes, by name."""
 
+    def prompt_ids(self, prompt: str) -> list[int]:
+        """The token ids of ``prompt`` as the student reads it."""
+
     def collate(self, rows: Sequence[Prompted]) -> RankedBatch:
         """Token ids of ``rows``, padded."""
 

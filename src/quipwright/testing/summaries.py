@@ -70,6 +70,7 @@ def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0)
     return RunSummary(
         name=name,
         recipe=_recipe(name),
+        defaults=_defaults(name),
         versions={"quipwright": "0.1.0", "python": "3.11"},
         pairwise=adjusted(pairwise),
         differences=adjusted(
@@ -127,9 +128,13 @@ def _answer(example: Example, system: str, rng: random.Random) -> str:
 
 
 def _recipe(name: str) -> dict[str, Any]:
+    return {**_defaults(name), "rounds": 2, "seed": 7}
+
+
+def _defaults(name: str) -> dict[str, Any]:
     from quipwright.pipeline.recipe import Recipe
 
-    return {**Recipe(name="made").model_dump(mode="json"), "name": name, "rounds": 2, "seed": 7}
+    return Recipe(name=name).model_dump(mode="json")
 
 
 def _checkpoints() -> dict[str, Checkpoint]:

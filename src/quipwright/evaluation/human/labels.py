@@ -9,39 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from quipwright.core.errors import DataError
-from quipwright.core.records import Comparison, Example, Pair, Record, Response
 from quipwright.core.statistics import Choice
 from quipwright.core.text import normalise
 from quipwright.core.text_files import json_lines
 from quipwright.data.task import OVERALL, Task
+from quipwright.evaluation.human.labelled_pair import LabelledPair
+from quipwright.evaluation.human.ratings import Ratings
 
 _CHOICES: dict[str, Choice] = {"a": "A", "b": "B", "tie": "tie", "equal": "tie", "=": "tie"}
-
-
-class LabelledPair(Record):
-    """Two texts with people's verdicts: ``votes[question][annotator]`` is ``A``, ``B`` or ``tie``.
-
-    ``literal`` is ``None`` where the texts stand alone; authors are named as in ``Response`` where known.
-    """
-
-    literal: str | None
-    a: str
-    b: str
-    votes: dict[str, dict[str, Choice]]
-    author_a: str = ""
-    author_b: str = ""
-    split: str = ""
-
-    def comparison(self) -> Comparison:
-        """The pair as a critic is shown it."""
-        literal = self.literal or ""
-        example = Example(text=literal, split="test", source="labels")
-        a, b = (
-            Response(example_id=example.id, text=text, author=author or "unknown")
-            for text, author in ((self.a, self.author_a), (self.b, self.author_b))
-        )
-        pair = Pair(example_id=example.id, a_id=a.id, b_id=b.id, selector="labels")
-        return Comparison(pair, literal, self.a, self.b)
 
 
 def read_labels(path: Path, split: str | None = None, task: Task | None = None) -> list[LabelledPair]:
@@ -55,8 +30,6 @@ def read_labels(path: Path, split: str | None = None, task: Task | None = None) 
     Raises :class:`DataError` naming the first bad line, or when nothing is left.
     """
     if path.is_dir():
-        from quipwright.evaluation.human.ratings import Ratings
-
         pairs = Ratings.read(path).labels()
     else:
         lines = json_lines(path, "Labels")

@@ -19,7 +19,7 @@ from quipwright.core.results import Figure, Sample
 from quipwright.core.statistics import Choice, krippendorff_alpha, share
 from quipwright.core.storage.files import AppendOnly, disk_errors, locked, read_lines
 from quipwright.data.task import OVERALL
-from quipwright.evaluation.human.labels import LabelledPair
+from quipwright.evaluation.human.labelled_pair import LabelledPair
 
 CANNOT_TELL = "cannot tell"
 CHECK = "check"

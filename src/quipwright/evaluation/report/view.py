@@ -200,11 +200,9 @@ def able(capabilities: dict[str, Any]) -> str:
     return ", ".join(f"{name} {str(value).lower()}" for name, value in capabilities.items())
 
 
-def settings_diff(recipe: dict[str, Any]) -> list[tuple[str, str, str]]:
+def settings_diff(s: RunSummary) -> list[tuple[str, str, str]]:
     """Settings that differ from the defaults: path, here, default."""
-    from quipwright.pipeline.recipe import Recipe
-
-    return diff([flat(recipe), flat(Recipe(name="x").model_dump(mode="json"))], skip=("name",))
+    return diff([flat(s.recipe), flat(s.defaults)], skip=("name",))
 
 
 def diff(trees: Sequence[dict[str, str]], skip: Sequence[str] = ()) -> list[Any]:

@@ -18,7 +18,8 @@ from quipwright.critics.config import CriticConfig
 from quipwright.critics.loading import Chosen, opened_settings
 from quipwright.data.task import DEFAULT_TASK, Task
 from quipwright.evaluation.audit import AuditReport, agreement_columns, audit_critic
-from quipwright.evaluation.human.labels import LabelledPair, read_labels, sampled_pairs
+from quipwright.evaluation.human.labelled_pair import LabelledPair
+from quipwright.evaluation.human.labels import read_labels, sampled_pairs
 from quipwright.evaluation.report.markdown import critics_markdown
 
 BIASES = ("PB", "LB")

@@ -8,102 +8,23 @@ keeps its reason in the table and stops nobody.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-
-from pydantic import Field, model_validator
 
 from quipwright.core.config_files import override, read_yaml, validate
 from quipwright.core.errors import QuipwrightError, RecipeError
 from quipwright.core.paths import recipe_path
-from quipwright.core.settings import Settings
-from quipwright.core.storage.files import write_atomic
+from quipwright.core.storage.files import disk_errors, locked, write_atomic
 from quipwright.core.storage.run_folder import STAGES, RunFolder
 from quipwright.data.run_summary import RunSummary
 from quipwright.data.task import task_path
+from quipwright.evaluation.experiment import Experiment
 from quipwright.evaluation.experiment_table import Result, tabulate, total
-from quipwright.evaluation.report.markdown import experiment_markdown
-from quipwright.evaluation.report.pages import write_experiment
 from quipwright.llm.call_store import FILE, CallStore
 from quipwright.llm.costs import Spent
 from quipwright.pipeline.distil import distil
-from quipwright.pipeline.experiment.judges import Judge, judged
+from quipwright.pipeline.experiment.judges import judged
 from quipwright.pipeline.recipe import Recipe
-
-Assignments = dict[str, Any]
-"""Values by dotted path, as ``--set`` takes them."""
-
-
-class Variant(Settings):
-    """One row of the table: what it changes in the recipe (``set``), and which of the run's students it is."""
-
-    set: Assignments = Field(default_factory=dict)
-    student: str = "feedback"
-
-
-class Scale(Settings):
-    """Another size of the same experiment: its recipe, seeds and settings replace or add to the experiment's.
-
-    ``set`` applies to every variant *after* its own; ``variants`` adds to single ones. ``judges``: further judges here;
-    those of the experiment are not asked.
-    """
-
-    recipe: str | None = None
-    seeds: tuple[int, ...] | None = None
-    set: Assignments = Field(default_factory=dict)
-    variants: dict[str, Assignments] = Field(default_factory=dict)
-    judges: dict[str, Judge] = Field(default_factory=dict)
-
-
-class Experiment(Settings):
-    """A grid: ``variants`` of ``recipe`` (a file beside the experiment's, or one that ships) under each of ``seeds``.
-
-    Every variant's student meets ``opponent`` on ``split``; differences are to the variant named ``baseline``.
-    ``set`` holds what all variants share. ``paper``: figures to print beside ours, by variant. ``judges``, by the name of
-    their column, read the recorded answers once more; one may be added when the grid is finished.
-    """
-
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
-    recipe: str
-    seeds: tuple[int, ...] = Field((0, 1, 2), min_length=1)
-    opponent: str = "teacher"
-    split: str = "test"
-    baseline: str
-    set: Assignments = Field(default_factory=dict)
-    variants: dict[str, Variant] = Field(min_length=1)
-    paper: dict[str, float] = Field(default_factory=dict)
-    judges: dict[str, Judge] = Field(default_factory=dict)
-    scales: dict[str, Scale] = Field(default_factory=dict)
-
-    @model_validator(mode="after")
-    def _names_exist(self) -> Experiment:
-        scaled = (name for scale in self.scales.values() for name in scale.variants)
-        judges = [*self.judges.values(), *(judge for scale in self.scales.values() for judge in scale.judges.values())]
-        judged = (name for judge in judges for name in judge.paper)
-        unknown = [n for n in (self.baseline, *self.paper, *scaled, *judged) if n not in self.variants]
-        if unknown:
-            raise ValueError(f"{unknown[0]!r} is no variant; variants are {', '.join(self.variants)}")
-        return self
-
-    def at(self, scale: str | None) -> Experiment:
-        """The experiment at ``scale`` (``None``: as written). Raises :class:`RecipeError` for an unknown one."""
-        if scale is None:
-            return self
-        if scale not in self.scales:
-            raise RecipeError(f"{self.name} has no scale {scale!r}.", f"It has: {', '.join(self.scales) or 'none'}.")
-        how = self.scales[scale]
-        variants = {
-            name: v.model_copy(update={"set": v.set | how.set | how.variants.get(name, {})})
-            for name, v in self.variants.items()
-        }
-        changed = {
-            "recipe": how.recipe or self.recipe,
-            "seeds": how.seeds or self.seeds,
-            "variants": variants,
-            "judges": how.judges,
-        }
-        return self.model_copy(update={**changed, "name": f"{self.name}-{scale}"})
 
 
 def load_experiment(path: Path, scale: str | None = None) -> tuple[Experiment, Path]:
@@ -114,28 +35,42 @@ def load_experiment(path: Path, scale: str | None = None) -> tuple[Experiment, P
 
 
 def run_experiment(
-    experiment: Experiment, base: Path, folder: Path, told: Callable[[str], None] = lambda line: None
+    experiment: Experiment, recipe_dir: Path, folder: Path, notify: Callable[[str], None] = lambda line: None
 ) -> Result:
-    """Run what is not finished of the grid under ``folder``, and write ``result.json``, ``table.md`` and ``report.html`` there."""
+    """Run what is not finished of the grid under ``folder``, and write the table's numbers to ``result.json`` there.
+
+    Raises :class:`~quipwright.core.errors.RunError` where another process works in ``folder``.
+    """
     recipes = {
-        (name, seed): recipe_of(experiment, base, name, seed)
+        (name, seed): recipe_of(experiment, recipe_dir, name, seed)
         for name in experiment.variants
         for seed in experiment.seeds
     }
-    found: dict[tuple[str, int], RunSummary | str] = {}
+    with disk_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder / "lock", str(folder), "Wait for it, or choose another --run folder."):
+        return _run_grid(experiment, recipes, recipe_dir, folder, notify)
+
+
+def _run_grid(
+    experiment: Experiment,
+    recipes: Mapping[tuple[str, int], tuple[Recipe, Path]],
+    recipe_dir: Path,
+    folder: Path,
+    notify: Callable[[str], None],
+) -> Result:
+    summaries: dict[tuple[str, int], RunSummary | str] = {}
     for (name, seed), (recipe, place) in recipes.items():
-        told(f"{name}, seed {seed}")
-        found[name, seed] = one = _run(recipe, place, folder, f"{name}-{seed}")
-        if isinstance(one, str):
-            told(f"{name}, seed {seed} failed: {one}")
+        notify(f"{name}, seed {seed}")
+        summaries[name, seed] = outcome = _run(recipe, place, folder, f"{name}-{seed}")
+        if isinstance(outcome, str):
+            notify(f"{name}, seed {seed} failed: {outcome}")
     recipe, place = recipes[experiment.baseline, experiment.seeds[0]]
-    said = judged(experiment, found, folder, base, str(task_path(recipe.task, place)))
-    minutes = {key: _minutes(folder / f"{key[0]}-{key[1]}") for key in found}
-    result = tabulate(experiment, found, minutes, said)
+    said = judged(experiment, summaries, folder, recipe_dir, str(task_path(recipe.task, place)))
+    minutes = {key: _minutes(folder / f"{key[0]}-{key[1]}") for key in summaries}
+    result = tabulate(experiment, summaries, minutes, said)
     result = result.model_copy(update={"spent": _spent(folder)})
     write_atomic(folder / "result.json", result.model_dump_json(indent=1))
-    write_atomic(folder / "table.md", experiment_markdown(result))
-    write_experiment(result, folder / "report.html")
     return result
 
 

@@ -4,33 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-from pydantic import Field
 
 from quipwright.core.errors import QuipwrightError
 from quipwright.core.records import Comparison, Pair
 from quipwright.core.results import Sample
 from quipwright.critics.base import Critic
 from quipwright.critics.copy_filter import CopyFilter
-from quipwright.critics.loading import Chosen, opened_settings
+from quipwright.critics.loading import opened_settings
 from quipwright.data.run_summary import RunSummary
 from quipwright.evaluation.audit import judge_all
+from quipwright.evaluation.experiment import Experiment, Run, Verdicts
 from quipwright.evaluation.pairwise import orders_won
-
-if TYPE_CHECKING:
-    from quipwright.pipeline.experiment.grid import Experiment
-
-Run = tuple[str, int]
-"""A variant's name and a seed."""
-Verdicts = Mapping[Run, Mapping[str, float | None]]
-"""Of each run, the share of its showings that the variant won or tied, by example id."""
-
-
-class Judge(Chosen):
-    """A critic that judges what a grid's recipes left recorded. ``paper``: figures to print beside its own, by variant."""
-
-    paper: dict[str, float] = Field(default_factory=dict)
 
 
 def judged(
