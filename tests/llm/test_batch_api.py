@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
+import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from quipwright.core.errors import BudgetError, ModelError
 from quipwright.core.records import Example
 from quipwright.critics.multiple_choice import MultipleChoice
 from quipwright.data.teacher import ModelTeacher
-from quipwright.llm.batch_api import Batch, BatchProvider
+from quipwright.llm.batch_api import Batch
 from quipwright.llm.call_store import CallStore
 from quipwright.llm.costs import Budget, Price
 from quipwright.llm.http_models import Chat
@@ -40,6 +42,7 @@ class Provider:
         self.spoil: Any = lambda key, number: None
         self.looks = self.looks_until_done = 0
         self.lose_reply = False
+        self.created: Callable[[], None] = lambda: None
 
     def create(self, wanted: dict[str, Any]) -> dict[str, Any]:
         number = len(self.batches)
@@ -65,6 +68,7 @@ class Provider:
         self.files[names["error_file_id"]] = "\n".join(map(json.dumps, errors))
         batch = {"id": f"b{number}", "status": "in_progress", "lines": len(lines), **wanted, **names}
         self.batches.append(batch)
+        self.created()
         return batch
 
     def shown(self, batch: dict[str, Any]) -> dict[str, Any]:
@@ -152,21 +156,15 @@ def test_what_never_comes_is_given_up_after_three_submissions(provider: Provider
     assert answers[0].reason == "batch: no answer in 3 submissions"  # type: ignore[union-attr]
 
 
-def test_a_crash_between_submission_and_saving_its_id_submits_nothing_again(
-    provider: Provider, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    real = BatchProvider._http
-
-    def dies(self: BatchProvider, method: str, path: str, **sent: Any) -> Any:
-        made = real(self, method, path, **sent)
-        if path == "/batches":
-            raise KeyboardInterrupt
-        return made
-
-    monkeypatch.setattr(BatchProvider, "_http", dies)
-    with pytest.raises(KeyboardInterrupt):
-        ask(tmp_path, batch(provider), requests(10))
-    monkeypatch.setattr(BatchProvider, "_http", real)
+def test_a_crash_between_submission_and_saving_its_id_submits_nothing_again(provider: Provider, tmp_path: Path) -> None:
+    handler = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in a shell's background
+    provider.created = lambda: os.kill(os.getpid(), signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            ask(tmp_path, batch(provider), requests(10))
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    provider.created = lambda: None
     assert texts(ask(tmp_path, batch(provider), requests(10))) == [f"answer to q{i}" for i in range(10)]
     assert len(provider.batches) == 1
 

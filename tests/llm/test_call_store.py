@@ -1,22 +1,28 @@
-"""The store of calls: one that vanished is noticed before anything is paid for again."""
+"""The store of calls: full disks, flipped bytes, a second process, and a store that vanished."""
 
 from __future__ import annotations
 
 import json
+import os
+import resource
+import signal
 import sqlite3
 import subprocess
 import sys
 import threading
+import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
-from quipwright.core.errors import BudgetError, DamagedError
+from quipwright.core.errors import BudgetError, DamagedError, DiskError, RunError
+from quipwright.core.records import Sampling
 from quipwright.llm.call_store import FILE, SPENT, CallStore, Stored
 from quipwright.llm.calls import Calls
 from quipwright.llm.costs import Budget, Price
-from quipwright.llm.types import Capabilities, Completion
-from quipwright.testing.asking import ask, chat, requests
+from quipwright.llm.types import Capabilities, Completion, Message, Request
+from quipwright.testing.asking import ask, asking_process, chat, requests, stored_count
 from quipwright.testing.faulty_server import FaultyServer
 
 
@@ -127,3 +133,93 @@ def test_what_one_thread_could_not_ask_the_others_ask_themselves(tmp_path: Path)
         thread.join(60)
     assert isinstance(row, Stored)
     assert len(caught) == 1
+
+
+def test_a_full_disk_is_one_line_and_the_store_resumes(tmp_path: Path) -> None:
+    def small_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    with FaultyServer() as server:
+        process = asking_process(tmp_path, server.url, 1000, preexec_fn=small_files)
+        _, error = process.communicate(timeout=300)
+        assert process.returncode != 0
+        assert "DiskError: could not write" in error.strip().splitlines()[-1]
+        assert 0 < stored_count(tmp_path) < 1000
+        assert all(isinstance(a, Completion) for a in ask(tmp_path, chat(server), requests(1000)))
+        assert sum(server.times().values()) - 1000 <= 2 * 32
+
+
+def test_an_unwritable_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises((DiskError, OSError)), Calls.open(tmp_path / "file"):
+        pass
+
+
+def test_one_flipped_row_repeats_exactly_its_call(tmp_path: Path) -> None:
+    with FaultyServer() as server:
+        ask(tmp_path, chat(server), requests(50))
+        raw = (tmp_path / FILE).read_bytes()
+        spot = raw.index(b"answer to q31")
+        (tmp_path / FILE).write_bytes(raw[:spot] + b"A" + raw[spot + 1 :])
+        server.bodies.clear()
+        answers = ask(tmp_path, chat(server), requests(50))
+        assert dict(server.times()) == {"q31": 1}
+        assert answers[31].text == "answer to q31"  # type: ignore[union-attr]
+
+
+def test_no_database_at_all_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"not a database" * 100)
+    with pytest.raises(DamagedError), Calls.open(tmp_path):
+        pass
+
+
+def test_answers_on_their_way_to_the_disk_are_taken_over(tmp_path: Path) -> None:
+    with CallStore.open(tmp_path) as store:
+        store.hand_over(Stored("k1", "m", {}, {"text": "one"}))
+        committed = store.tail.swap()
+        store.hand_over(Stored("k2", "m", {}, {"text": "two"}))
+        with open(store.tail.paths[1], "ab") as file:
+            file.write(b'["k3", "torn')
+    with CallStore.open(tmp_path) as store:
+        assert {key: row.reply["text"] for key, row in store.find(["k1", "k2", "k3"]).items()} == {
+            "k1": "one",
+            "k2": "two",
+        }
+        assert store.ledger.calls == 2
+    assert not list(tmp_path.glob("calls.tail*"))
+    assert callable(committed)
+
+
+def test_a_second_process_leaves_at_once_and_a_stale_lock_does_not_block(tmp_path: Path) -> None:
+    with FaultyServer(latency=0.2) as server:
+        first = asking_process(tmp_path, server.url, 200)
+        while not server.bodies:
+            time.sleep(0.01)
+        sent = len(server.bodies)
+        with pytest.raises(RunError, match=f"in use by process {first.pid}"):
+            ask(tmp_path, chat(server), [Request((Message("user", "extra"),), Sampling())])
+        assert first.poll() is None  # nobody waited for it to end
+        assert "extra" not in server.times()
+        assert len(server.bodies) - sent <= 32
+        os.kill(first.pid, signal.SIGKILL)
+        first.communicate()
+        ask(tmp_path, chat(server), requests(1))
+
+
+def test_a_hundred_thousand_stored_calls_are_found_again_without_holding_them(tmp_path: Path) -> None:
+    with CallStore.open(tmp_path) as store:
+        for start in range(0, 100_000, 10_000):
+            store.put(
+                [
+                    Stored(f"k{i}", "m", {"messages": [["user", "q" * 200]]}, {"text": "a" * 100})
+                    for i in range(start, start + 10_000)
+                ]
+            )
+    tracemalloc.start()
+    with CallStore.open(tmp_path) as store:
+        found = sum(len(store.find([f"k{i}" for i in range(start, start + 1000)])) for start in range(0, 100_000, 1000))
+        _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert found == 100_000
+    assert peak < 20e6, "the rows alone are over 40 MB"
+    assert sqlite3.sqlite_version_info < (3, 51, 3) or not list(tmp_path.glob("*-wal"))

@@ -1,4 +1,5 @@
-"""The optional engines: stand-ins with their interface and a tiny Llama inside, and the real ones where installed."""
+"""The optional engines: what we ask of them and read from them, at their own boundary with a tiny Llama behind it, and the
+real ones where installed."""
 
 from __future__ import annotations
 
@@ -15,37 +16,31 @@ import torch
 from quipwright.core.errors import WeightsError
 from quipwright.core.records import Sampling
 from quipwright.critics.base import BuildContext
-from quipwright.critics.multiple_choice import MultipleChoice
+from quipwright.critics.multiple_choice import MultipleChoice, MultipleChoiceCritic
+from quipwright.critics.reader import Reader
 from quipwright.data.task import Task
 from quipwright.llm.calls import Calls
-from quipwright.llm.gguf import Gguf
-from quipwright.llm.local import Local
+from quipwright.llm.gguf import Gguf, GgufBackend, GgufTokenizer
+from quipwright.llm.in_process import Backend, InProcessModel
+from quipwright.llm.local import Local, TransformersBackend
 from quipwright.llm.types import Failure, Message, Request, complete
-from quipwright.llm.vllm import Vllm
+from quipwright.llm.vllm import Vllm, VllmBackend
 from quipwright.testing.asking import comparison
-from tests.llm.test_local import TransformersBackend, asked, network, tokenizer
+from quipwright.testing.tiny_chat import asked, network, tokenizer
 
 
 class FakeLlama:
     """What :mod:`quipwright.llm.gguf` uses of ``llama_cpp.Llama``."""
 
-    def __init__(self, model_path: str, n_ctx: int, **options: Any) -> None:
-        assert options["logits_all"] is True
+    def __init__(self, n_ctx: int) -> None:
         self.model, self.tok = network(), tokenizer()
-        self.metadata = {"tokenizer.chat_template": self.tok.chat_template}
         self.scores = np.zeros((n_ctx, 98), dtype=np.float32)
 
     def token_bos(self) -> int:
         return 0
 
-    def token_eos(self) -> int:
-        return 97
-
     def tokenize(self, text: bytes, add_bos: bool, special: bool) -> list[int]:
         return self.tok(text.decode(), add_special_tokens=False)["input_ids"]  # type: ignore[no-any-return]
-
-    def detokenize(self, ids: list[int], special: bool = False) -> bytes:
-        return str(self.tok.decode(ids)).encode()
 
     def reset(self) -> None:
         self.scores[:] = 0
@@ -63,20 +58,20 @@ class FakeLlama:
         return {"choices": [{"text": "".join(names), "finish_reason": "length", "logprobs": logprobs}], "usage": usage}
 
 
-class FakeFormatter:
-    def __init__(self, template: str, eos_token: str, bos_token: str, add_generation_prompt: bool) -> None:
-        self.begin = add_generation_prompt
+def formatter(begin: bool) -> Any:
+    """What renders a conversation in llama-cpp-python."""
 
-    def __call__(self, messages: list[dict[str, str]]) -> Any:
-        text = tokenizer().apply_chat_template(messages, tokenize=False, add_generation_prompt=self.begin)
+    def render(messages: list[dict[str, str]]) -> Any:
+        text = tokenizer().apply_chat_template(messages, tokenize=False, add_generation_prompt=begin)
         return types.SimpleNamespace(prompt=text)
+
+    return render
 
 
 class FakeEngine:
     """What :mod:`quipwright.llm.vllm` uses of ``vllm.LLM``."""
 
-    def __init__(self, **options: Any) -> None:
-        assert options["trust_remote_code"] is False
+    def __init__(self) -> None:
         self.model = network()
 
     def get_tokenizer(self) -> Any:
@@ -104,27 +99,31 @@ class FakeEngine:
         return types.SimpleNamespace(outputs=[output], prompt_token_ids=ids, prompt_logprobs=seen)
 
 
+def backend(kind: str, context: int = 2048) -> Backend:
+    """Ours on top of theirs."""
+    if kind == "vllm":
+        return VllmBackend(FakeEngine(), types.SimpleNamespace, "tiny", 8, context)
+    llama = FakeLlama(context)
+    return GgufBackend(llama, GgufTokenizer(llama, formatter, llama.tok.chat_template), "tiny", context)
+
+
 @pytest.fixture(params=["gguf", "vllm"])
-def settings(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    if request.param == "gguf":
-        formats = types.SimpleNamespace(Jinja2ChatFormatter=FakeFormatter)
-        monkeypatch.setitem(sys.modules, "llama_cpp", types.SimpleNamespace(Llama=FakeLlama, llama_chat_format=formats))
-        monkeypatch.setitem(sys.modules, "llama_cpp.llama_chat_format", formats)
-        (tmp_path / "tiny.gguf").write_bytes(b"GGUF")
-        return Gguf(path=str(tmp_path / "tiny.gguf"))
-    stand_in = types.SimpleNamespace(LLM=FakeEngine, SamplingParams=types.SimpleNamespace)
-    monkeypatch.setitem(sys.modules, "vllm", stand_in)
-    return Vllm(weights="tiny")
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
-def test_an_engine_reads_as_the_same_weights_do_in_transformers(settings: Any, tmp_path: Path) -> None:
+def model(kind: str, calls: Calls, context: int = 2048) -> InProcessModel:
+    return InProcessModel("tiny", {"kind": kind, "context": context}, lambda: backend(kind, context), calls)
+
+
+def test_an_engine_reads_as_the_same_weights_do_in_transformers(kind: str, tmp_path: Path) -> None:
     plain = TransformersBackend(network(), tokenizer(), "tiny")
     begun = (Message("user", "which?"), Message("assistant", "Answer:"))
     requests = [Request(begun, Sampling(), ("1", "2")), asked("x", options=("1", "2"))]
     texts = [("", "The cat sat."), ("The cat ", "sat.")]
     greedy = asked("hello", sampling={"temperature": 0.0}, logprobs=3)
     with Calls.open(tmp_path / "run") as calls:
-        door = settings.build(calls)
+        door = model(kind, calls)
         able = door.capabilities
         assert (able.exact, able.score, able.system, able.prefill) == (True, True, True, "plain")
         nats = plain.label_nats(requests)
@@ -139,18 +138,14 @@ def test_an_engine_reads_as_the_same_weights_do_in_transformers(settings: Any, t
             expected.tokens_out,
         )
         assert "".join(token.text for token in answer.tokens) == answer.text
-        judged = (
-            MultipleChoice(model=settings, coverage=0.0)
-            .build(BuildContext(None, Task.load(), calls))
-            .judge([comparison()])
-        )
-        assert len(judged) == 2
+        critic = MultipleChoiceCritic(door, Task.load(), Reader(coverage=0.0))
+        assert len(critic.judge([comparison()])) == 2
 
 
-def test_what_is_too_long_fails_alone(settings: Any, tmp_path: Path) -> None:
+def test_what_is_too_long_fails_alone(kind: str, tmp_path: Path) -> None:
     long, options = "x" * 60, {"options": ("1", "2")}
     with Calls.open(tmp_path / "run") as calls:
-        door = settings.model_copy(update={"context": 64}).build(calls)
+        door = model(kind, calls, context=64)
         for answers in (
             door.complete_many([asked(text) for text in (long, "hi")]),
             door.choose_many([asked(text, **options) for text in (long, "hi")]),
@@ -158,6 +153,22 @@ def test_what_is_too_long_fails_alone(settings: Any, tmp_path: Path) -> None:
         ):
             assert [isinstance(answer, Failure) for answer in answers] == [True, False]
             assert "tokens; the context is 64" in answers[0].reason
+
+
+def test_vllm_is_started_without_code_of_strangers_and_says_why_it_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: dict[str, Any] = {}
+
+    def start(**options: Any) -> None:
+        started.update(options)
+        raise ValueError("no GPU\nwas found")
+
+    monkeypatch.setitem(sys.modules, "vllm", types.SimpleNamespace(LLM=start, SamplingParams=None))
+    with Calls.open(tmp_path) as calls, pytest.raises(WeightsError, match="could not load 'w': no GPU was found"):
+        complete(Vllm(weights="w", gpus=2, context=128).build(calls), [Message("user", "hi")])
+    assert started["trust_remote_code"] is False
+    assert (started["model"], started["tensor_parallel_size"], started["max_model_len"]) == ("w", 2, 128)
 
 
 @pytest.mark.parametrize(("door", "package"), [(Gguf(), "llama_cpp"), (Vllm(weights="x"), "vllm")])

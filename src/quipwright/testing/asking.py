@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from quipwright.core.records import Comparison, Pair, Sampling
+from quipwright.llm.call_store import CallStore
 from quipwright.llm.calls import Calls
 from quipwright.llm.http_models import Chat
 from quipwright.llm.model_settings import ModelSettings
@@ -37,3 +40,29 @@ def chat(server: FaultyServer, **fields: Any) -> Chat:
 def comparison(a: str = "a joke", b: str = "another joke", literal: str = "It rained.") -> Comparison:
     """A pair to judge."""
     return Comparison(Pair(example_id=literal, a_id=a, b_id=b, selector="test"), literal, a, b)
+
+
+_PROCESS = """
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background would have it ignored
+import subprocess
+import sys
+from pathlib import Path
+from quipwright.testing.asking import FAST, Chat, ask, requests
+settings = Chat(model="m", base_url=sys.argv[2], retry=FAST, concurrency=32)
+answers = ask(Path(sys.argv[1]), settings, requests(int(sys.argv[3])))
+assert all(hasattr(answer, "text") for answer in answers)
+"""
+
+
+def asking_process(folder: Path, url: str, n: int, **options: Any) -> subprocess.Popen[str]:
+    """A process of its own that asks ``n`` questions through the store in ``folder``, 32 at a time."""
+    command = [sys.executable, "-c", _PROCESS, str(folder), url, str(n)]
+    process: subprocess.Popen[str] = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **options)
+    return process
+
+
+def stored_count(folder: Path) -> int:
+    """How many answers the store in ``folder`` holds."""
+    with CallStore.open(folder) as store:
+        return store.ledger.calls
