@@ -20,13 +20,13 @@ user can act on is a ``QuipwrightError``, whose text is one line with the remedy
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
-from quipwright.core.errors import QuipwrightError
 from quipwright.core.version import VERSION
 
+TYPE_CHECKING = False  # as typing's, which takes its time to import
 if TYPE_CHECKING:
+    from typing import Any
+
+    from quipwright.core.errors import QuipwrightError
     from quipwright.evaluation.audit import AuditReport
     from quipwright.evaluation.compare import CompareResult
     from quipwright.pipeline.api import Run, audit, compare, distil, load
@@ -50,6 +50,7 @@ __all__ = [
 _HOMES = {
     "AuditReport": "evaluation.audit",
     "CompareResult": "evaluation.compare",
+    "QuipwrightError": "core.errors",
     "Recipe": "pipeline.recipe",
     "Run": "pipeline.api",
     "Writer": "serving.writer",
@@ -63,6 +64,8 @@ _HOMES = {
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'quipwright' has no attribute {name!r}")
+    from importlib import import_module
+
     value = getattr(import_module(f"quipwright.{_HOMES[name]}"), name)
     globals()[name] = value
     return value

@@ -7,13 +7,14 @@ command in the same way at any instant.
 from __future__ import annotations
 
 import os
-import shlex
 import signal
 import sys
-import threading
-import traceback
-from types import FrameType
-from typing import Any
+
+TYPE_CHECKING = False  # as typing's; modules that take their time are imported behind the handlers
+if TYPE_CHECKING:
+    import threading
+    from types import FrameType
+    from typing import Any
 
 GRACE = 8.0  # seconds a command has to end by itself once it was told to
 _DISK, _WEIGHTS, _INPUT, _USAGE = 10, 6, 3, 2  # exit codes as in core.errors
@@ -29,8 +30,12 @@ def main() -> None:
 
         code = run()
         sys.stdout.flush()
+        if stop.signal:  # the option parser turns the interruption into a code
+            code = _ended(KeyboardInterrupt(), stop)
     except BaseException as error:
         code = _ended(error, stop)
+    if stop.signal:  # threads that still wait for an answer would hold up a plain exit
+        os._exit(stop.code)
     stop.done()
     sys.exit(code)
 
@@ -47,10 +52,12 @@ class Stop:
         self.signal = 0
         self._timer: threading.Timer | None = None
         self._before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM):
+            try:
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._before[number] = signal.signal(number, self._told)
+            except ValueError:  # not the main thread
+                return
 
     @property
     def code(self) -> int:
@@ -67,6 +74,8 @@ class Stop:
     def _told(self, number: int, frame: FrameType | None) -> None:
         if self.signal:
             self._leave()
+        import threading
+
         self.signal = number
         self._timer = threading.Timer(GRACE, self._leave)
         self._timer.daemon = True
@@ -80,6 +89,8 @@ class Stop:
 
 def stopped_line() -> str:
     """What a stopped command says: what to do to go on."""
+    import shlex
+
     command = shlex.join(["quipwright", *sys.argv[1:]])
     return f"quipwright: interrupted. Finished work is kept; go on with: {_harmless(command)}"
 
@@ -110,15 +121,16 @@ def explained(error: BaseException) -> tuple[str, int]:
 def _ended(error: BaseException, stop: Stop) -> int:
     """Say what ended the command, and return its exit code."""
     if stop.signal or isinstance(error, KeyboardInterrupt):  # whatever an interrupted import made of the signal
-        stop.signal = stop.signal or signal.SIGINT
         _say(stopped_line())
-        return stop.code
+        return 128 + (stop.signal or signal.SIGINT)
     if isinstance(error, SystemExit):
         return error.code if isinstance(error.code, int) else 1
     if isinstance(error, BrokenPipeError):  # the reader of the output has gone, as after `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 128 + 13
     if os.environ.get("QUIPWRIGHT_TRACEBACK"):
+        import traceback
+
         traceback.print_exception(error)
     line, code = explained(error)
     _say(f"quipwright: {_harmless(line)}")

@@ -1,0 +1,135 @@
+"""The real process: signals at any instant, help that loads nothing, and one line for whatever goes wrong."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from safetensors import SafetensorError
+
+from quipwright.cli.main import explained
+from quipwright.core.errors import RecipeError
+
+COMMAND = [sys.executable, "-m", "quipwright"]
+
+
+def start(*arguments: object) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
+    )
+
+
+def read_until(process: subprocess.Popen[str], words: str) -> None:
+    """Wait for a line of standard error with ``words``."""
+    assert process.stderr is not None
+    for line in process.stderr:
+        if words in line:
+            return
+    raise AssertionError(f"never saw {words!r}")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("moment", ["loading libraries", "imitate: 1/", "reference-1"])
+def test_a_signal_ends_a_run_with_its_code_and_the_way_to_go_on(
+    number: signal.Signals, moment: str, tiny_recipe: Path, tmp_path: Path
+) -> None:
+    process = start("distil", tiny_recipe, "--run", tmp_path / "run")
+    read_until(process, moment)
+    process.send_signal(number)
+    _, rest = process.communicate(timeout=120)
+    assert process.returncode == 128 + number
+    assert "Traceback" not in rest
+    assert rest.splitlines()[-1] == (
+        "quipwright: interrupted. Finished work is kept; go on with: "
+        f"quipwright distil {tiny_recipe} --run {tmp_path / 'run'}"
+    )
+
+
+def test_a_server_ends_with_the_signals_code(tmp_path: Path) -> None:
+    code = (
+        "import sys; from quipwright.cli import main, app\n"
+        "from quipwright.serving.http_server import make_server\n"
+        "async def page(scope, receive, send): ...\n"
+        "def run():\n"
+        "    print('ready', file=sys.stderr, flush=True); make_server(page).run(); return 0\n"
+        "app.run = run; main.main()"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, bufsize=1)
+    read_until(process, "ready")
+    process.send_signal(signal.SIGTERM)
+    _, rest = process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert "Traceback" not in rest
+
+
+@pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",), ("distil", "-h")])
+def test_help_is_printed_and_loads_nothing_heavy(arguments: tuple[str, ...]) -> None:
+    code = (
+        "import sys; from quipwright.cli.app import run\n"
+        "try: run()\n"
+        "finally: print(sorted({'torch', 'transformers', 'numpy', 'rich', 'uvicorn'} & sys.modules.keys()))"
+    )
+    shown = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=True).stdout
+    assert "Usage:" in shown
+    assert "-h, --help" in shown
+    assert shown.splitlines()[-1] == "[]"
+
+
+def test_data_cannot_command_the_terminal(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"literal": "A \\u001b]0;PWNED\\u0007 sentence.", "split": "train"}\n')
+    done = subprocess.run(
+        [*COMMAND, "data", "demo", "--set", f"data.path={tmp_path / 'd.jsonl'}"], capture_output=True, text=True
+    )
+    assert r"A \x1b]0;PWNED\x07 sentence." in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_letters_that_a_terminal_lacks_end_no_command(tmp_path: Path) -> None:
+    (tmp_path / "d.jsonl").write_text('{"literal": "Das Café war zu, 皆.", "split": "train"}\n', encoding="utf-8")
+    done = subprocess.run(
+        [*COMMAND, "data", "demo", "--set", f"data.path={tmp_path / 'd.jsonl'}"],
+        capture_output=True, text=True, env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert r"Das Caf\xe9 war zu, \u7686." in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (RecipeError("x is wrong.", "Mend it."), 2, ["x is wrong. Mend it."]),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "/data/x"),
+            10,
+            ["/data/x: No space left", "Free disk space"],
+        ),
+        (OSError(errno.EMFILE, "Too many open files"), 10, ["Too many open files", "ulimit -n"]),
+        (OSError(errno.ENAMETOOLONG, "File name too long", "n"), 10, ["File name too long", "shorter name"]),
+        (MemoryError(), 1, ["not enough memory"]),
+        (RecursionError("maximum recursion depth"), 3, ["nested too deeply"]),
+        (SafetensorError("Error while serializing: I/O error: File too large (os error 27)"), 10, ["written", "disk"]),
+        (SafetensorError("Error while deserializing header: invalid"), 6, ["could not be read"]),
+        (KeyError("x"), 1, ["unexpected KeyError", "This is a defect"]),
+    ],
+)
+def test_every_error_is_one_line_with_a_code(error: Exception, code: int, words: list[str]) -> None:
+    line, exit_code = explained(error)
+    assert exit_code == code
+    assert "\n" not in line
+    for word in words:
+        assert word in line
+
+
+def test_a_defect_shows_no_traceback_unless_asked() -> None:
+    code = "from quipwright.cli import main, app\ndef run(): raise KeyError('lost\\x1b[2J')\napp.run = run; main.main()"
+    for more, traces in (({}, 0), ({"QUIPWRIGHT_TRACEBACK": "1"}, 1)):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **more})
+        assert done.returncode == 1
+        assert done.stderr.count("Traceback") == traces
+        assert "quipwright: unexpected KeyError" in done.stderr.splitlines()[-1]
+        assert "\x1b" not in done.stderr
