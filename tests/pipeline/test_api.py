@@ -57,5 +57,6 @@ def test_a_recipe_runs_and_its_student_writes(tiny_recipe: Path, tmp_path: Path)
         tiny_recipe, run=tmp_path / "run", settings=["rounds=0", "evaluate.best_of=0", "evaluate.base=false"]
     )
     assert list(run.summary.checkpoints) == ["imitation"]
-    assert (run.folder / "summary.json").exists()
+    assert run.report() == run.folder / "report.html"
+    assert "imitated the teacher" in run.report().read_text(encoding="utf-8")
     assert run.load().write("I missed the bus.") == quipwright.load(run.folder).write("I missed the bus.")

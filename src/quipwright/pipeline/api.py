@@ -11,16 +11,17 @@ from quipwright.core.statistics import RESAMPLES
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.critics.loading import opened
 from quipwright.data.examples import Row
+from quipwright.data.run_summary import RunSummary
 from quipwright.data.task import DEFAULT_TASK, Task
 from quipwright.evaluation.audit import AuditReport, audit_critic
 from quipwright.evaluation.compare import CompareResult
 from quipwright.evaluation.compare import compare as compare_systems
 from quipwright.evaluation.human.labels import read_labels, sampled_pairs
+from quipwright.evaluation.report.pages import report_run
 from quipwright.evaluation.similarity import Meaning
 from quipwright.evaluation.systems import Outputs, distinct, open_system
 from quipwright.pipeline.distil import distil as run_recipe
 from quipwright.pipeline.recipe import Recipe, load_recipe
-from quipwright.pipeline.summary import Summary
 from quipwright.serving.writer import SHIPPED, Writer
 
 CALLS = Path("runs") / "evidence"
@@ -32,11 +33,15 @@ class Run:
     """A finished run: its folder and everything that it found."""
 
     folder: Path
-    summary: Summary
+    summary: RunSummary
 
     def load(self, student: str | None = None) -> Writer:
         """The run's student of that name, by default the last one trained."""
         return Writer.of_run(self.folder, student)
+
+    def report(self) -> Path:
+        """Write the run's page, ``report.html`` in its folder, and return its path."""
+        return report_run(self.folder)
 
 
 def load(reference: str | Path = SHIPPED, *, student: str | None = None) -> Writer:
