@@ -26,7 +26,7 @@ from quipwright.llm.types import ChatModel, Failure, Score, Scorer
 
 class ClozeReader(Settings):
     """``scope``: perplexity of the ``full`` template (the paper's words) or of the ``paraphrase`` in its place.
-    ``question``: whose template of the task (the paper's Cloze-H and Cloze-C are ``humour`` and ``consistency``).
+    ``question``: whose template of the task (the paper's Cloze-C is ``consistency``).
 
     P(A better) = sigmoid((log PPL(B) - log PPL(A)) / ``temperature``); the paper needs only its sign.
     """

@@ -135,4 +135,4 @@ def open_critic(reference: str) -> Critic:
         raise RecipeError(
             f"{reference} asks a language model, which is not possible here.", "Use reward or reward:FOLDER."
         )
-    return chosen.critic.build(BuildContext(base, Task.load(chosen.task or "humour", base), measuring=True))
+    return chosen.critic.build(BuildContext(base, Task.load(chosen.task or DEFAULT_TASK, base), measuring=True))

@@ -29,7 +29,7 @@ from quipwright.critics.reward_model.figures import measure
 from quipwright.critics.reward_model.groups import FreeComparisons, Group, grouped
 from quipwright.critics.reward_model.model import RewardArchitecture, RewardModel
 from quipwright.data.recorded_teacher import RecordedTeacher
-from quipwright.data.task import Task
+from quipwright.data.task import DEFAULT_TASK, Task
 from quipwright.data.verdicts import VerdictRow, read_verdicts
 from quipwright.students.batches import RankedBatch
 from quipwright.training.loop import Hooks, optimise
@@ -52,7 +52,7 @@ class CriticTraining(Settings):
 
     verdicts: str = "bundled:verdicts.jsonl"
     teacher: RecordedTeacher | None = RecordedTeacher()
-    task: str = "humour"
+    task: str = DEFAULT_TASK
     architecture: RewardArchitecture = RewardArchitecture()
     epochs: int = Field(2, ge=1)
     batch_size: int = Field(6, ge=1)
