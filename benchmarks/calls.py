@@ -27,7 +27,8 @@ import httpx2
 from quipwright.core.records import Example, Response
 from quipwright.data.task import Task
 from quipwright.data.teacher import ModelTeacher
-from quipwright.llm.call_store import CallStore, Stored
+from quipwright.llm.call_rows import Stored
+from quipwright.llm.call_store import CallStore
 from quipwright.llm.calls import Calls
 from quipwright.llm.http_models import Chat
 from quipwright.llm.request_batching import asked_at_once, chunks

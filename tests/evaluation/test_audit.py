@@ -23,7 +23,8 @@ from quipwright.evaluation.audit import audit_critic
 from quipwright.evaluation.human.labelled_pair import LabelledPair
 from quipwright.evaluation.human.labels import read_labels, sampled_pairs
 from quipwright.evaluation.report.terminal import audit_lines
-from quipwright.llm.call_store import CallStore, Stored
+from quipwright.llm.call_rows import Stored
+from quipwright.llm.call_store import CallStore
 
 
 def write(path: Path, *rows: object) -> Path:

@@ -18,7 +18,8 @@ import pytest
 
 from quipwright.core.errors import BudgetError, DamagedError, DiskError, RunError
 from quipwright.core.records import Sampling
-from quipwright.llm.call_store import FILE, SPENT, CallStore, Stored
+from quipwright.llm.call_rows import SPENT, Stored
+from quipwright.llm.call_store import FILE, CallStore
 from quipwright.llm.calls import Calls
 from quipwright.llm.costs import Budget, Price
 from quipwright.llm.types import Capabilities, Completion, Message, Request

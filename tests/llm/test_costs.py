@@ -16,7 +16,8 @@ from quipwright.core.records import Example
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.core.storage.stage_cache import StageKey
 from quipwright.evaluation.report.pages import write_report
-from quipwright.llm.call_store import CallStore, Failed, Stored
+from quipwright.llm.call_rows import Failed, Stored
+from quipwright.llm.call_store import CallStore
 from quipwright.llm.costs import Price, Spent, cost_of
 from quipwright.testing.summaries import made_summary
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from quipwright.core.errors import DamagedError, RunError
-from quipwright.llm.call_store import FILE, UNFINISHED, CallStore, Failed, Stored
+from quipwright.llm.call_rows import UNFINISHED, Failed, Stored
+from quipwright.llm.call_store import FILE, CallStore
 from quipwright.llm.recover import salvage
 from quipwright.testing.asking import ask, chat, requests
 from quipwright.testing.faulty_server import FaultyServer

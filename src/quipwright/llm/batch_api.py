@@ -17,7 +17,7 @@ from pydantic import AfterValidator, Field
 
 from quipwright.core.errors import BudgetError, ModelError
 from quipwright.core.records import content_hash
-from quipwright.llm.call_store import Failed, Stored
+from quipwright.llm.call_rows import Failed, Stored
 from quipwright.llm.calls import Asked, Calls
 from quipwright.llm.chat_model import RemoteModel
 from quipwright.llm.connections import Reply

@@ -7,24 +7,23 @@ it. Below SQLite 3.51.3 the rollback journal is used, because of the WAL-reset r
 
 from __future__ import annotations
 
-import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from threading import RLock
 from typing import Any
 
 from quipwright.core.errors import DamagedError, DiskError
-from quipwright.core.storage.files import damaged, disk_errors, locked, read_json, write_atomic
+from quipwright.core.storage.files import disk_errors, locked, write_atomic
+from quipwright.llm.call_rows import SPENT, Failed, Spending, Stored, read_note, read_row, read_text, row_hash
 from quipwright.llm.costs import CostLedger, Spent
 from quipwright.llm.write_ahead_log import Row, Tail
 
 FILE = "calls.sqlite"
-SPENT = "calls.spent.json"  # beside the store: what it must hold, so that its loss is noticed
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS calls (
     row INTEGER PRIMARY KEY, key TEXT UNIQUE NOT NULL, value TEXT NOT NULL, hash TEXT NOT NULL);
@@ -35,54 +34,6 @@ CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL, ha
 """
 _LOOKUP = 500
 _SALVAGED = "spent on the store that this one was salvaged from"
-UNFINISHED = "stopped before an answer came"
-
-
-@dataclass(frozen=True)
-class Stored:
-    """One answered call, as it stands in the store. ``cost`` is ``None`` where unknown; ``seconds`` of the last try.
-
-    ``charged`` is what attempts whose cost nobody told us may have come to (see :class:`~quipwright.llm.costs.CostLedger`).
-    ``stage``: on whose account it was asked; the store fills it in.
-    """
-
-    key: str
-    model: str
-    request: dict[str, Any]
-    reply: dict[str, Any]
-    tokens_in: int | None = None
-    tokens_out: int | None = None
-    cost: float | None = None
-    charged: float = 0.0
-    seconds: float = 0.0
-    attempts: int = 1
-    stage: str = ""
-
-    def value(self) -> str:
-        """All but the key, as canonical ASCII JSON (half a surrogate pair could not be stored otherwise)."""
-        fields = {name: getattr(self, name) for name in self.__dataclass_fields__ if name != "key"}
-        return json.dumps(fields, sort_keys=True, separators=(",", ":"))
-
-
-@dataclass(frozen=True)
-class Failed:
-    """One request that was not answered, for the record: never an answer, and asked again by the next run.
-
-    The run gave it up for ``reason``, or was itself stopped first (:data:`UNFINISHED`); what its attempts may have cost
-    counts either way.
-    """
-
-    key: str
-    model: str
-    reason: str
-    status: int | None
-    attempts: int
-    charged: float = 0.0
-
-    @property
-    def given_up(self) -> bool:
-        """False where the run stopped before it could tell."""
-        return self.reason != UNFINISHED
 
 
 class CallStore:
@@ -174,7 +125,7 @@ class CallStore:
 
     def _row(self, answer: Stored) -> Row:
         value = (answer if answer.stage else replace(answer, stage=self.stage())).value()
-        return answer.key, value, _hash(answer.key, value)
+        return answer.key, value, row_hash(answer.key, value)
 
     def failures(self) -> list[Failed]:
         """Every request given up on so far, oldest first."""
@@ -195,7 +146,7 @@ class CallStore:
         """Store a fact; it is on disk when this returns."""
         text = json.dumps(value)
         with self._lock, _storage_errors(self.path):
-            self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (name, text, _hash(name, text)))
+            self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?, ?)", (name, text, row_hash(name, text)))
 
     def rows(self) -> Iterator[Stored]:
         """Every good row, oldest first, one at a time."""
@@ -302,28 +253,6 @@ class CallStore:
             ledger.cost += stored.cost
 
 
-def _hash(key: str, value: str) -> str:
-    return hashlib.sha256(f"{key}\n{value}".encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
-
-def read_row(key: Any, value: Any, hashed: Any) -> Stored | None:
-    """A row of the store, or ``None`` when it does not match its hash."""
-    if not isinstance(key, str) or not isinstance(value, str) or _hash(key, value) != hashed:
-        return None
-    fields: Mapping[str, Any] = json.loads(value)
-    return Stored(key=key, **fields)
-
-
-def read_note(name: Any, value: Any, hashed: Any) -> Any:
-    """The fact in a note of the store, or ``None`` when it does not match its hash."""
-    return json.loads(value) if isinstance(value, str) and _hash(name, value) == hashed else None
-
-
-def read_text(raw: bytes) -> str:
-    """A text of the store. A flipped byte may have left no UTF-8: it is read all the same, its hash will tell."""
-    return raw.decode("utf-8", "replace")
-
-
 def _prepare(connection: sqlite3.Connection) -> None:
     connection.text_factory = read_text
     mode = "WAL" if sqlite3.sqlite_version_info >= (3, 51, 3) else "TRUNCATE"
@@ -340,26 +269,6 @@ def store_lock(folder: Path) -> Iterator[None]:
     """Hold the lock on the store of run folder ``folder``. Raises :class:`RunError` when another process has it."""
     with locked(folder / "calls.lock", str(folder), "Wait for it to end."):
         yield
-
-
-@dataclass(frozen=True)
-class Spending:
-    """What was spent on a store's calls: requests sent, and money at most."""
-
-    attempts: int
-    money: float
-
-    @classmethod
-    def beside(cls, store: Path) -> Spending | None:
-        """As the file beside ``store`` says; ``None`` where there is none."""
-        path = store.with_name(SPENT)
-        if not path.exists():
-            return None
-        spent = read_json(path)
-        try:
-            return cls(int(spent["attempts"]), float(spent["money"]))
-        except (KeyError, TypeError, ValueError) as error:
-            raise damaged(path, error) from None
 
 
 @contextmanager

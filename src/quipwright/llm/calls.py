@@ -15,7 +15,8 @@ from threading import Lock
 from typing import Any
 
 from quipwright.core.records import content_hash
-from quipwright.llm.call_store import CallStore, Failed, Stored
+from quipwright.llm.call_rows import Failed, Stored
+from quipwright.llm.call_store import CallStore
 from quipwright.llm.costs import Budget, CostLedger, Price, cost_of
 from quipwright.llm.engine import Engine
 from quipwright.llm.thinking import without_thinking

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from quipwright.core.errors import RecipeError
-from quipwright.llm.call_store import Failed, Stored
+from quipwright.llm.call_rows import Failed, Stored
 from quipwright.llm.calls import Asked, Calls, as_completion
 from quipwright.llm.costs import check_priced
 from quipwright.llm.label_logprobs import read_choice

@@ -13,7 +13,8 @@ from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
 from quipwright.core.errors import QuipwrightError
-from quipwright.llm.call_store import CallStore, Failed, Stored
+from quipwright.llm.call_rows import Failed, Stored
+from quipwright.llm.call_store import CallStore
 
 T = TypeVar("T")
 S = TypeVar("S", bound="Resource")

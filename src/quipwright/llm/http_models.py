@@ -15,7 +15,7 @@ from quipwright.core.errors import ModelError
 from quipwright.core.records import content_hash
 from quipwright.core.settings import secret
 from quipwright.llm.anthropic import MessagesWire
-from quipwright.llm.call_store import Failed, Stored
+from quipwright.llm.call_rows import Failed, Stored
 from quipwright.llm.calls import Asked, Calls, as_completion
 from quipwright.llm.chat_model import RemoteModel
 from quipwright.llm.model_settings import ModelSettings

@@ -9,7 +9,7 @@ from threading import RLock
 from typing import Any, Protocol
 
 from quipwright.core.records import content_hash
-from quipwright.llm.call_store import Failed, Stored
+from quipwright.llm.call_rows import Failed, Stored
 from quipwright.llm.calls import Asked, Calls, as_choice, as_completion
 from quipwright.llm.prompts import tokens_to_choose, tokens_to_complete, tokens_to_score
 from quipwright.llm.types import (

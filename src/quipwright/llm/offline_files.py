@@ -19,7 +19,7 @@ from quipwright.core.errors import ModelError
 from quipwright.core.paths import resolve
 from quipwright.core.storage.files import write_atomic
 from quipwright.core.text_files import lines, read_text
-from quipwright.llm.call_store import Failed, Stored
+from quipwright.llm.call_rows import Failed, Stored
 from quipwright.llm.calls import Asked, Calls
 from quipwright.llm.chat_model import RemoteModel
 from quipwright.llm.http_outcome import Answered, Outcome, judge_payload, parse

@@ -15,18 +15,8 @@ from typing import Any
 
 from quipwright.core.errors import DataError, QuipwrightError
 from quipwright.core.storage.files import disk_errors
-from quipwright.llm.call_store import (
-    FILE,
-    SPENT,
-    CallStore,
-    Failed,
-    Spending,
-    Stored,
-    read_note,
-    read_row,
-    read_text,
-    store_lock,
-)
+from quipwright.llm.call_rows import SPENT, Failed, Spending, Stored, read_note, read_row, read_text
+from quipwright.llm.call_store import FILE, CallStore, store_lock
 
 _GAP = 20_000  # so many rows may be missing in a row before we believe that no more follow
 _BESIDE = ("-wal", "-shm", "-journal")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from quipwright.core.errors import ModelError, QuipwrightError
-from quipwright.llm.call_store import UNFINISHED, Failed, Stored
+from quipwright.llm.call_rows import UNFINISHED, Failed, Stored
 from quipwright.llm.connections import Connections
 from quipwright.llm.costs import Budget, check_budget
 from quipwright.llm.endpoints import Endpoint, EndpointPool
