@@ -11,7 +11,7 @@ from quipwright.core.errors import DamagedError, RunError, WeightsError
 from quipwright.core.paths import inside, resolve
 from quipwright.core.records import Checkpoint, Response, Sampling
 from quipwright.core.storage.files import file_sha256
-from quipwright.core.storage.run_folder import stages_of
+from quipwright.core.storage.run_folder import recipe_dir_of, stages_of
 from quipwright.core.text import degenerate, is_copy, normalise
 from quipwright.critics.reward_model.card import CARD_FILE, RewardCard
 from quipwright.critics.reward_model.critic import RewardModelConfig, RewardModelCritic
@@ -69,7 +69,8 @@ class Writer:
         if chosen not in summary.checkpoints:
             raise RunError(f"{folder} has no student {chosen!r}.", f"It has: {', '.join(summary.checkpoints)}.")
         task = Task.parse(summary.task, str(folder))
-        student = open_student(StudentSettings.model_validate(summary.recipe["student"]), task.student_chat)
+        settings = StudentSettings.model_validate(summary.recipe["student"])
+        student = open_student(settings, task.student_chat, recipe_dir_of(folder))
         student.load(_sealed_weights(folder, chosen, summary.checkpoints[chosen]))
         return cls(student, task, f"{folder.resolve().name}:{chosen}")
 

@@ -120,3 +120,10 @@ def _differences(held: Any, now: Any, path: str = "") -> str:
 
     walk(held, now, path)
     return ", ".join(names[:6]) + (" …" if len(names) > 6 else "") if names else "unknown"
+
+
+def recipe_dir_of(run: Path) -> Path | None:
+    """The folder that relative paths of the recipe of ``run`` start from; ``None`` where its manifest is gone."""
+    manifest = read_json(run / MANIFEST) if (run / MANIFEST).exists() else None
+    base = manifest.get("base") if isinstance(manifest, dict) else None
+    return Path(base) if isinstance(base, str) else None
