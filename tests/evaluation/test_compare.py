@@ -74,8 +74,9 @@ def test_the_length_controlled_rate_of_the_worked_fit() -> None:
         Judgment(pair_id=c.pair.id, judge="j", p_a=p, verdict=verdict(p)) for c, p in zip(pairs, y, strict=True)
     ]
     result = found(pairs, judgments)
-    assert result.length_controlled.value == pytest.approx(0.55718565, abs=1e-6)
-    assert result.length_effect == pytest.approx(0.52917077, abs=1e-6)
+    # ridge 1 on the slope alone: sums of residuals are 0 and -phi at this point (tests/core/test_length_control.py)
+    assert result.length_controlled.value == pytest.approx(0.59781138, abs=1e-6)
+    assert result.length_effect == pytest.approx(0.50812024, abs=1e-6)
 
 
 def test_swapping_the_names_mirrors_everything() -> None:
@@ -137,14 +138,16 @@ def test_the_edge_of_the_tie_band_forgives_rounding() -> None:
 
 
 def test_every_interval_uses_the_resamples_asked_for(tmp_path: Path) -> None:
-    pairs, judgments = worked()
+    pairs = compared(30)
+    judgments = [
+        Judgment(pair_id=c.pair.id, judge="j", p_a=i / 29, verdict=verdict(i / 29)) for i, c in enumerate(pairs)
+    ]
     plain, asked, fewer = (
         pairwise_result(("a", "b"), "j", "test", pairs, judgments, **how)  # type: ignore[arg-type]
         for how in ({}, {"resamples": 10_000}, {"resamples": 150})
     )
     assert plain == asked
     assert plain.score != fewer.score
-    assert plain.length_controlled != fewer.length_controlled
     literals = [f"Number {i} is late." for i in range(30)]
     files = [
         file(tmp_path / f"{n}.jsonl", {s: f"{n} {s} {'more ' * (hash_of(n + s) % 5)}" for s in literals}) for n in "abc"

@@ -44,11 +44,12 @@ class PairwiseResult(Record):
     """A candidate against a baseline on one split, by one judge.
 
     ``n`` inputs were read and ``unparsed`` were not. ``score`` is the mean probability in [0, 1] that the candidate is
-    better (bootstrap interval, or Wilson's where all inputs agree). ``length_controlled`` is the same, had both been
-    equally long; ``length_effect`` is the log-odds the judge adds for one standard deviation of extra words (candidate
-    minus baseline). ``length_ratio`` is the candidate's words over the baseline's. ``p_even`` is the sign-flip test of
-    score 1/2, ``p_sign`` the exact test of wins against losses under the verdict rule. ``p_holm`` is ``p_even``
-    adjusted for all results of the table. Where no input was read, every figure is ``None``.
+    better (bootstrap interval, no narrower than Wilson's where nearly all inputs agree). ``length_controlled`` is the
+    same, had both been equally long (profile interval); ``length_effect`` is the log-odds the judge adds for one
+    standard deviation of extra words (candidate minus baseline). ``length_ratio`` is the candidate's words over the
+    baseline's. ``p_even`` is the sign-flip test of score 1/2, ``p_sign`` the exact test of wins against losses under
+    the verdict rule. ``p_holm`` is ``p_even`` adjusted for all results of the table. Where no input was read, every
+    figure is ``None``.
     """
 
     candidate: str

@@ -12,7 +12,7 @@ from scipy.stats import t as student_t
 
 from quipwright.core.results import PairScores
 from quipwright.core.settings import Settings
-from quipwright.core.statistics import bootstrap_mean, holm, paired_bootstrap, sign_flip_test
+from quipwright.core.statistics import holm, paired_bootstrap, share, sign_flip_test
 from quipwright.data.run_summary import RunSummary
 from quipwright.evaluation.experiment import Experiment, Verdicts
 from quipwright.evaluation.pairwise import scores_between, share_won
@@ -40,7 +40,7 @@ class Judged(Settings):
 
 class Row(Settings):
     """One variant's findings. ``rate``: mean over seeds of the paper's win-tie rate (each showing read alone at 1/2, both
-    averaged; Ravi et al. 2024 sec. 4); ``low``/``high`` its 95 % bootstrap interval over inputs;
+    averaged; Ravi et al. 2024 sec. 4); ``low``/``high`` its 95 % interval over inputs;
     ``seeds_low``/``seeds_high`` the t interval over seeds; ``difference`` of mean scores to the baseline over the same
     inputs and seeds, its interval, and ``p`` after Holm. ``None`` is unknown. ``minutes``: of all invocations; ``spent``
     on answered calls, ``None`` where none were made; work and answers that variants share are on the first one's account.
@@ -179,7 +179,7 @@ def _rates(shares: Scores) -> dict[str, Any]:
         return {}
     seeds = sorted({seed for by in shares.values() for seed in by})
     rates = {seed: fmean(by[seed] for by in shares.values() if seed in by) for seed in seeds}
-    mean = bootstrap_mean([fmean(by.values()) for by in shares.values()])
+    mean = share([fmean(by.values()) for by in shares.values()])
     found: dict[str, Any] = {"n": len(shares), "rates": rates, "rate": fmean(rates.values())}
     found |= {"low": mean.low, "high": mean.high}
     if len(rates) > 1:

@@ -92,7 +92,7 @@ def pairwise_result(
     read = [s for s in scores if s is not None]
     words = [(word_count(c.a), word_count(c.b)) for c in compared]
     baseline_words = sum(b for _, b in words)
-    controlled = length_controlled_win_rate(scores, [float(a - b) for a, b in words], resamples=resamples)
+    controlled = length_controlled_win_rate(scores, [float(a - b) for a, b in words])
     by_rule = (
         ("per order", counts.per_order),
         ("strict", counts.strict),
@@ -109,7 +109,7 @@ def pairwise_result(
         rules=tuple(_scoring_rule(rule, wtl) for rule, wtl in by_rule),
         score=Figure.of(share(read, resamples=resamples)),
         length_controlled=Figure.of(controlled.rate),
-        length_effect=controlled.phi if controlled.rate.n and controlled.std > 0 else None,
+        length_effect=controlled.phi,
         length_ratio=sum(a for a, _ in words) / baseline_words if baseline_words else None,
         p_even=sign_flip_test(read, [0.5] * len(read), resamples=resamples) if read else None,
         p_sign=mcnemar(round(counts.verdict.wins), round(counts.verdict.losses)) if read else None,

@@ -5,23 +5,14 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from quipwright.critics.reward_model.features import FeatureReader, fit_features, fit_logistic, lexical
+from quipwright.critics.reward_model.features import FeatureReader, fit_features, lexical
 from quipwright.critics.reward_model.model import RewardArchitecture
 
 PROMPT = "Plain: {literal}\nFunny:"
 LITERAL = "I missed the last bus home and had to walk."
 TEXTS = ("I walked home, the bus being a rumour by then.", "The bus left, and so did my mood.", "Bus gone.")
-
-
-def test_logistic_fit_recovers_known_weights() -> None:
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(4000, 3))
-    truth = np.array([1.0, -0.5, 0.0])
-    y = (rng.random(4000) < 1 / (1 + np.exp(-x @ truth))).astype(float)
-    assert fit_logistic(x, y, np.ones(4000), 1.0) == pytest.approx(truth, abs=0.12)
 
 
 def test_features_by_hand() -> None:

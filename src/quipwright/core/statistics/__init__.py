@@ -1,4 +1,5 @@
-"""Statistics of comparisons: intervals and tests, win rates, length control, and the audit of a critic.
+"""Statistics of comparisons: intervals and tests, win rates, length control, the audit of a critic, and its standing
+beside people.
 
 Pure functions on numbers and frozen results; nothing here reads a file, a record or a setting.
 """
@@ -14,6 +15,7 @@ from quipwright.core.statistics.agreement import (
     human_ceiling,
     krippendorff_alpha,
 )
+from quipwright.core.statistics.alt_test import AltTest, LeftOut, alt_test
 from quipwright.core.statistics.bias import (
     Audit,
     Calibration,
@@ -27,6 +29,7 @@ from quipwright.core.statistics.bias import (
     position_bias,
     self_preference,
 )
+from quipwright.core.statistics.corrected import CorrectedRate, Counts, corrected_rate
 from quipwright.core.statistics.intervals import (
     RESAMPLES,
     Estimate,
@@ -40,7 +43,8 @@ from quipwright.core.statistics.intervals import (
     sign_flip_test,
     wilson,
 )
-from quipwright.core.statistics.logistic import LengthControlled, length_controlled_win_rate, length_slope
+from quipwright.core.statistics.length_control import LengthControlled, length_controlled_win_rate, length_slope
+from quipwright.core.statistics.logistic import fit_logistic
 from quipwright.core.statistics.winrates import (
     WinRateReadings,
     WinTieLoss,
@@ -52,14 +56,18 @@ from quipwright.core.statistics.winrates import (
 
 __all__ = [
     "RESAMPLES",
+    "AltTest",
     "Audit",
     "BothShowings",
     "Calibration",
     "Ceiling",
     "Choice",
+    "CorrectedRate",
+    "Counts",
     "Estimate",
     "Interval",
     "JudgedPair",
+    "LeftOut",
     "LengthBias",
     "LengthControlled",
     "MarginAgreement",
@@ -70,9 +78,12 @@ __all__ = [
     "WinTieLoss",
     "agreement",
     "agreement_by_margin",
+    "alt_test",
     "audit",
     "bootstrap_mean",
     "calibration",
+    "corrected_rate",
+    "fit_logistic",
     "holm",
     "human_ceiling",
     "krippendorff_alpha",

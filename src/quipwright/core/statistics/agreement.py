@@ -40,6 +40,13 @@ class JudgedPair:
         return self.first is not None and self.second is not None
 
     @property
+    def verdict(self) -> Choice | None:
+        """The one choice of a critic that reads both showings: what they share, else a tie; ``None`` unless parsed."""
+        if self.first is None or self.second is None:
+            return None
+        return self.first if self.first == self.second else "tie"
+
+    @property
     def votes(self) -> tuple[Choice, ...]:
         """The choices of the annotators who judged."""
         return tuple(vote for vote in self.people if vote is not None)

@@ -32,7 +32,7 @@ from quipwright.core.statistics.intervals import (
     resampled,
     share,
 )
-from quipwright.core.statistics.logistic import length_slope
+from quipwright.core.statistics.length_control import length_slope
 
 _CREDIT: dict[Choice, float] = {"A": 1.0, "tie": 0.5, "B": 0.0}
 

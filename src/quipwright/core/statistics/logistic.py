@@ -1,196 +1,104 @@
-"""Logistic regression on a length difference, with soft targets: the length-controlled win rate, the length slope."""
+"""Logistic regression with soft targets, an L2 penalty of its own on each coefficient, and intervals that hold at the
+edges, where all judgments agree or nearly do."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.optimize import brentq
 from scipy.special import expit
 
-from quipwright.core.statistics.intervals import (
-    RESAMPLES,
-    Estimate,
-    Floats,
-    chunks,
-    cluster_index,
-    percentiles,
-    resampled,
-)
+from quipwright.core.statistics.intervals import Floats, Interval, normal_quantile
 
 _ITERATIONS = 200
-_DIVERGED = 15.0  # log-odds; a finite optimum of real judgments lies far below
+_BOUND = 30.0  # log-odds; a rate beyond it is 0 or 1 to 13 digits, and no finite optimum of real judgments lies there
+_FLOOR = 1e-12  # keeps the Hessian invertible where every prediction is certain
 
 
-@dataclass(frozen=True, slots=True)
-class LengthControlled:
-    """``rate`` is the win rate had both texts been equally long, beside ``raw``, the plain mean score.
+def fit_logistic(
+    x: Floats, target: Floats, weight: Floats | float, penalty: Floats | Sequence[float] | float
+) -> Floats:
+    """Coefficients b of logit p = x b; shape (k,).
 
-    ``theta`` is the candidate's lead in log-odds at equal length; ``phi`` is what the judge pays for length:
-    positive where the longer text is preferred. ``std`` is the length difference's, in the unit given.
+    ``x`` is (n, k) (a column of ones is an intercept), ``target`` (n,) in [0, 1], ``weight`` (n,) or one number,
+    ``penalty`` one number per coefficient or one for all. Minimises the sum of weight times cross-entropy plus
+    penalty / 2 * b^2, by Newton steps shortened to ln(1 + r) / r, r = |x| |step|, which descend from any start (Sun and
+    Tran-Dinh 2019, generalised self-concordance); close to the optimum they are full steps.
+    Raises ``ValueError`` for a negative penalty, and where an unpenalised coefficient has no finite optimum.
     """
+    ridge = np.broadcast_to(np.asarray(penalty, dtype=np.float64), x.shape[1:])
+    if np.any(ridge < 0):
+        raise ValueError(f"penalty must not be negative, got {penalty}")
+    fitted = _minimum(x, target, weight, ridge, 0.0)
+    if np.any(ridge == 0) and float(np.abs(x @ fitted).max(initial=0.0)) > _BOUND:
+        raise ValueError("the targets are separable: without a penalty the fit has no finite optimum; use penalty > 0")
+    return fitted
 
-    rate: Estimate
-    raw: float | None
-    theta: float
-    phi: float
-    std: float
-    unparsed: int
+
+def gradient(x: Floats, target: Floats, weight: Floats | float, penalty: Floats | float, b: Floats) -> Floats:
+    """Gradient at ``b`` of what :func:`fit_logistic` minimises; shape (k,)."""
+    return np.asarray(x.T @ (weight * (expit(x @ b) - target)) + penalty * b)
 
 
-def length_controlled_win_rate(
-    scores: Sequence[float | None],
-    length_differences: Sequence[float],
-    *,
-    ridge: float = 1.0,
-    clusters: Sequence[Hashable] | None = None,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> LengthControlled:
-    """The win rate with length held equal: sigmoid(theta) of logit p = theta + phi * tanh(d / std(d)).
+def profile_interval(
+    x: Floats, target: Floats, penalty: Floats, place: int, *, dispersion: float = 1.0, level: float = 0.95
+) -> Interval:
+    """Interval of coefficient ``place``, in log-odds; an end is infinite where the data set no bound.
 
-    ``scores[i]`` is the mean probability over both showings that the candidate is better (``None``: unparsed, left
-    out and counted); ``length_differences[i]`` is candidate minus baseline, in words or characters.
-    Source: Dubois et al. 2024 (AlpacaEval 2, glm_winrate). Departures: its per-instruction difficulty is fitted on its
-    own 805 prompts and is left out; an L2 penalty of ``ridge`` / 2 times the squared parameters takes the place of
-    cross-validated L1, since separable judgments have no finite optimum. Where all differences are equal the
-    length term is dropped. The interval refits everything, std included, on each resample of inputs (or clusters).
-    Raises ``ValueError`` for unlike lengths, scores outside [0, 1], or ``ridge`` 0 on separable judgments.
+    Holds every value v that the score test or the likelihood-ratio test keeps, with the other coefficients refitted
+    given v: min(score(v), deviance(v)) / dispersion <= chi-square quantile (1 degree of freedom). For an intercept
+    alone the score test is Wilson's interval (Agresti 2013, sec. 1.4), and for a rate near 0 or 1 each test lacks what
+    the other has: Wilson's upper end is below 0.975 at 18 of 20, the likelihood ratio's lower end above 0.9 at 20 of 20.
+    ``dispersion``: see :func:`quipwright.core.statistics.intervals.dispersion`.
     """
-    if len(scores) != len(length_differences):
-        raise ValueError(f"{len(scores)} scores need as many length differences, got {len(length_differences)}")
-    kept = [i for i, score in enumerate(scores) if score is not None]
-    y = _targets([score for score in scores if score is not None])
-    d = _lengths([length_differences[i] for i in kept])
-    ids = None if clusters is None else [clusters[i] for i in kept]
-    unparsed = len(scores) - len(kept)
-    if not kept:
-        return LengthControlled(Estimate(None, None, None, 0, "bootstrap"), None, 0.0, 0.0, 0.0, unparsed)
-    one = np.ones((1, y.size))
-    std = _weighted_std(d, one)
-    fitted = fit(_scaled(d, std, squash=True), y, one, ridge)
-    _require_finite_optimum(fitted, ridge)
-    theta, phi = (float(value) for value in fitted[0])
-    index = cluster_index(y.size, ids)
-    low: float | None = None
-    high: float | None = None
-    if index.max() > 0:
-        # inputs of one length difference share a prediction, so that their total and sum say all: exact, and few columns
-        lengths, place = np.unique(d, return_inverse=True)
-        sizes, sums = (_by_unit(index, place, values) for values in (np.ones(y.size), y))
-        drawn = []
-        for counts in resampled(int(index.max()) + 1, resamples, seed):
-            weights = counts @ sizes
-            means = (counts @ sums) / np.maximum(weights, 1)
-            x = _scaled(lengths, _weighted_std(lengths, weights), squash=True)
-            drawn.append(expit(fit(x, means, weights, ridge, start=(theta, phi))[:, 0]))
-        low, high = percentiles(np.concatenate(drawn), level)
-    rate = Estimate(float(expit(theta)), low, high, y.size, "bootstrap")
-    return LengthControlled(rate, float(y.mean()), theta, phi, float(std[0]), unparsed)
+    bar = normal_quantile(level) ** 2 * dispersion
+    best = _minimum(x, target, 1.0, penalty, 0.0)
+    centre = float(np.clip(best[place], -_BOUND, _BOUND))
+    least = _profiled(x, target, penalty, place, centre)[1]
+
+    def excess(value: float) -> float:
+        score, loss = _profiled(x, target, penalty, place, value)
+        return min(score, 2 * (loss - least)) - bar
+
+    def end(side: int) -> float:
+        near, step = centre, 0.5
+        while abs(far := centre + side * step) <= _BOUND:
+            if excess(far) > 0:
+                return float(brentq(excess, near, far, xtol=1e-10))
+            near, step = far, 2 * step
+        return side * np.inf
+
+    return Interval(end(-1), end(1))
 
 
-def length_slope(
-    preferences: Sequence[float],
-    length_differences: Sequence[float],
-    *,
-    ridge: float = 1.0,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Estimate:
-    """Log-odds of preferring a text per unit that it is longer, by logistic regression with an intercept.
-
-    ``preferences[i]`` in [0, 1] is the preference for text A of pair i and ``length_differences[i]`` the length of A
-    minus that of B. ``ridge`` penalises intercept and slope of the standardised difference; the slope is given back
-    per unit. ``None`` where lengths never differ. One preference per pair: the pair is the unit.
-    """
-    if len(preferences) != len(length_differences):
-        raise ValueError(f"{len(preferences)} preferences need as many differences, got {len(length_differences)}")
-    y, d = _targets(preferences), _lengths(length_differences)
-    std = _weighted_std(d, np.ones((1, y.size))) if y.size else np.zeros(1)
-    if std[0] == 0:
-        return Estimate(None, None, None, y.size, "bootstrap")
-    x = _scaled(d, std, squash=False)
-    fitted = fit(x, y, np.ones((1, y.size)), ridge)
-    _require_finite_optimum(fitted, ridge)
-    # equal pairs are drawn as one group: the same bootstrap distribution from far fewer columns
-    cells, counts = np.unique(np.stack([x[0], y]), axis=1, return_counts=True)
-    rng, slopes = np.random.default_rng(seed), []
-    for rows in chunks(resamples, counts.size):
-        weights = rng.multinomial(y.size, counts / y.size, rows).astype(np.float64)
-        slopes.append(fit(cells[:1], cells[1], weights, ridge, tuple(fitted[0]))[:, 1])
-    low, high = percentiles(np.concatenate(slopes) / std[0], level)
-    return Estimate(float(fitted[0, 1] / std[0]), low, high, y.size, "bootstrap")
-
-
-def fit(x: Floats, y: Floats, weights: Floats, ridge: float, start: tuple[float, ...] = (0.0, 0.0)) -> Floats:
-    """Intercept and slope of logit y = a + b x for each row of ``weights``; result (rows, 2).
-
-    ``x`` is (rows or 1, n), ``y`` (n,) or (rows, n) in [0, 1], ``weights`` (rows, n). Minimises weighted cross-entropy plus
-    ridge / 2 * (a^2 + b^2) by Newton steps shortened to ln(1 + r) / r, r = |x| |step|, which makes them descend from
-    any start (Sun and Tran-Dinh 2019, generalised self-concordance); close to the optimum they are full steps.
-    """
-    if ridge < 0:
-        raise ValueError(f"ridge must not be negative, got {ridge}")
-    a = np.full(weights.shape[0], start[0], dtype=np.float64)
-    b = np.full(weights.shape[0], start[1], dtype=np.float64)
-    reach = float(np.sqrt(1 + np.max(x * x)))
-    floor = 1e-12 * y.shape[-1]  # keeps the 2 x 2 system solvable where a resample has no spread and ridge is 0
+def _minimum(x: Floats, target: Floats, weight: Floats | float, penalty: Floats, offset: Floats | float) -> Floats:
+    """The optimum of :func:`fit_logistic` with ``offset`` added to the logits; coefficients may run away."""
+    b = np.zeros(x.shape[1])
+    reach = float(np.sqrt((x * x).sum(1).max(initial=0.0)))
     for _ in range(_ITERATIONS):
-        p = expit(a[:, None] + b[:, None] * x)
-        residual, curvature = weights * (p - y), weights * p * (1 - p)
-        ga, gb = residual.sum(1) + ridge * a, (residual * x).sum(1) + ridge * b
-        tilted = curvature * x
-        haa, hab = curvature.sum(1) + ridge + floor, tilted.sum(1)
-        hbb = (tilted * x).sum(1) + ridge + floor
-        determinant = haa * hbb - hab * hab
-        da, db = (hbb * ga - hab * gb) / determinant, (haa * gb - hab * ga) / determinant
-        size = reach * np.hypot(da, db)
-        damping = np.log1p(size) / np.maximum(size, 1e-300)
-        damping[size == 0] = 1.0
-        a, b = a - damping * da, b - damping * db
-        if float(size.max()) < 1e-8:
+        p = expit(offset + x @ b)
+        slope = x.T @ (weight * (p - target)) + penalty * b
+        step = np.linalg.solve(_hessian(x, weight * p * (1 - p), penalty), slope)
+        size = reach * float(np.linalg.norm(step))
+        b = b - step * (np.log1p(size) / size if size > 0 else 1.0)
+        if size < 1e-10:
             break
-    return np.stack([a, b], axis=1)
+    return b
 
 
-def _by_unit(index: NDArray[np.int64], place: NDArray[np.int64], values: Floats) -> Floats:
-    """Sums of ``values`` in a cell for each unit (row) and distinct length difference (column)."""
-    cells = np.zeros((int(index.max()) + 1, int(place.max()) + 1))
-    np.add.at(cells, (index, place), values)
-    return cells
+def _profiled(x: Floats, target: Floats, penalty: Floats, place: int, value: float) -> tuple[float, float]:
+    """Score statistic and penalised loss with coefficient ``place`` held at ``value`` and the others refitted."""
+    others = np.delete(np.arange(x.shape[1]), place)
+    b = np.full(x.shape[1], value)
+    b[others] = _minimum(x[:, others], target, 1.0, penalty[others], value * x[:, place])
+    logit = x @ b
+    p = expit(logit)
+    slope = float(x[:, place] @ (p - target) + penalty[place] * value)
+    variance = np.linalg.inv(_hessian(x, p * expit(-logit), penalty))[place, place]
+    loss = float((np.logaddexp(0, logit) - target * logit).sum() + (penalty * b * b).sum() / 2)
+    return slope * slope * float(variance), loss
 
 
-def _weighted_std(d: Floats, weights: Floats) -> Floats:
-    """Standard deviation (ddof 1) of ``d`` for each row of ``weights``, 0 where all drawn values are equal; (rows,)."""
-    total = weights.sum(1)
-    centred = d - ((weights @ d) / total)[:, None]
-    std = np.sqrt((weights * centred * centred).sum(1) / np.maximum(total - 1, 1))
-    # equal values leave a rounding residue, which a division would blow up to +-1
-    return np.where(std <= 1e-9 * max(1.0, float(np.abs(d).max())), 0.0, std)
-
-
-def _scaled(d: Floats, std: Floats, *, squash: bool) -> Floats:
-    x = np.where(std[:, None] > 0, d / np.where(std > 0, std, 1.0)[:, None], 0.0)
-    return np.tanh(x) if squash else x
-
-
-def _require_finite_optimum(fitted: Floats, ridge: float) -> None:
-    if ridge == 0 and float(np.abs(fitted).max()) > _DIVERGED:
-        raise ValueError("the judgments are separable: without a penalty the fit has no finite optimum; use ridge > 0")
-
-
-def _targets(values: Sequence[float]) -> Floats:
-    y = np.asarray(values, dtype=np.float64)
-    if not np.all((y >= 0) & (y <= 1)):
-        raise ValueError("scores must lie in 0..1")
-    return y
-
-
-def _lengths(values: Sequence[float]) -> Floats:
-    d = np.asarray(values, dtype=np.float64)
-    if not np.all(np.isfinite(d)):
-        raise ValueError("length differences must be finite")
-    return d
+def _hessian(x: Floats, curvature: Floats, penalty: Floats) -> Floats:
+    return np.asarray((x * curvature[:, None]).T @ x + np.diag(penalty + _FLOOR))

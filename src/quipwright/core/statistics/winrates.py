@@ -54,7 +54,11 @@ class WinTieLoss:
 
     @property
     def win_tie_rate(self) -> float | None:
-        """WTR (Ravi et al. 2024, sec. 4): as good or better, over n. Both directions' rates sum to 1 plus the ties."""
+        """WTR (Ravi et al. 2024, sec. 4): as good or better, over n. Both directions' rates sum to 1 plus the ties.
+
+        Its noise floor is a system's WTR against its own second sample: not 1/2 but 1/2 plus half the tie rate, since
+        only the score is 1/2 by symmetry. A lead is what exceeds that.
+        """
         return (self.wins + self.ties) / self.n if self.n else None
 
     @property

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.optimize import minimize
 
+from quipwright.core.statistics import fit_logistic
 from quipwright.critics.reward_model.card import Calibration, RewardCard
 from quipwright.critics.reward_model.critic import RewardModelCritic
-from quipwright.critics.reward_model.features import fit_features, fit_logistic
+from quipwright.critics.reward_model.features import fit_features
 from quipwright.critics.reward_model.groups import Compared, FreeComparisons, Graded, Group
 
 
@@ -35,7 +36,7 @@ def calibrated(
     plain = features.score(critic.read_features(literals, texts)) if features else np.zeros(len(texts))
     x = np.stack([head, plain], 1)
     i, j, target, weight = (np.array(column) for column in zip(*pairs, strict=True))
-    mix = fit_logistic(x[i.astype(int)] - x[j.astype(int)], target, weight, ridge=1.0)
+    mix = fit_logistic(x[i.astype(int)] - x[j.astype(int)], target, weight, penalty=1.0)
     scale = _grade_scale(x @ mix, graded, Calibration(mix=(float(mix[0]), float(mix[1]))))
     return card.model_copy(update={"calibration": scale})
 

@@ -12,10 +12,9 @@ from collections.abc import Sequence
 
 import numpy as np
 from pydantic import Field
-from scipy.optimize import minimize
-from scipy.special import expit
 
 from quipwright.core.settings import Settings
+from quipwright.core.statistics import fit_logistic
 from quipwright.core.text import n_dist, repetition, words
 from quipwright.students.base import Prompted, StudentSettings
 from quipwright.students.causal import CausalStudent
@@ -96,18 +95,6 @@ def fit_features(
     z = (features - mean) / std
     w = fit_logistic(z[i.astype(int)] - z[j.astype(int)], target, weight, ridge)
     return FeatureWeights(mean=_plain(mean), std=_plain(std), weight=_plain(w))
-
-
-def fit_logistic(x: Matrix, target: Matrix, weight: Matrix, ridge: float) -> Matrix:
-    """Weights of least weighted log-loss plus ``ridge``/2 times their square, without an intercept."""
-
-    def loss(w: Matrix) -> tuple[float, Matrix]:
-        logit = x @ w
-        value = (weight * (np.logaddexp(0, logit) - target * logit)).sum() + ridge / 2 * (w @ w)
-        return float(value), x.T @ (weight * (expit(logit) - target)) + ridge * w
-
-    result = minimize(loss, np.zeros(x.shape[1]), jac=True, method="L-BFGS-B")
-    return np.asarray(result.x)
 
 
 def _plain(values: Matrix) -> tuple[float, ...]:

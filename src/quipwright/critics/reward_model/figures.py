@@ -25,10 +25,10 @@ def measure(
 
     All but ``agreement_teacher`` (a teacher's text against an attempt) are of pairs of two attempts.
     ``agreement`` of ``n``; ``agreement_clear`` where the verdict's strength is at least 2; ``agreement_graded`` where
-    the grades differ; ``length_bias``: the verdict prefers the shorter and the critic the longer; ``ece``: expected
-    calibration error in ten bins; ``grade_exact``: the level that the verdicts give, over attempts;
-    ``teacher_preferred``: a paraphrase of ``teacher`` (by literal) over each attempt graded 0 or 1. A figure with
-    nothing to measure it on is left out.
+    the grades differ; ``length_bias``: the verdict prefers the shorter and the critic the longer;
+    ``picks_longer``: the critic prefers the longer of two unequal texts; ``ece``: expected calibration error in ten
+    bins; ``grade_exact``: the level that the verdicts give, over attempts; ``teacher_preferred``: a paraphrase of
+    ``teacher`` (by literal) over each attempt graded 0 or 1. A figure with nothing to measure it on is left out.
     """
     pairs = _judged(critic, [row for row in rows if row.verdict != "tie" and not row.with_teacher])
     against = _judged(critic, [row for row in rows if row.verdict != "tie" and row.with_teacher])
@@ -37,7 +37,9 @@ def measure(
         **_agreement(pairs, "n_clear", "agreement_clear", lambda row: row.strength >= 2),
         **_agreement(pairs, "n_graded", "agreement_graded", _differs_in_grade),
         "length_bias": length_bias([pair for _, pair in pairs]).paper.mean.value,
-        "picks_longer": _mean([pair.first == ("A" if pair.length_a > pair.length_b else "B") for _, pair in pairs]),
+        "picks_longer": _mean(
+            [p.first == ("A" if p.length_a > p.length_b else "B") for _, p in pairs if p.length_a != p.length_b]
+        ),
         "ece": calibration([pair for _, pair in pairs], bins=10).ece.value,
         "grade_exact": _grade_exact(critic, rows),
     }

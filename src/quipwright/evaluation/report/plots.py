@@ -72,7 +72,7 @@ def variants(result: Result) -> Markup:
     paper = " Hollow squares are the paper's figures." if any(dot.other is not None for dot in dots) else ""
     return dot_plot(
         dots,
-        f"Win-tie rate against {result.opponent}, mean over seeds, with the 95 % bootstrap interval over inputs.{paper}",
+        f"Win-tie rate against {result.opponent}, mean over seeds, with the 95 % interval over inputs.{paper}",
     )
 
 
