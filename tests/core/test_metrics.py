@@ -21,7 +21,7 @@ from quipwright.training import loop as train
 from tests.conftest import write_recipe
 from tests.pipeline.test_distil import run
 
-SETS = ("evaluate.best_of=0", "evaluate.base=false", "imitation.train.epochs=6", "watch={}")
+SETS = ("evaluate.best_of=0", "evaluate.base=false", "imitation.train.epochs=6", "early_stopping={}")
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +59,7 @@ def test_every_step_and_every_figure_is_a_line(straight: tuple[Path, Path, RunSu
     for q in summary.quality:
         assert figures[f"{q.system}/copy_rate"][1] == q.copy_rate
     assert figures["feedback/minus-imitation/against-teacher"] == (1, summary.differences[0].difference.value)
-    assert [p["round"] for p in found if p["stage"] == "watch"] == [1]
+    assert [p["round"] for p in found if p["stage"] == "validate"] == [1]
 
 
 def test_running_again_adds_nothing(straight: tuple[Path, Path, RunSummary]) -> None:

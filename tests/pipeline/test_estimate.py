@@ -24,7 +24,7 @@ from quipwright.llm.offline_files import Files
 from quipwright.llm.types import Capabilities
 from quipwright.pipeline.costs.estimate import Work, estimate, main, measured
 from quipwright.pipeline.costs.plan import Found, may_cost, plan
-from quipwright.pipeline.recipe import Learning, OnFile, Recipe, Supervision
+from quipwright.pipeline.recipe import Learning, OfflinePreferences, Recipe, TeacherPreferences
 from quipwright.testing.asking import chat
 from quipwright.testing.faulty_server import FaultyServer
 from quipwright.training.early_stopping import EarlyStopping
@@ -112,12 +112,12 @@ def test_every_step_that_asks_is_counted() -> None:
     one_round = 30 + 5 * (2 * 2 + 1)  # two students meet teacher and base, the later one the imitation student too
     assert planned() == {"critic": 2 * one_round}
     assert planned(teacher=ModelTeacher(model=SERVED))["teacher"] == 42
-    assert planned(feedback=10, rounds=2)["critic"] == 2 * (20 + 5 * (3 * 2 + 2))
-    assert planned(supervision=Supervision())["critic"] == 2 * (30 + 30 + 5 * (3 * 2 + 2))
-    assert planned(verdicts=OnFile(), rounds=0)["critic"] == 2 * 5 * (2 * 2 + 1)
-    assert planned(watch=EarlyStopping())["critic"] == 2 * (one_round + 7)
+    assert planned(feedback_examples=10, rounds=2)["critic"] == 2 * (20 + 5 * (3 * 2 + 2))
+    assert planned(teacher_preferences=TeacherPreferences())["critic"] == 2 * (30 + 30 + 5 * (3 * 2 + 2))
+    assert planned(offline_preferences=OfflinePreferences(), rounds=0)["critic"] == 2 * 5 * (2 * 2 + 1)
+    assert planned(early_stopping=EarlyStopping())["critic"] == 2 * (one_round + 7)
     learn = Learning(train=TrainSettings(epochs=3))
-    assert planned(watch=EarlyStopping(each="epoch"), learn=learn)["critic"] == 2 * (one_round + 4 * 7)
+    assert planned(early_stopping=EarlyStopping(each="epoch"), learn=learn)["critic"] == 2 * (one_round + 4 * 7)
     imitates = Learning.model_validate({"source": "teacher", "objective": {"kind": "mle"}})
     assert planned(learn=imitates)["critic"] == 2 * (one_round - 30)
     assert planned(evaluate=EvaluateSettings(base=False))["critic"] == 2 * (30 + 5 * (2 + 1))

@@ -207,12 +207,12 @@ def test_the_paper_s_runs_evaluate_only_what_a_table_shows() -> None:
 
 
 def test_scales_replace_recipe_and_seeds_and_add_settings(place: Path) -> None:
-    tree = grid(scales={"small": {"seeds": [7], "set": {"feedback": 3}, "variants": {"BRIO": {"rounds": 2}}}})
+    tree = grid(scales={"small": {"seeds": [7], "set": {"feedback_examples": 3}, "variants": {"BRIO": {"rounds": 2}}}})
     path = write(place, tree)
     experiment, base = load_experiment(path, "small")
     assert (experiment.name, experiment.seeds) == ("grid-small", (7,))
     recipes = {name: recipe_of(experiment, base, name, 7)[0] for name in experiment.variants}
-    assert [(r.rounds, r.feedback) for r in recipes.values()] == [(0, 3), (1, 3), (2, 3)]
+    assert [(r.rounds, r.feedback_examples) for r in recipes.values()] == [(0, 3), (1, 3), (2, 3)]
     with pytest.raises(RecipeError, match=r"no scale 'tiny'. It has: small"):
         load_experiment(path, "tiny")
 

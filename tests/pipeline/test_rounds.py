@@ -124,11 +124,11 @@ def step(round: int, point: ValidationPoint) -> Step:
 
 def test_the_kept_round_is_named_feedback_and_stands_last() -> None:
     rounds = [step(i, point) for i, point in enumerate(points(0.3, 0.5, 0.4), 1)]
-    recipe = Recipe(name="x", watch=EarlyStopping())
+    recipe = Recipe(name="x", early_stopping=EarlyStopping())
     named = named_students(recipe, rounds)
     assert [(name, c.round) for name, c in named.items()] == [("round-1", 1), ("round-3", 3), ("feedback", 2)]
     assert list(named_students(Recipe(name="x"), rounds)) == ["round-1", "round-2", "feedback"]
-    last = Recipe(name="x", watch=EarlyStopping(keep_best=False))
+    last = Recipe(name="x", early_stopping=EarlyStopping(keep_best=False))
     assert named_students(last, rounds)["feedback"].round == 3
     assert named_students(recipe, []) == {}
 
@@ -193,19 +193,22 @@ DIVERSE = {"select": {"kind": "diverse"}}
         ({"learn": {"source": "best_of_n"}}, "source best_of_n is imitation"),
         ({"learn": {"objective": {"kind": "mle"}, "source": "worst"}}, "learn.source"),
         (
-            {"supervision": {"learn": {"objective": {"kind": "brio", "margins": "linear"}}}},
+            {"teacher_preferences": {"learn": {"objective": {"kind": "brio", "margins": "linear"}}}},
             "nearest valid one is 'margin'",
         ),
         ({"select": {"kind": "teacher_mix", "otherwise": {"kind": "list"}}}, "otherwise"),
-        ({"supervision": {"learn": {"objective": {"kind": "mle"}}}}, "supervision: this step learns from pairs"),
-        ({"supervision": {"learn": {"objective": {"kind": "mle"}, "source": "teacher"}}}, "learns from pairs"),
+        (
+            {"teacher_preferences": {"learn": {"objective": {"kind": "mle"}}}},
+            "teacher_preferences: this step learns from pairs",
+        ),
+        ({"teacher_preferences": {"learn": {"objective": {"kind": "mle"}, "source": "teacher"}}}, "learns from pairs"),
         (
             {"critic": MultipleChoice},
             r"select best_worst needs .*critic multiple_choice does not do; set scorer: \{kind: reward\}, or select",
         ),
         (
-            {"critic": MultipleChoice, **DIVERSE, "supervision": {"select": {"kind": "list"}}},
-            r"supervision.select list needs",
+            {"critic": MultipleChoice, **DIVERSE, "teacher_preferences": {"select": {"kind": "list"}}},
+            r"teacher_preferences.select list needs",
         ),
         (
             {"critic": MultipleChoice, **DIVERSE, "learn": {"objective": {"kind": "mle"}, "source": "best_of_n"}},
@@ -222,7 +225,7 @@ def test_recipes_that_do_not_fit_are_refused(tree: dict[str, object], words: str
     "tree",
     [
         {"scorer": {}},
-        {"scorer": {}, "supervision": {"select": {"kind": "list"}}},
+        {"scorer": {}, "teacher_preferences": {"select": {"kind": "list"}}},
         DIVERSE,
         {"rounds": 0},
         {"learn": {"objective": {"kind": "mle"}, "source": "teacher"}},
@@ -286,12 +289,12 @@ def test_every_way_of_learning_runs(run: Run, sets: tuple[str, ...]) -> None:
 
 def test_brio_then_dpo_is_a_recipe_of_two_steps(run: Run) -> None:
     brio = "{objective: {kind: brio}, copy_share: 0, train: {epochs: 1, lr: 0.001}}"
-    summary = run(LEARN, f"supervision={{select: {{kind: diverse, length_rule: before}}, learn: {brio}}}")
+    summary = run(LEARN, f"teacher_preferences={{select: {{kind: diverse, length_rule: before}}, learn: {brio}}}")
     marks = summary.checkpoints
     steps = [(name, mark.objective) for name, mark in marks.items()]
-    assert steps == [("imitation", "mle"), ("supervision", "brio"), ("feedback", "dpo")]
-    assert marks["supervision"].parent_id == marks["imitation"].id
-    assert marks["feedback"].parent_id == marks["supervision"].id
+    assert steps == [("imitation", "mle"), ("teacher_preferences", "brio"), ("feedback", "dpo")]
+    assert marks["teacher_preferences"].parent_id == marks["imitation"].id
+    assert marks["feedback"].parent_id == marks["teacher_preferences"].id
     assert summary.training["preference-1"].losses[0] == pytest.approx(0.69315, abs=1e-4)
 
 
@@ -304,22 +307,24 @@ def test_verdicts_on_file_are_learnt_before_any_round(run: Run, tmp_path: Path, 
     rows.append({**rows[0], "split": "heldout"})
     path = tmp_path / "verdicts.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    summary = run(LEARN, f"verdicts={{path: {path}, learn: {{copy_share: 0}}}}")
+    summary = run(LEARN, f"offline_preferences={{path: {path}, learn: {{copy_share: 0}}}}")
     marks = summary.checkpoints
-    assert list(marks) == ["imitation", "verdicts", "feedback"]
-    assert marks["feedback"].parent_id == marks["verdicts"].id
-    assert summary.training["preference-verdicts"].losses[0] == pytest.approx(0.69315, abs=1e-4)
-    alone = run(LEARN, f"verdicts={{path: {path}, learn: {{copy_share: 0}}}}", "rounds=0", folder="alone").checkpoints
-    assert alone["feedback"].weights_hash == marks["verdicts"].weights_hash
+    assert list(marks) == ["imitation", "offline_preferences", "feedback"]
+    assert marks["feedback"].parent_id == marks["offline_preferences"].id
+    assert summary.training["preference-offline"].losses[0] == pytest.approx(0.69315, abs=1e-4)
+    alone = run(
+        LEARN, f"offline_preferences={{path: {path}, learn: {{copy_share: 0}}}}", "rounds=0", folder="alone"
+    ).checkpoints
+    assert alone["feedback"].weights_hash == marks["offline_preferences"].weights_hash
     halves = [tmp_path / "first.jsonl", tmp_path / "second.jsonl"]
     for half, part in zip(halves, (rows[::2], rows[1::2]), strict=True):
         half.write_text("\n".join(json.dumps(row) for row in [*part, rows[-1]]))
-    both = f"verdicts={{path: [{halves[0]}, {halves[1]}], learn: {{copy_share: 0}}}}"
+    both = f"offline_preferences={{path: [{halves[0]}, {halves[1]}], learn: {{copy_share: 0}}}}"
     halved = run(LEARN, both, "rounds=0", folder="both").checkpoints
-    assert halved["feedback"].data_hash == marks["verdicts"].data_hash
+    assert halved["feedback"].data_hash == marks["offline_preferences"].data_hash
     path.write_text("\n".join(json.dumps({**row, "literal": "Unknown."}) for row in rows))
     with pytest.raises(DataError, match="no usable verdict"):
-        run(LEARN, f"verdicts={{path: {path}}}", folder="other")
+        run(LEARN, f"offline_preferences={{path: {path}}}", folder="other")
 
 
 def test_the_reference_stays_the_initial_student_where_the_recipe_says_so(run: Run, tmp_path: Path) -> None:
@@ -406,13 +411,13 @@ def test_kept_pairs_are_trained_on_again(run: Run) -> None:
 
 
 def test_a_watched_run_keeps_its_best_point(run: Run) -> None:
-    summary = run(LEARN, "rounds=3", RANDOM, "watch={patience: 1}")
+    summary = run(LEARN, "rounds=3", RANDOM, "early_stopping={patience: 1}")
     assert list(summary.checkpoints)[-1] == "feedback"
     assert {"validate-0", "validate-1"} <= {stage.name for stage in summary.stages}
 
 
 def test_a_round_is_watched_epoch_by_epoch(run: Run) -> None:
-    sets = (LEARN, "learn.train.epochs=4", "watch={each: epoch, patience: 1}")
+    sets = (LEARN, "learn.train.epochs=4", "early_stopping={each: epoch, patience: 1}")
     summary = run(*sets)
     found = summary.training["preference-1"].readings
     steps = [r.number for r in found]
@@ -426,7 +431,7 @@ def test_a_round_is_watched_epoch_by_epoch(run: Run) -> None:
 
 def test_a_watch_needs_validation_literals(run: Run) -> None:
     with pytest.raises(DataError, match="valid split, which is empty"):
-        run(LEARN, "watch={}", "data.valid=0")
+        run(LEARN, "early_stopping={}", "data.valid=0")
 
 
 @pytest.mark.parametrize("family", ["bart", "t5-v1.1"])

@@ -23,8 +23,8 @@ def check_inputs(ctx: Context, recipe: Recipe, data: LoadedExamples) -> None:
         console.print(f"Left out: {count} ({reason}).", markup=False, highlight=False)
     examples = data.examples
     check_split(examples, "train", "training")
-    if recipe.watch is not None:
-        check_split(examples, "valid", "early stopping (watch)")
+    if recipe.early_stopping is not None:
+        check_split(examples, "valid", "early_stopping")
     check_writable(ctx.run_dir / SUMMARY, "The summary")
     if may_cost(recipe) and not (ctx.run_dir / SUMMARY).exists():
         student = ctx.students.load(None)

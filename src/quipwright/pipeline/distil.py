@@ -11,7 +11,7 @@ from quipwright.pipeline.checks import check_inputs
 from quipwright.pipeline.context import open_context
 from quipwright.pipeline.evaluate import evaluate
 from quipwright.pipeline.recipe import Recipe
-from quipwright.pipeline.rounds import Basis, feedback_rounds, learn_from_file, named_students, supervise
+from quipwright.pipeline.rounds import Basis, feedback_rounds, learn_from_file, learn_from_teacher, named_students
 from quipwright.pipeline.stages.teach import teach
 from quipwright.pipeline.stages.train import prompted, train_sft
 from quipwright.pipeline.summary import summarise
@@ -34,18 +34,20 @@ def distil(recipe: Recipe, run: RunFolder, recipe_dir: Path) -> RunSummary:
         # Phase 2: feedback. An actively labelled critic is made from the first pairs that are to be judged.
         critic = None if recipe.critic.trained_in_run else ctx.judges.of(recipe.critic)
         student, steps = imitation.checkpoint, []
-        if recipe.supervision is not None:
-            steps.append(supervise(ctx, basis, recipe.supervision, student, critic))
+        if recipe.teacher_preferences is not None:
+            steps.append(learn_from_teacher(ctx, basis, recipe.teacher_preferences, student, critic))
             student, critic = steps[-1].checkpoint, steps[-1].ranked.critic
-        if recipe.verdicts is not None:
-            steps.append(learn_from_file(ctx, basis, recipe.verdicts, student, critic))
+        if recipe.offline_preferences is not None:
+            steps.append(learn_from_file(ctx, basis, recipe.offline_preferences, student, critic))
             student = steps[-1].checkpoint
         rounds = feedback_rounds(ctx, basis, student, critic)
         critic = rounds[-1].ranked.critic if rounds else critic
 
         students = {"imitation": imitation.checkpoint, **{step.name: step.checkpoint for step in steps}}
         students |= named_students(recipe, rounds)
-        if recipe.verdicts is not None and not rounds:  # the last to learn from verdicts is the feedback student
-            students["feedback"] = students.pop("verdicts")
+        if (
+            recipe.offline_preferences is not None and not rounds
+        ):  # the last to learn from verdicts is the feedback student
+            students["feedback"] = students.pop("offline_preferences")
         evaluation = evaluate(ctx, recipe, critic, examples, teacher.responses, students)
         return summarise(ctx, recipe, run, data, teacher, imitation, steps, rounds, students, evaluation)

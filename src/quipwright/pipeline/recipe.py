@@ -67,7 +67,7 @@ class Learning(Settings):
         return self.objective.kind == "brio" if self.anchor is None else self.anchor
 
 
-class Supervision(Settings):
+class TeacherPreferences(Settings):
     """A step between imitation and the rounds: the critic compares the *teacher's* responses, and the student learns
     from that (the BRIO of BRIO-DPO, Ravi et al. 2024 sec. 3.2). ``select`` as for the student's candidates."""
 
@@ -75,12 +75,12 @@ class Supervision(Settings):
     learn: Learning = Learning(objective=BRIO(), copy_share=0)
 
     @model_validator(mode="after")
-    def _by_pairs(self) -> Supervision:
+    def _by_pairs(self) -> TeacherPreferences:
         _of_pairs(self.learn)
         return self
 
 
-class OnFile(Settings):
+class OfflinePreferences(Settings):
     """A step between imitation and the rounds: the student learns from verdicts that are on file already, given on
     attempts of earlier students of its kind. Nothing is sampled and nothing asked.
 
@@ -102,7 +102,7 @@ class OnFile(Settings):
         return (self.path,) if isinstance(self.path, str) else self.path
 
     @model_validator(mode="after")
-    def _by_pairs(self) -> OnFile:
+    def _by_pairs(self) -> OfflinePreferences:
         _of_pairs(self.learn)
         return self
 
@@ -130,14 +130,14 @@ class Recipe(Settings):
     teacher: AnyTeacher = RecordedTeacher()
     student: StudentSettings = StudentSettings()
     imitation: Imitation = Imitation()
-    supervision: Supervision | None = None
-    verdicts: OnFile | None = None
+    teacher_preferences: TeacherPreferences | None = None
+    offline_preferences: OfflinePreferences | None = None
     rounds: int = Field(1, ge=0)
     keep_pairs: bool = Field(False, description="train each round on the earlier rounds' pairs too")
     reference: Literal["previous", "initial"] = "previous"
-    watch: EarlyStopping | None = None
+    early_stopping: EarlyStopping | None = None
     candidates: Candidates = SampleSettings()
-    feedback: int | None = Field(
+    feedback_examples: int | None = Field(
         None, ge=1, description="training literals that are sampled for feedback; all if unset"
     )
     select: Selector = BestWorst()
@@ -154,17 +154,16 @@ class Recipe(Settings):
     @property
     def students(self) -> tuple[str, ...]:
         """The names that the run's students can have."""
-        steps = [name for name in ("supervision", "verdicts") if getattr(self, name) is not None]
+        steps = [name for name in ("teacher_preferences", "offline_preferences") if getattr(self, name) is not None]
         rounds = [f"round-{number}" for number in range(1, self.rounds + 1)]
-        return ("imitation", *steps, *rounds, *(["feedback"] if self.rounds or self.verdicts else []))
+        return ("imitation", *steps, *rounds, *(["feedback"] if self.rounds or self.offline_preferences else []))
 
     def results_key(self) -> dict[str, Any]:
         """What of the recipe a run folder belongs to: not its caps and prices, nor how its models are reached, nor the
         judges beside the critic, who change nothing that is there and may come later."""
-        unset = () if self.scorer else ("scorer",)  # folders of before there was one stay theirs
-        found = {k: v for k, v in identity_of(self).items() if k not in ("prices", "budget", *unset)}
-        found["evaluate"] = {k: v for k, v in found["evaluate"].items() if k != "judges"}
-        return found
+        settings = {k: v for k, v in identity_of(self).items() if k not in ("prices", "budget")}
+        evaluation = {k: v for k, v in settings["evaluate"].items() if k != "judges"}
+        return {**settings, "evaluate": evaluation}
 
     @property
     def grader(self) -> CriticConfig | None:
@@ -210,8 +209,11 @@ class Recipe(Settings):
 
     def _needs_scores(self) -> tuple[str, str] | None:
         """A setting that needs scores of single responses, and one to use instead of it."""
-        if self.supervision is not None and self.supervision.select.needs_scores:
-            return f"supervision.select {self.supervision.select.kind}", "supervision.select: {kind: diverse}"
+        if self.teacher_preferences is not None and self.teacher_preferences.select.needs_scores:
+            return (
+                f"teacher_preferences.select {self.teacher_preferences.select.kind}",
+                "teacher_preferences.select: {kind: diverse}",
+            )
         if self.rounds and self.learn.source == "best_of_n":
             return "learn.source best_of_n", "learn.source: verdicts"
         if self.rounds and self.learn.source == "verdicts" and self.select.needs_scores:

@@ -1,6 +1,6 @@
 """Phase 2: what the student tries, what the critic says of it, and what the student learns from that.
 
-Three steps share the machinery: supervision (the critic compares the teacher's texts), verdicts on file, and rounds.
+Three steps share the machinery: preferences among the teacher's own texts, verdicts on file, and rounds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from quipwright.core.records import Checkpoint, Comparison, Example, Grade, Judg
 from quipwright.core.text import normalise
 from quipwright.data.verdicts import preferences, read_verdicts
 from quipwright.pipeline.context import Context
-from quipwright.pipeline.recipe import Learning, OnFile, Recipe, Supervision
+from quipwright.pipeline.recipe import Learning, OfflinePreferences, Recipe, TeacherPreferences
 from quipwright.pipeline.runtime import Judge
 from quipwright.pipeline.stages.grade import grade
 from quipwright.pipeline.stages.judge import judge
@@ -46,7 +46,7 @@ class Basis:
     @property
     def sampled(self) -> list[Example]:
         """The training literals that feedback is given on."""
-        return [e for e in self.examples if e.split == "train"][: self.recipe.feedback]
+        return [e for e in self.examples if e.split == "train"][: self.recipe.feedback_examples]
 
 
 @dataclass(frozen=True)
@@ -77,16 +77,24 @@ class Step:
         return self.trained.checkpoint
 
 
-def supervise(ctx: Context, basis: Basis, settings: Supervision, student: Checkpoint, critic: Judge | None) -> Step:
+def learn_from_teacher(
+    ctx: Context, basis: Basis, settings: TeacherPreferences, student: Checkpoint, critic: Judge | None
+) -> Step:
     """The critic ranks the teacher's own responses, and the student learns from that before it ever tries (the BRIO of
     BRIO-DPO, Ravi et al. 2024 sec. 3.2)."""
-    taught = [e for e in basis.examples if e.split == "train" and e.id in basis.teacher][: basis.recipe.feedback]
+    taught = [e for e in basis.examples if e.split == "train" and e.id in basis.teacher][
+        : basis.recipe.feedback_examples
+    ]
     responses = {e.id: basis.teacher[e.id] for e in taught}
     ranked = rank_attempts(ctx, basis.recipe, 0, settings.select, taught, responses, critic)
-    return Step("supervision", _learn(ctx, basis, "supervision", 0, settings.learn, student, student, ranked), ranked)
+    return Step(
+        "teacher_preferences", _learn(ctx, basis, "teacher", 0, settings.learn, student, student, ranked), ranked
+    )
 
 
-def learn_from_file(ctx: Context, basis: Basis, settings: OnFile, student: Checkpoint, critic: Judge | None) -> Step:
+def learn_from_file(
+    ctx: Context, basis: Basis, settings: OfflinePreferences, student: Checkpoint, critic: Judge | None
+) -> Step:
     """The student learns from verdicts on file on attempts of earlier students, before it ever tries.
 
     Raises :class:`DataError` where the file has nothing usable on the recipe's training literals.
@@ -103,9 +111,13 @@ def learn_from_file(ctx: Context, basis: Basis, settings: OnFile, student: Check
             rankings.append(Ranking(example_id=example.id, best_first=(pair[0].id, pair[1].id), strength=1.0))
     if not rankings:
         named = ", ".join(settings.paths)
-        raise DataError(f"{named}: no usable verdict on the training literals.", "Lower verdicts.strength or grade.")
+        raise DataError(
+            f"{named}: no usable verdict on the training literals.", "Lower offline_preferences.strength or grade."
+        )
     ranked = Ranked(responses, rankings, critic)
-    return Step("verdicts", _learn(ctx, basis, "verdicts", 0, settings.learn, student, student, ranked), ranked)
+    return Step(
+        "offline_preferences", _learn(ctx, basis, "offline", 0, settings.learn, student, student, ranked), ranked
+    )
 
 
 def feedback_rounds(ctx: Context, basis: Basis, student: Checkpoint, critic: Judge | None) -> list[Step]:
@@ -117,7 +129,7 @@ def feedback_rounds(ctx: Context, basis: Basis, student: Checkpoint, critic: Jud
         step = feedback_round(ctx, basis, number, student, parent, reference, critic, rounds)
         rounds.append(step)
         critic = step.ranked.critic
-        if recipe.watch is not None and out_of_patience(validations(rounds), recipe.watch.patience):
+        if recipe.early_stopping is not None and out_of_patience(validations(rounds), recipe.early_stopping.patience):
             break
     return rounds
 
@@ -161,7 +173,7 @@ def feedback_round(
             ctx, basis, str(number), number, learn, parent, reference, known, initial=initial, critic=ranked.critic
         )
     point = None
-    if recipe.watch is not None:
+    if recipe.early_stopping is not None:
         point = validate(ctx, recipe, _known(ranked.critic), number, initial, trained.checkpoint, *_split(basis))
     return Step(f"round-{number}", trained, ranked, point)
 
@@ -220,7 +232,7 @@ def named_students(recipe: Recipe, rounds: Sequence[Step]) -> dict[str, Checkpoi
     if not rounds:
         return {}
     read = validations(rounds)
-    kept = best_point(read) if recipe.watch and recipe.watch.keep_best and read else len(rounds)
+    kept = best_point(read) if recipe.early_stopping and recipe.early_stopping.keep_best and read else len(rounds)
     others = {f"round-{i}": step.checkpoint for i, step in enumerate(rounds, 1) if i != kept}
     return {**others, "feedback": rounds[kept - 1].checkpoint}
 
@@ -248,8 +260,8 @@ def _learn(
     critic: Judge | None = None,
 ) -> Trained:
     """Preference training on ``ranked``; with ``initial``, a round that may be watched epoch by epoch."""
-    watch, callback = basis.recipe.watch, None
-    if initial is not None and watch is not None and watch.each == "epoch":
+    stopping, callback = basis.recipe.early_stopping, None
+    if initial is not None and stopping is not None and stopping.each == "epoch":
         callback = validation_callback(ctx, basis.recipe, _known(critic), number, initial, *_split(basis))
     return train_preference(
         ctx, part, parent, learn,

@@ -74,7 +74,7 @@ def validation_callback(
 
     taught = ids_hash(r for e in held for r in teacher[e.id][:1])
     key = [critic.key, decode, recipe.evaluate.tie, before.id, ids_hash(held), taught]
-    return ValidationCallback(read, recipe.watch or EarlyStopping(), key)
+    return ValidationCallback(read, recipe.early_stopping or EarlyStopping(), key)
 
 
 def issue_line(who: str, issue: str) -> str:
@@ -90,7 +90,10 @@ def first(responses: Attempts) -> System:
 def _held(examples: Sequence[Example], teacher: Attempts) -> list[Example]:
     held = [e for e in examples if e.split == "valid" and e.id in teacher]
     if not held:
-        raise DataError("watch measures on the valid split, which is empty.", "Give data.valid, or leave watch out.")
+        raise DataError(
+            "early_stopping measures on the valid split, which is empty.",
+            "Give data.valid, or leave early_stopping out.",
+        )
     return held
 
 
@@ -105,11 +108,11 @@ def _read(
     held: Sequence[Example],
     teacher: Attempts,
 ) -> ValidationPoint:
-    watch = recipe.watch or EarlyStopping()
+    stopping = recipe.early_stopping or EarlyStopping()
     systems = {"before": start, "now": answers, "teacher": first({e.id: teacher[e.id] for e in held})}
     compared = comparisons("now", "teacher", systems, held)
     judgments = judge(ctx, f"validate-{name}", critic, compared, copies_lose=recipe.copies_lose)
     rate = win_tie_loss(list(scores_by_input(compared, judgments).values()), recipe.evaluate.tie).win_tie_rate or 0.0
     now, before = (quality(system, "valid", systems[system], held, {}) for system in ("now", "before"))
-    issues = watch.issues(now, before) if now and before else ["answers nothing at all"]
+    issues = stopping.issues(now, before) if now and before else ["answers nothing at all"]
     return ValidationPoint(number, rate, tuple(issues))

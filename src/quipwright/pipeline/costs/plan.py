@@ -194,21 +194,24 @@ def _compared(examples: Sequence[Example], taught: Mapping[str, Sequence[Respons
 
 
 def _ranked(recipe: Recipe, examples: Sequence[Example]) -> int:
-    """Pairs of all steps, rounds and readings of the watch."""
+    """Pairs of all steps, rounds and readings of early stopping."""
     count = {split: sum(example.split == split for example in examples) for split in ("train", "valid")}
-    sampled = min(count["train"], recipe.feedback or count["train"])
+    sampled = min(count["train"], recipe.feedback_examples or count["train"])
     asked = recipe.rounds * sampled * _each(recipe.select) if recipe.learn.source == "verdicts" else 0
-    if recipe.supervision is not None:
-        asked += sampled * _each(recipe.supervision.select)
-    if recipe.watch is not None:
-        readings = 1 + (math.ceil(recipe.learn.train.epochs) if recipe.watch.each == "epoch" else 0)
+    if recipe.teacher_preferences is not None:
+        asked += sampled * _each(recipe.teacher_preferences.select)
+    if recipe.early_stopping is not None:
+        readings = 1 + (math.ceil(recipe.learn.train.epochs) if recipe.early_stopping.each == "epoch" else 0)
         asked += recipe.rounds * readings * count["valid"]
     return asked
 
 
 def _evaluated(recipe: Recipe, examples: Sequence[Example]) -> int:
     """Pairs of the evaluation."""
-    chosen, made = recipe.evaluate.students, 1 + (recipe.supervision is not None) + (recipe.verdicts is not None)
+    chosen, made = (
+        recipe.evaluate.students,
+        1 + (recipe.teacher_preferences is not None) + (recipe.offline_preferences is not None),
+    )
     students = made + recipe.rounds if chosen is None else len(chosen)
     later = students - 1 if chosen is None or "imitation" in chosen else 0
     opponents = 1 + recipe.evaluate.base

@@ -81,7 +81,7 @@ def train_preference(
     if not rankings:
         raise TrainingError(
             f"Round {round} has no pair with a usable verdict to learn from.",
-            "Sample more literals (feedback), lower rank.strength, raise rank.broken, or train the imitation student longer.",
+            "Sample more literals (feedback_examples), lower rank.strength, raise rank.broken, or train the imitation student longer.",
         )
     extra, literals = copy_losers(rankings, examples, responses, settings.copy_share, ctx.seed + round)
     texts = {**responses, **{r.id: r for r in literals}}
