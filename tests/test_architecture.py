@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,12 @@ def test_the_root_holds_nothing_but_the_public_face() -> None:
     folders = {p.name for p in SOURCE.iterdir() if p.is_dir() and p.name != "__pycache__"}
     assert files == {"__init__.py", "__main__.py", "py.typed"}
     assert folders == {*HOUSE, "testing"}
+
+
+def test_the_document_shows_this_list() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    table = page.split("| folder | what is there |\n| --- | --- |\n")[1].split("\n\n")[0]
+    assert tuple(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == HOUSE
 
 
 @pytest.mark.parametrize("name", sorted(name for name in modules() if room(name) in HOUSE))
