@@ -115,7 +115,7 @@ def test_readme_commands_run_as_written(quipwright, monkeypatch, tmp_path, comma
     arguments = shlex.split(command)[1:]
     if arguments[0] == "distil":  # the whole of it is the demo; here only that it starts as written
         arguments += ["--until", "teach"]
-    if arguments[0] in ("train-critic", "export", "rate", "serve", "compare", "audit", "measure-critic"):
+    if arguments[0] in ("export", "rate", "serve", "compare", "audit", "report"):
         arguments = [arguments[0], "--help"]  # minutes of work, or a finished run: their own tests run them
     code, out, err = quipwright(*arguments)
     assert code == 0, err
