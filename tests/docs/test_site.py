@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import re
+import shlex
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from quipwright.cli.app import app
 from quipwright.core import errors
-from quipwright.pipeline.recipe import Recipe
+from quipwright.pipeline.recipe import Recipe, load_recipe
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted([*(ROOT / "docs").rglob("*.md"), *ROOT.glob("*.md")])
@@ -40,6 +42,14 @@ def test_the_files_that_a_page_names_are_there(page: Path) -> None:
 def test_links_of_the_pages_at_the_root_lead_somewhere(page: Path) -> None:
     links = re.findall(r"\]\(((?!https?:)[^)#]+)", page.read_text(encoding="utf-8"))
     assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_settings_that_a_page_overrides_are_there(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    for line in re.findall(r"^ *quipwright distil recipes/.*", page.read_text(encoding="utf-8"), re.MULTILINE):
+        words = shlex.split(line, comments=True)
+        load_recipe(words[2], [word for before, word in pairwise(words) if before == "--set"])
 
 
 def test_the_recipe_of_the_guide_is_valid() -> None:
