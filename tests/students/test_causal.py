@@ -182,6 +182,13 @@ def test_samples_follow_the_seed(tuning: LoRA | str) -> None:
     assert [len(row) for row in draw(3)] == [3, 3, 3]
 
 
+def test_a_sample_depends_on_its_number_and_not_on_how_many_there_are() -> None:
+    student, prompts = causal_student(), [row.prompt for row in ROWS]
+    three = student.generate(prompts, Sampling(temperature=1.0, max_tokens=8, seed=1), k=3)
+    later = student.generate(prompts[::-1], Sampling(temperature=1.0, max_tokens=8, seed=1, index=1), k=2)
+    assert later[::-1] == [row[1:] for row in three]
+
+
 # --- chat ------------------------------------------------------------------------------------------------------------
 
 
@@ -204,9 +211,7 @@ def test_a_chat_student_speaks_its_template(gap: str) -> None:
 def test_a_chat_student_stops_at_its_templates_end() -> None:
     student = chat_student()
     ids = [*student.response_ids("My cat."), *student.response_ids("and more")]
-    assert read_generated(student.tokenizer, torch.tensor(ids), student.prompt_format.end) == Generated(
-        "My cat.", False
-    )
+    assert read_generated(student.tokenizer, ids, student.prompt_format.end) == Generated("My cat.", False)
     with torch.no_grad():
         student.network.get_output_embeddings().weight[student.prompt_format.end] *= 50
     assert any(not g.truncated for row in student.generate(list("abcdef"), Sampling(max_tokens=30)) for g in row)

@@ -19,6 +19,8 @@ from quipwright.critics.reward_model.groups import Compared, Graded, Group
 from quipwright.critics.reward_model.training import group_loss
 from quipwright.students.base import LoRA, StudentSettings
 from quipwright.students.batches import LogProbs
+from quipwright.students.engine import Engine
+from quipwright.students.engine.probe import Finding
 from quipwright.students.load import open_student
 from quipwright.students.weights import device
 from quipwright.testing.tiny_models import ROWS, causal_student, seq2seq_student
@@ -94,8 +96,9 @@ def test_an_opened_student_is_on_the_device_and_scores_there(
 
 @pytest.mark.parametrize("how", [Sampling(max_tokens=5), DiverseBeams(groups=2, penalty=1.0, max_tokens=5)])
 @pytest.mark.parametrize("family", ["llama", "bart"])
+@pytest.mark.parametrize("mode", ["mixed", "generate"])
 def test_what_generation_gives_the_network_is_on_the_device(
-    gpu: torch.device, tmp_path: Path, family: str, how: Any
+    gpu: torch.device, tmp_path: Path, mode: Any, family: str, how: Any
 ) -> None:
     student = opened(family, tmp_path)
     seen: list[torch.device] = []
@@ -104,12 +107,17 @@ def test_what_generation_gives_the_network_is_on_the_device(
         seen.extend(x.device for x in tree_leaves((args, named)) if isinstance(x, torch.Tensor))
         raise Entered
 
-    class Engine(torch.nn.Module):
-        generate = forward = get_encoder = lambda self, *args, **named: record(self, args, named)
+    class Network(torch.nn.Module):
+        generate = forward = lambda self, *args, **named: record(self, args, named)
+        device, dtype, config = gpu, torch.float32, student.network.config
+        get_encoder = get_input_embeddings = lambda self: self
+        weight = torch.zeros(9, 9, device=gpu)
 
-    student._snapshot = Engine()
-    if family == "bart" and isinstance(how, DiverseBeams):
-        student._snapshot.get_encoder = lambda: student._snapshot
+        def __init__(self) -> None:
+            super().__init__()
+            self.given = torch.nn.Parameter(torch.zeros(1, device=gpu))
+
+    student._engine = Engine(Network(), student.opening or None, 2**30, Finding(mode))
     with pytest.raises(Entered):
         student.generate([row.prompt for row in ROWS], how)
     assert set(seen) == {gpu}

@@ -90,10 +90,10 @@ def beams(student: Any, groups: int, penalty: float, limit: int = 10) -> Beams:
     options = {"penalty": penalty, "end": end, "max_tokens": limit}
     if isinstance(student, CausalStudent):
         tokens, mask = (side.flip(1) for side in pad([row[::-1] for row in ids]))
-        return causal_beams(student.snapshot(), tokens, mask, groups, pad=end, **options)
+        return causal_beams(student.network, tokens, mask, groups, pad=end, **options)
     tokens, mask = pad(ids)
     opening = torch.tensor(student.opening)
-    return seq2seq_beams(student.snapshot(), tokens, mask, opening, groups, pad=student._pad, **options)
+    return seq2seq_beams(student.network, tokens, mask, opening, groups, pad=student.tokenizer.pad_token_id, **options)
 
 
 STUDENTS = [*CAUSAL, *SEQ2SEQ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -82,13 +82,19 @@ class Student(Protocol):
     def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
         """Summed log-probability of each response given its prompt, end token included."""
 
+    def write(
+        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, on_token: OnToken | None = None
+    ) -> Iterator[tuple[int, list[Generated]]]:
+        """Each prompt's number and its ``k`` texts (of diverse beams: as many as there are groups), as prompts end.
+
+        A sampled text depends on the seed, its prompt and its number (from ``sampling.index`` on), not on other prompts.
+        ``on_token`` is called with texts as they grow, where a prompt has one text and no beam that might still lose.
+        """
+
     def generate(
         self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, on_token: OnToken | None = None
     ) -> list[list[Generated]]:
-        """``k`` texts for each prompt (of diverse beams: as many as there are groups).
-
-        ``on_token`` is called with texts as they grow, where a prompt has one text and no beam that might still lose.
-        """
+        """What :meth:`write` gives, in the order of ``prompts``."""
 
     def merged(self) -> Any:
         """A copy of the transformers network with the adapters merged in, in the precision of generation."""

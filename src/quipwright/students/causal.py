@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from quipwright.core.errors import DataError, RecipeError
 from quipwright.core.progress import console
@@ -18,17 +17,13 @@ from quipwright.students.batches import RankedBatch
 from quipwright.students.common import (
     NetworkStudent,
     add_lora,
-    listener,
     need_room,
-    pad,
     ranked_batch,
-    read_generated,
 )
-from quipwright.students.diverse_beams import causal_beams
 from quipwright.students.policy import CausalPolicy
 from quipwright.students.probe import scoring_path
 from quipwright.students.prompt_format import Chat, Plain, PromptFormat
-from quipwright.students.weights import device, load, load_network, quiet
+from quipwright.students.weights import device, load, load_network
 
 
 class CausalStudent(NetworkStudent):
@@ -77,65 +72,23 @@ class CausalStudent(NetworkStudent):
         """Token ids of a response, end token included."""
         return self.prompt_format.response_ids(text)
 
-    def generate(
-        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, on_token: OnToken | None = None
-    ) -> list[list[Generated]]:
-        """``k`` texts a prompt in one left-padded batch: nucleus sampling at temperature > 0, else beam search or greedy;
-        or diverse beams.
+    @property
+    def padded(self) -> bool:
+        """As the scoring path says."""
+        return bool(self.module.path.left_padding)
 
-        Sampling uses the whole nucleus (top_k off, which transformers would silently set to 50) and torch's seed.
+    def write(
+        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, on_token: OnToken | None = None
+    ) -> Iterator[tuple[int, list[Generated]]]:
+        """Each prompt's number and its ``k`` texts, as prompts end: nucleus sampling at temperature > 0, else beam search
+        or greedy; or diverse beams. Hand over all prompts: the engine orders and batches them.
+
         Raises :class:`DataError` for a prompt that leaves no room in the context.
         """
         ids = [self.prompt_ids(prompt) for prompt in prompts]
-        need_room(max(map(len, ids)), sampling.max_tokens, self.settings.context)
-        torch.manual_seed(getattr(sampling, "seed", 0))
-        if self.module.path.left_padding:
-            return self._generate(ids, sampling, k, on_token)
-        texts: dict[int, list[Generated]] = {}
-        for length in dict.fromkeys(map(len, ids)):  # a family that padding on the left would disturb
-            numbers = [i for i, row in enumerate(ids) if len(row) == length]
-            told = None if on_token is None else (lambda row, text, numbers=numbers: on_token(numbers[row], text))
-            texts |= zip(numbers, self._generate([ids[i] for i in numbers], sampling, k, told), strict=True)
-        return [texts[i] for i in range(len(ids))]
-
-    def _generate(
-        self, ids: Sequence[list[int]], sampling: Sampling | DiverseBeams, k: int, on_token: OnToken | None
-    ) -> list[list[Generated]]:
-        from transformers import GenerationConfig, LogitsProcessorList
-
-        from quipwright.students.nucleus import Nucleus
-
-        tokens, mask = (side.flip(1).to(self.device) for side in pad([row[::-1] for row in ids]))
-        if isinstance(sampling, DiverseBeams):
-            return self._diverse(tokens, mask, sampling)
-        drawn = sampling.temperature > 0
-        nucleus = [Nucleus(sampling.temperature, sampling.top_p)] if drawn else []
-        config = GenerationConfig(
-            max_new_tokens=sampling.max_tokens,
-            num_beams=sampling.beams,
-            num_return_sequences=k,
-            eos_token_id=self.prompt_format.end,
-            pad_token_id=self.prompt_format.end,
-            do_sample=drawn,
-            **({"top_k": 0} if drawn else {}),
-        )
-        with torch.inference_mode(), quiet():
-            out = self.snapshot().generate(
-                input_ids=tokens,
-                attention_mask=mask.long(),
-                generation_config=config,
-                logits_processor=LogitsProcessorList(nucleus),
-                streamer=listener(self.tokenizer, len(ids), sampling, k, self.prompt_format.end, on_token),
-            )
-        width = tokens.shape[1]
-        texts = [read_generated(self.tokenizer, row[width:], self.prompt_format.end) for row in out.cpu()]
-        return [texts[i * k : (i + 1) * k] for i in range(len(ids))]
-
-    def _diverse(self, ids: Tensor, mask: Tensor, sampling: DiverseBeams) -> list[list[Generated]]:
+        need_room(max(map(len, ids), default=0), sampling.max_tokens, self.settings.context)
         end = self.prompt_format.end
-        options = {"penalty": sampling.penalty, "end": end, "pad": end, "max_tokens": sampling.max_tokens}
-        beams = causal_beams(self.snapshot(), ids, mask, sampling.groups, **options)
-        return [[read_generated(self.tokenizer, text, end) for text in row] for row in beams.ids.cpu()]
+        return self.decode(ids, sampling, k, on_token, end=end, padding=end)
 
 
 @cache

@@ -1,13 +1,14 @@
-"""What both families of students do alike: padding, adapters, snapshots, and writing and reading trained weights."""
+"""What both families of students do alike: padding, adapters, decoding, and writing and reading trained weights."""
 
 from __future__ import annotations
 
 import copy
 import re
 import warnings
-from collections.abc import Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Int
@@ -15,9 +16,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from quipwright.core.errors import DataError, WeightsError
-from quipwright.core.records import Sampling
+from quipwright.core.records import DiverseBeams, Sampling
 from quipwright.students.base import Generated, LoRA, OnToken, Prompted, StudentSettings
 from quipwright.students.batches import LogProbs, RankedBatch
+from quipwright.students.weights import quiet
+
+if TYPE_CHECKING:  # transformers takes seconds to import
+    from quipwright.students.engine import Engine
 
 WEIGHTS_FILE = "student.safetensors"
 _LAYER = re.compile(r"\b(?:layers?|h)\.(\d+)\.")
@@ -69,41 +74,12 @@ def add_lora(network: Any, lora: LoRA, first_layer: int = 0, layers: int | None 
     return wrapped
 
 
-def read_generated(tokenizer: Any, ids: Tensor, end: int) -> Generated:
+def read_generated(tokenizer: Any, ids: Sequence[int], end: int) -> Generated:
     """The first line of generated ``ids`` before ``end``; truncated where neither that nor a line's end came."""
-    ends = (ids == end).nonzero()
-    finished = len(ends) > 0
-    lines = tokenizer.decode(ids[: int(ends[0])] if finished else ids, skip_special_tokens=True).strip().split("\n")
+    finished = end in ids
+    kept = list(ids)[: list(ids).index(end)] if finished else list(ids)
+    lines = tokenizer.decode(kept, skip_special_tokens=True).strip().split("\n")
     return Generated(lines[0].strip(), truncated=not finished and len(lines) == 1)
-
-
-class Listener:
-    """A streamer of transformers' ``generate``: it is given each step's tokens, one a row, and passes the texts on."""
-
-    def __init__(self, tokenizer: Any, rows: int, end: int, on_token: OnToken) -> None:
-        """``end`` closes a text. The first call brings what stands before the text, and is left out."""
-        self.tokenizer, self.closing, self.on_token, self.begun = tokenizer, end, on_token, False
-        self.ids: list[list[int]] = [[] for _ in range(rows)]
-
-    def put(self, value: Tensor) -> None:
-        """One token a row; a row that has ended is padded on."""
-        if not self.begun:
-            self.begun = True
-            return
-        for row, token in enumerate(value.tolist()):
-            self.ids[row].append(token)
-            self.on_token(row, read_generated(self.tokenizer, torch.tensor(self.ids[row]), self.closing).text)
-
-    def end(self) -> None:
-        """Nothing is left: the whole texts are what ``generate`` returns."""
-
-
-def listener(
-    tokenizer: Any, rows: int, sampling: Sampling, k: int, end: int, on_token: OnToken | None
-) -> Listener | None:
-    """A listener for ``on_token``; none where a row is a beam or one of several samples of its prompt."""
-    one_text = k == 1 and sampling.beams == 1
-    return Listener(tokenizer, rows, end, on_token) if on_token is not None and one_text else None
 
 
 def need_room(longest: int, new: int, context: int) -> None:
@@ -115,7 +91,7 @@ def need_room(longest: int, new: int, context: int) -> None:
         )
 
 
-class NetworkStudent:
+class NetworkStudent(ABC):
     """The part of a student (see the ``Student`` protocol) that does not depend on its family."""
 
     network: Any
@@ -123,11 +99,14 @@ class NetworkStudent:
     module: Any
     """What training calls: ``network`` with the log-probabilities of a batch as its output."""
     settings: StudentSettings
+    tokenizer: Any
+    opening: Sequence[int] = ()
+    """What an encoder-decoder's decoder is given before a text."""
 
     def __init__(self, network: Any, module: Any, settings: StudentSettings) -> None:
         """``module`` computes log-probabilities with ``network``."""
         self.network, self.module, self.settings = network, module, settings
-        self._snapshot: Any = None
+        self._engine: Engine | None = None
 
     @property
     def device(self) -> torch.device:
@@ -135,8 +114,8 @@ class NetworkStudent:
         return next(self.module.parameters()).device
 
     def trainable(self) -> dict[str, nn.Parameter]:
-        """The parameters that training may change, by name; asking for them drops the generation snapshot."""
-        self._snapshot = None
+        """The parameters that training may change, by name; asking for them drops the engine."""
+        self._engine = None
         return self._trained()
 
     def logprobs(self, batch: RankedBatch, *, uniform: bool = False) -> LogProbs:
@@ -144,22 +123,73 @@ class NetworkStudent:
         result: LogProbs = self.module(batch, uniform)
         return result
 
-    def snapshot(self) -> Any:
-        """A merged copy of the network to generate with, in evaluation mode, kept until the weights change.
+    @property
+    def engine(self) -> Engine:
+        """The decoding engine over a merged copy of the network, kept until the weights change.
 
-        Its own generation settings are emptied: published configs carry beams, forced tokens and n-gram bans that
+        The copy's own generation settings are emptied: published configs carry beams, forced tokens and n-gram bans that
         would be mixed silently into ours.
         """
         from transformers import GenerationConfig
 
-        if self._snapshot is None:
+        from quipwright.students.engine import Engine
+
+        if self._engine is None:
             network = self.merged().eval()
             network.generation_config = GenerationConfig()
-            # Behind the prompt only the last position is read, a strided view; for that torch copies the whole output
-            # matrix once a row (5 GB for 96 rows). A contiguous input takes the plain product.
-            network.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))
-            self._snapshot = network
-        return self._snapshot
+            with quiet():
+                self._engine = Engine.of(network, self.opening or None, padded=self.padded)
+        return self._engine
+
+    @property
+    def padded(self) -> bool:
+        """Whether transformers' ``generate`` may be given prompts of unequal lengths together."""
+        return True
+
+    @abstractmethod
+    def write(
+        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, on_token: OnToken | None = None
+    ) -> Iterator[tuple[int, list[Generated]]]:
+        """See the ``Student`` protocol. Raises :class:`DataError` for a prompt that leaves no room in the context."""
+
+    def generate(
+        self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, on_token: OnToken | None = None
+    ) -> list[list[Generated]]:
+        """What :meth:`write` gives, in the order of ``prompts``."""
+        texts = dict(self.write(prompts, sampling, k, on_token))
+        return [texts[i] for i in range(len(prompts))]
+
+    def decode(
+        self,
+        ids: Sequence[Sequence[int]],
+        sampling: Sampling | DiverseBeams,
+        k: int,
+        on_token: OnToken | None,
+        *,
+        end: int,
+        padding: int,
+    ) -> Iterator[tuple[int, list[Generated]]]:
+        """:meth:`write` for prompts of token ids; diverse beams vote neither against ``end`` nor against ``padding``."""
+
+        def heard(prompt: int, _: int, text: list[int]) -> None:
+            if on_token is not None:
+                on_token(prompt, read_generated(self.tokenizer, text, end).text)
+
+        if isinstance(sampling, DiverseBeams):
+            made = self.engine.diverse(
+                ids, groups=sampling.groups, penalty=sampling.penalty, max_tokens=sampling.max_tokens, end=end,
+                padding=padding,
+            )  # fmt: skip
+        elif sampling.beams > 1:
+            made = self.engine.beam(ids, beams=sampling.beams, n=k, max_tokens=sampling.max_tokens, end=end)
+        else:
+            made = self.engine.sample(
+                ids, k=k, temperature=sampling.temperature, top_p=sampling.top_p, max_tokens=sampling.max_tokens,
+                end=end, seed=sampling.seed, first_sample=sampling.index,
+                on_token=heard if on_token is not None and k == 1 else None,
+            )  # fmt: skip
+        for prompt, texts in made:
+            yield prompt, [read_generated(self.tokenizer, text, end) for text in texts]
 
     def merged(self) -> Any:
         """A copy of the network with the adapters merged in, in the precision of generation.
@@ -193,7 +223,7 @@ class NetworkStudent:
         with torch.no_grad():
             for name, parameter in parameters.items():
                 parameter.copy_(stored[name])
-        self._snapshot = None
+        self._engine = None
 
     def _trained(self) -> dict[str, nn.Parameter]:
         return {name: p for name, p in self.network.named_parameters() if p.requires_grad}

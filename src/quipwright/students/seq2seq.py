@@ -7,12 +7,11 @@ has it in the decoder's input and not in the score or the length, and generation
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from quipwright.core.errors import DataError, RecipeError, WeightsError
 from quipwright.core.records import DiverseBeams, Sampling
@@ -21,16 +20,12 @@ from quipwright.students.batches import RankedBatch
 from quipwright.students.common import (
     NetworkStudent,
     add_lora,
-    listener,
     need_room,
-    pad,
     ranked_batch,
-    read_generated,
 )
-from quipwright.students.diverse_beams import seq2seq_beams
 from quipwright.students.probe import seq2seq_path
 from quipwright.students.seq2seq_policy import Seq2SeqPolicy, start_token
-from quipwright.students.weights import device, load, load_network, quiet
+from quipwright.students.weights import device, load, load_network
 
 
 class Seq2SeqStudent(NetworkStudent):
@@ -93,72 +88,25 @@ class Seq2SeqStudent(NetworkStudent):
             )
         return ranked_batch(prompts, responses, rows)
 
-    def generate(
+    def write(
         self, prompts: Sequence[str], sampling: Sampling | DiverseBeams, k: int = 1, on_token: OnToken | None = None
-    ) -> list[list[Generated]]:
-        """``k`` texts a prompt: nucleus sampling at temperature > 0, else beam search or greedy; or diverse beams.
+    ) -> Iterator[tuple[int, list[Generated]]]:
+        """Each prompt's number and its ``k`` texts, as prompts end: nucleus sampling at temperature > 0, else beam search
+        or greedy; or diverse beams. Hand over all prompts: the engine orders and batches them.
 
         No end token is forced at the limit (published BART configs do), so that what was cut off is known as such.
         Raises :class:`DataError` for a prompt that outgrows the context.
         """
-        from transformers import GenerationConfig, LogitsProcessorList
-
-        from quipwright.students.nucleus import Nucleus
-
-        ids, mask = self._encoded(prompts, sampling.max_tokens)
-        if isinstance(sampling, DiverseBeams):
-            return self._diverse(ids, mask, sampling)
-        opening = torch.tensor([self.opening], device=self.device).expand(len(prompts), -1)
-        drawn = sampling.temperature > 0
-        nucleus = [Nucleus(sampling.temperature, sampling.top_p)] if drawn else []
-        config = GenerationConfig(
-            max_new_tokens=sampling.max_tokens,
-            num_beams=sampling.beams,
-            num_return_sequences=k,
-            eos_token_id=self.tokenizer.eos_token_id,
-            pad_token_id=self._pad,
-            decoder_start_token_id=self.opening[0],
-            do_sample=drawn,
-            **({"top_k": 0} if drawn else {}),
-        )
-        with torch.inference_mode(), quiet():
-            torch.manual_seed(sampling.seed)
-            out = self.snapshot().generate(
-                input_ids=ids,
-                attention_mask=mask.long(),
-                decoder_input_ids=opening,
-                generation_config=config,
-                logits_processor=LogitsProcessorList(nucleus),
-                streamer=listener(self.tokenizer, len(prompts), sampling, k, self.tokenizer.eos_token_id, on_token),
-            )
-        begun, end = len(self.opening), self.tokenizer.eos_token_id
-        texts = [read_generated(self.tokenizer, row[begun:], end) for row in out.cpu()]
-        return [texts[i * k : (i + 1) * k] for i in range(len(prompts))]
-
-    def _diverse(self, ids: Tensor, mask: Tensor, sampling: DiverseBeams) -> list[list[Generated]]:
-        if not self.module.path.shared:
+        ids = [self.prompt_ids(prompt) for prompt in prompts]
+        need_room(max(map(len, ids), default=0), 0, self.settings.context)
+        need_room(len(self.opening), sampling.max_tokens, self.settings.context)
+        if isinstance(sampling, DiverseBeams) and self.engine.mode == "generate" and not self.module.path.shared:
             raise RecipeError(
                 f"Diverse beams are not possible with this student: {self.module.path.reason}.",
                 "Use candidates: {kind: nucleus}.",
             )
-        end = self.tokenizer.eos_token_id
-        beams = seq2seq_beams(
-            self.snapshot(), ids, mask, torch.tensor(self.opening, device=self.device), sampling.groups,
-            penalty=sampling.penalty, end=end, pad=self._pad, max_tokens=sampling.max_tokens,
-        )  # fmt: skip
-        return [[read_generated(self.tokenizer, text, end) for text in row] for row in beams.ids.cpu()]
-
-    def _encoded(self, prompts: Sequence[str], new: int) -> tuple[Tensor, Tensor]:
-        ids = [self.prompt_ids(prompt) for prompt in prompts]
-        need_room(max(map(len, ids)), 0, self.settings.context)
-        need_room(len(self.opening), new, self.settings.context)
-        tokens, mask = pad(ids)
-        return tokens.to(self.device), mask.to(self.device)
-
-    @property
-    def _pad(self) -> int:
-        pad_id = self.tokenizer.pad_token_id
-        return int(self.tokenizer.eos_token_id if pad_id is None else pad_id)
+        end, padding = self.tokenizer.eos_token_id, self.tokenizer.pad_token_id
+        return self.decode(ids, sampling, k, on_token, end=end, padding=end if padding is None else padding)
 
 
 def _constant_prefix(tokenizer: Any) -> list[int]:

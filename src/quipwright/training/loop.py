@@ -84,7 +84,7 @@ def train(
         return {"validation": mle_loss(student, validation, settings.micro_batch_size)} if validation else {}
 
     def measure(log: TrainLog) -> None:
-        student.trainable()  # the generation snapshot does not hold these weights
+        student.trainable()  # the decoding engine does not hold these weights
         with torch.random.fork_rng():
             log.points.append(cast(ValidationCallback, callback).measure(student, len(log.steps)))
 
