@@ -188,7 +188,7 @@ def shipped(count: int) -> tuple[Any, list[str]]:
     """The student that ships, and as many prompts as asked for, from the shipped sentences."""
     import quipwright
 
-    writer = Writer.shipped()
+    writer = Writer.load()
     lines = (
         (Path(quipwright.__file__).parent / "data" / "bundled" / "humour.jsonl")
         .read_text(encoding="utf-8")
@@ -200,7 +200,7 @@ def shipped(count: int) -> tuple[Any, list[str]]:
 def decoder_only(count: int, options: argparse.Namespace) -> list[Task]:
     """Sampling and beams of the shipped student."""
     student, texts = shipped(count)
-    prompts, end = [student.prompt_ids(text) for text in texts], student.wording.end
+    prompts, end = [student.prompt_ids(text) for text in texts], student.prompt_format.end
     half = student.merged().eval()
     half.generation_config = transformers.GenerationConfig()
     network = copy.deepcopy(half).float()

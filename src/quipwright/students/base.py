@@ -58,6 +58,14 @@ class Generated:
     truncated: bool
 
 
+@dataclass(frozen=True)
+class DecodingMode:
+    """How a student writes: "mixed" or "waves" (the decoding engine), or "generate" (transformers' own) and why."""
+
+    mode: Literal["mixed", "waves", "generate"]
+    reason: str = ""
+
+
 OnToken = Callable[[int, str], None]
 """Takes a prompt's number and its text so far, after each token; the end of the text may still change."""
 
@@ -69,6 +77,12 @@ class Student(Protocol):
     module: nn.Module
     tokenizer: Any
     settings: StudentSettings
+    memory: int
+    """Bytes that texts may take beside the weights while they are written together."""
+
+    @property
+    def decoding(self) -> DecodingMode:
+        """How it writes."""
 
     def trainable(self) -> dict[str, nn.Parameter]:
         """The parameters that training changes, by name."""

@@ -7,6 +7,7 @@ import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +17,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from quipwright.core.errors import DataError, WeightsError
+from quipwright.core.progress import console
 from quipwright.core.records import DiverseBeams, Sampling
-from quipwright.students.base import Generated, LoRA, OnToken, Prompted, StudentSettings
+from quipwright.students.base import DecodingMode, Generated, LoRA, OnToken, Prompted, StudentSettings
 from quipwright.students.batches import LogProbs, RankedBatch
 from quipwright.students.weights import quiet
 
@@ -91,6 +93,12 @@ def need_room(longest: int, new: int, context: int) -> None:
         )
 
 
+@cache
+def say_generated(reason: str) -> None:
+    """Say, once for each ``reason``, that writing takes longer than for most models."""
+    console.print(f"This student writes through transformers' generate, which takes longer: {reason}.", soft_wrap=True)
+
+
 class NetworkStudent(ABC):
     """The part of a student (see the ``Student`` protocol) that does not depend on its family."""
 
@@ -100,6 +108,7 @@ class NetworkStudent(ABC):
     """What training calls: ``network`` with the log-probabilities of a batch as its output."""
     settings: StudentSettings
     tokenizer: Any
+    memory: int = 2 * 2**30
     opening: Sequence[int] = ()
     """What an encoder-decoder's decoder is given before a text."""
 
@@ -138,8 +147,15 @@ class NetworkStudent(ABC):
             network = self.merged().eval()
             network.generation_config = GenerationConfig()
             with quiet():
-                self._engine = Engine.of(network, self.opening or None, padded=self.padded)
+                self._engine = Engine.of(network, self.opening or None, self.memory, self.padded)
+            if self._engine.mode == "generate":
+                say_generated(self._engine.reason)
         return self._engine
+
+    @property
+    def decoding(self) -> DecodingMode:
+        """How it writes."""
+        return DecodingMode(self.engine.mode, self.engine.reason)
 
     @property
     def padded(self) -> bool:

@@ -34,39 +34,42 @@ SENTENCES = (
 @pytest.fixture(scope="module")
 def shipped() -> tuple[Engine, list[list[int]], int]:
     """The student that ships, twelve prompts, and its end token."""
-    writer = Writer.shipped()
+    writer = Writer.load()
     asked = [writer.student.prompt_ids(writer.task.prompt(text)) for text in SENTENCES]
-    return Engine.of(writer.student.merged()), asked, writer.student.wording.end
+    return Engine.of(writer.student.merged()), asked, writer.student.prompt_format.end
 
 
-def check(engine: Engine, asked: list[list[int]], monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]) -> None:
-    """The same samples and beams in every company."""
-    texts = dict(engine.sample(asked, k=6, **options))
+def check(
+    engine: Engine,
+    asked: list[list[int]],
+    monkeypatch: pytest.MonkeyPatch,
+    options: dict[str, Any],
+    alone: tuple[int, ...],
+) -> None:
+    """The same samples in every company; ``alone``: the prompts that are also written one by one."""
+    texts = dict(engine.sample(asked, k=4, **options))
     order = random.Random(1).sample(range(len(asked)), len(asked))
-    shuffled = dict(engine.sample([asked[i] for i in order], k=6, **options))
+    shuffled = dict(engine.sample([asked[i] for i in order], k=4, **options))
     assert {order[i]: row for i, row in shuffled.items()} == texts
-    for places in (60, 31):
-        monkeypatch.setattr(module, "PLACES", {"cpu": places})
-        assert dict(engine.sample(asked, k=6, **options)) == texts
-    assert {i: row[:3] for i, row in texts.items()} == dict(engine.sample(asked, k=3, **options))
-    assert {i: row[4:] for i, row in texts.items()} == dict(engine.sample(asked, k=2, first_sample=4, **options))
-    for i in (0, 3, 4):
-        assert list(engine.sample([asked[i]], k=6, **options)) == [(0, texts[i])]
+    monkeypatch.setattr(module, "PLACES", {"cpu": 19})
+    assert {i: row[1:] for i, row in texts.items()} == dict(engine.sample(asked, k=3, first_sample=1, **options))
+    for i in alone:
+        assert list(engine.sample([asked[i]], k=4, **options)) == [(0, texts[i])]
         assert list(engine.sample([asked[i]], k=1, first_sample=2, **options)) == [(0, texts[i][2:3])]
 
 
 def test_the_shipped_student_writes_the_same_in_any_company(shipped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, asked, end = shipped
-    options = {"temperature": 0.8, "top_p": 0.95, "max_tokens": 8, "end": end, "seed": 1}
-    check(engine, asked, monkeypatch, options)
+    options = {"temperature": 0.8, "top_p": 0.95, "max_tokens": 4, "end": end, "seed": 1}
+    check(engine, asked, monkeypatch, options, alone=(4,))
 
 
 def test_the_shipped_student_writes_generates_tokens(shipped: Any) -> None:
     engine, asked, end = shipped
-    network = Writer.shipped().student.merged().float().eval()
-    greedy = dict(engine.beam(asked[:4], beams=1, max_tokens=8, end=end))
-    beams = dict(engine.beam(asked[:4], beams=3, max_tokens=8, end=end))
-    for number, prompt in enumerate(asked[:4]):
+    network = Writer.load().student.merged().float().eval()
+    greedy = dict(engine.beam(asked[:2], beams=1, max_tokens=8, end=end))
+    beams = dict(engine.beam(asked[:2], beams=3, max_tokens=8, end=end))
+    for number, prompt in enumerate(asked[:2]):
         for found, count in ((greedy, 1), (beams, 3)):
             config = GenerationConfig(
                 max_new_tokens=8, num_beams=count, do_sample=False, eos_token_id=end, pad_token_id=end
@@ -80,17 +83,18 @@ def test_the_shipped_student_writes_generates_tokens(shipped: Any) -> None:
 
 def test_the_shipped_students_beams_are_the_same_in_any_company(shipped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, asked, end = shipped
-    texts = dict(engine.beam(asked, beams=4, n=2, max_tokens=6, end=end))
-    monkeypatch.setattr(module, "PLACES", {"cpu": 12})
-    assert dict(engine.beam(asked[::-1], beams=4, n=2, max_tokens=6, end=end)) == {11 - i: t for i, t in texts.items()}
-    assert list(engine.beam(asked[:1], beams=4, n=2, max_tokens=6, end=end)) == [(0, texts[0])]
+    texts = dict(engine.beam(asked[:6], beams=3, n=2, max_tokens=4, end=end))
+    monkeypatch.setattr(module, "PLACES", {"cpu": 9})
+    shuffled = dict(engine.beam(asked[5::-1], beams=3, n=2, max_tokens=4, end=end))
+    assert shuffled == {5 - i: text for i, text in texts.items()}
+    assert list(engine.beam(asked[:1], beams=3, n=2, max_tokens=4, end=end)) == [(0, texts[0])]
 
 
 @pytest.mark.parametrize("family", ["llama", "gemma2", "gpt2", "t5", "bart"])
 def test_families_write_the_same_in_any_company(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
     engine = Engine.of(fresh(family), OPENINGS.get(family))
-    options = {"temperature": 0.9, "top_p": 0.9, "max_tokens": 20, "end": END, "seed": 3}
-    check(engine, prompts(20, seed=4), monkeypatch, options)
+    options = {"temperature": 0.9, "top_p": 0.9, "max_tokens": 14, "end": END, "seed": 3}
+    check(engine, prompts(12, seed=4), monkeypatch, options, alone=(0, 3))
 
 
 def test_seeds_differ_and_equal_prompts_get_equal_texts() -> None:

@@ -15,7 +15,7 @@ from quipwright.students.engine.probe import probe
 from quipwright.students.engine.shelves import Shelf
 from tests.students.engine.families import END, OPENINGS, REFUSED, SERVED, fresh, generate, network, prompts
 
-LIMIT = 24
+LIMIT = 18
 
 
 @cache
@@ -25,10 +25,8 @@ def engine(family: str) -> Engine:
 
 @pytest.mark.parametrize("family", SERVED)
 def test_greedy_is_generates_whatever_the_age_of_the_neighbours(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "quipwright.students.engine.engine.PLACES", {"cpu": 12}
-    )  # prompts join while others are under way
-    asked = prompts(14)
+    monkeypatch.setattr("quipwright.students.engine.engine.PLACES", {"cpu": 6})  # prompts join others under way
+    asked = prompts(8)
     expected = {i: generate(family, prompt, LIMIT) for i, prompt in enumerate(asked)}
     options = {"temperature": 0.0, "top_p": 1.0, "max_tokens": LIMIT, "end": END, "seed": 0}
     assert dict(engine(family).sample(asked, k=1, **options)) == expected
@@ -37,8 +35,8 @@ def test_greedy_is_generates_whatever_the_age_of_the_neighbours(family: str, mon
 
 @pytest.mark.parametrize("family", SERVED)
 def test_beams_are_generates(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quipwright.students.engine.engine.PLACES", {"cpu": 20})
-    asked = prompts(10, seed=2)
+    monkeypatch.setattr("quipwright.students.engine.engine.PLACES", {"cpu": 15})
+    asked = prompts(6, seed=2)
     expected = {i: generate(family, prompt, LIMIT, beams=5, n=2) for i, prompt in enumerate(asked)}
     assert dict(engine(family).beam(asked, beams=5, n=2, max_tokens=LIMIT, end=END)) == expected
 

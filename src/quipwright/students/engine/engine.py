@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,7 +25,6 @@ PLACES = {"cpu": 144}
 _ELSEWHERE = 1024
 MEMORY = 2 * 2**30
 """Bytes that rows and prompts may take beside the weights, where nothing else is said."""
-_log = logging.getLogger(__name__)
 
 
 class Engine:
@@ -60,7 +58,6 @@ class Engine:
         exact = network if network.dtype == torch.float32 else copy.deepcopy(network).float()
         finding = probe(exact, opening)
         if finding.mode == "generate":
-            _log.warning("%s is decoded by transformers' generate: %s.", type(network).__name__, finding.reason)
             # Behind the prompt only the last position is read, a strided view; for that torch copies the whole output
             # matrix once a row. A contiguous input takes the plain product.
             network.get_output_embeddings().register_forward_pre_hook(lambda _, args: (args[0].contiguous(),))

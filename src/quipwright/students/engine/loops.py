@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from quipwright.core.progress import console
 from quipwright.students.engine.pool import Pool, Prompt, Row, batches
 
 Texts = tuple[int, list[list[int]]]
-_log = logging.getLogger(__name__)
 
 
 @runtime_checkable
@@ -44,7 +43,7 @@ def run(
             if places <= decoding.lanes or not _is_memory(problem):
                 raise
             places = max(decoding.lanes, places // 2)
-            _log.warning("Out of memory; %d unfinished prompts begin anew with %d rows at a time.", len(queue), places)
+            console.print(f"Out of memory: {len(queue)} unfinished prompts begin anew, {places} texts at a time.")
             for prompt in queue:
                 prompt.rows, prompt.texts, prompt.state = [], [], None
 
