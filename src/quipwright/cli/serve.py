@@ -32,7 +32,6 @@ def serve(
         str, typer.Option(help="Address to listen on; a token is asked for beyond this machine.")
     ] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8500,
-    rows: Annotated[int, typer.Option(min=1, max=256, help="Most prompts in one batch.")] = 16,
     waiting: Annotated[int, typer.Option(min=1, help="Most requests in the queue; more are told to wait.")] = 64,
 ) -> None:
     """Serve a student to OpenAI clients (chat completions, models) and on a small page."""
@@ -45,7 +44,7 @@ def serve(
     grader = _grader(critic, folder)
     writer = Writer.load(run or SHIPPED, student)
     token = new_token(host)
-    served = Served(writer.student, writer.task, writer.name, grader, _teacher_answers(run, folder), rows, waiting)
+    served = Served(writer.student, writer.task, writer.name, grader, _teacher_answers(run, folder), waiting)
     here = address(host, port)
     print(f"{writer.name}: page {here}/" + (f"?token={token}" if token else ""))
     print(f"API base {here}/v1, key {token or 'any'}. Stop with Ctrl-C.", flush=True)

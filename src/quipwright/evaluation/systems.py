@@ -17,7 +17,6 @@ from quipwright.data.task import Task
 
 if TYPE_CHECKING:
     from quipwright.serving.writer import Writer
-    from quipwright.students.base import Generated
 
 _FIELDS = ("output", "text", "paraphrase", "response")
 
@@ -194,9 +193,7 @@ def _answers(where: str, rows: Iterable[tuple[Row, Any]]) -> dict[str, Output]:
 
 def _live(name: str, writer: Writer, rows: Sequence[Row], critic: str | None) -> Outputs:
     splits = [split_of(row, "--data") or "" for row in rows]  # before any writing, which takes its time
-    answers: list[Generated] = []
-    for start in range(0, len(rows), 16):
-        answers += writer.answers([row.literal for row in rows[start : start + 16]])
+    answers = writer.answers([row.literal for row in rows])
     found: dict[str, Output] = {}
     for row, split, answer in zip(rows, splits, answers, strict=True):
         found.setdefault(key(row.literal), Output(row.literal, answer.text, split, answer.truncated))

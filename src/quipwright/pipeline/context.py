@@ -49,7 +49,7 @@ def open_context(recipe: Recipe, run: RunFolder, recipe_dir: Path) -> Iterator[C
             task=task,
             cache=run.cache,
             calls=calls,
-            students=Students(recipe.student, task, recipe.seed, run.cache.folder, recipe_dir),
+            students=Students(recipe, task, run, recipe_dir),
             judges=Judges(calls, task, recipe_dir),
             metrics=metrics,
         )

@@ -120,7 +120,8 @@ class Recipe(Settings):
     ``critic`` only compares pairs (or is too dear for that); unset, ``critic`` scores them itself if it can.
     ``copies_lose``: the rule of :mod:`quipwright.critics.copy_filter` stands before the critic. ``prices`` (by model) and
     ``budget`` are for teachers and critics that cost money. ``track``: who else is told the figures of
-    ``metrics.jsonl``; it changes no result, so it is no part of what identifies a run.
+    ``metrics.jsonl``. ``memory``: GiB that a student's texts may take beside its weights while they are written together.
+    These two change no result, so they are no part of what identifies a run.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
@@ -150,6 +151,7 @@ class Recipe(Settings):
     prices: dict[str, Price] = Field(default_factory=dict)
     budget: Budget = Budget()
     track: tuple[Tracker, ...] = Field((), exclude=True)
+    memory: float = Field(2.0, gt=0, allow_inf_nan=False, exclude=True)
 
     @property
     def students(self) -> tuple[str, ...]:

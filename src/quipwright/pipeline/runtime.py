@@ -146,10 +146,10 @@ class Judges:
 class Students:
     """Opens students: one set of trained weights at a time, and the untrained ones beside it."""
 
-    def __init__(self, settings: StudentSettings, task: Task, seed: int, stages: Path, recipe_dir: Path) -> None:
-        """``stages``: the folder that checkpoints' paths start from."""
-        self._settings, self._task, self._seed = settings, task, seed
-        self._stages, self._recipe_dir = stages, recipe_dir
+    def __init__(self, recipe: Recipe, task: Task, run: RunFolder, recipe_dir: Path) -> None:
+        """Nothing is opened yet; checkpoints' paths start at the run's folder of stages."""
+        self._settings, self._seed, self._memory = recipe.student, recipe.seed, int(recipe.memory * 2**30)
+        self._task, self._run, self._stages, self._recipe_dir = task, run, run.cache.folder, recipe_dir
         self._trained: Student | None = None
         self._untrained: Student | None = None
         self._loaded = ""
@@ -194,6 +194,13 @@ class Students:
         """Free the untrained weights."""
         self._untrained = None
 
+    def note_decoding(self, student: Student) -> None:
+        """Write into the manifest how ``student`` writes."""
+        how = student.decoding
+        self._run.record("students", {self.weights: {"mode": how.mode, "reason": how.reason}})
+
     def _fresh(self) -> Student:
         torch.manual_seed(self._seed)  # new adapters are drawn from it
-        return open_student(self._settings, self._task.student_chat, self._recipe_dir)
+        student = open_student(self._settings, self._task.student_chat, self._recipe_dir)
+        student.memory = self._memory
+        return student

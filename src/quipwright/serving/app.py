@@ -51,7 +51,6 @@ class Served:
     model: str
     critic: Grader | None = None
     teacher: Callable[[str], Sequence[str] | None] = lambda literal: None
-    rows: int = 16
     waiting: int = 64
     patience: float = 120.0
 
@@ -72,7 +71,7 @@ class Endpoint:
     def __init__(self, served: Served) -> None:
         """Nothing is loaded here; the student comes ready."""
         self.served = served
-        self.batcher = Batcher(served.student.generate, rows=served.rows, waiting=served.waiting)
+        self.batcher = Batcher(served.student.write, waiting=served.waiting)
         self.template = pages().get_template("try.html.j2")
 
     async def models(self, request: Request) -> Response:

@@ -16,7 +16,7 @@ from quipwright.core.text import printable
 from quipwright.data.examples import Row, read_rows
 from quipwright.serving.writer import Writer
 
-BATCH = 16  # sentences at once
+BATCH = 256  # sentences written together
 
 
 def write_file(
@@ -38,17 +38,25 @@ def write_file(
 
 
 def _attempt(writer: Writer, rows: Sequence[Row], n: int, best_of: int) -> Iterator[tuple[Row, list[str] | str]]:
-    """Each row with its texts, or with why it has none; a bad row in a batch is found by going one by one."""
+    """Each row with its texts, or with why it has none, in the order of ``rows``. Where a row in it is refused, a batch
+    is halved until that row stands alone."""
     usable = [row for row in rows if any(c.isalpha() for c in row.literal)]
+    lines = {row.line for row in usable}
     try:
-        texts = iter(writer.write_all([row.literal for row in usable], n=n, best_of=best_of) if usable else [])
-        results: dict[int, list[str] | str] = {row.line: next(texts) for row in usable}
+        written = writer.stream([row.literal for row in usable], n=n, best_of=best_of) if usable else iter(())
     except QuipwrightError as error:
-        if len(usable) == 1:
-            results = {usable[0].line: error.problem}
+        if len(rows) > 1:
+            half = len(rows) // 2
+            yield from _attempt(writer, rows[:half], n, best_of)
+            yield from _attempt(writer, rows[half:], n, best_of)
         else:
-            results = {row.line: result for row in usable for _, result in _attempt(writer, [row], n, best_of)}
+            yield rows[0], error.problem
+        return
+    results: dict[int, list[str]] = {}
     for row in rows:
+        while row.line in lines and row.line not in results:
+            place, texts = next(written)
+            results[usable[place].line] = texts
         reason = row.problem.problem if row.problem is not None else "no sentence in this row"
         yield row, results.get(row.line, reason)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -16,7 +17,8 @@ from quipwright.core.records import Sampling
 from quipwright.students.base import Generated
 
 T = TypeVar("T")
-Generate = Callable[..., list[list[Generated]]]
+Write = Callable[..., Iterator[tuple[int, list[Generated]]]]
+Waiting = tuple["Ask", "asyncio.Future[list[Generated]]"]
 
 
 class BusyError(Exception):
@@ -25,7 +27,7 @@ class BusyError(Exception):
 
 @dataclass(frozen=True)
 class Ask:
-    """``k`` texts for one prompt. ``seed`` unset: any draw will do, so that the request may share a batch.
+    """``k`` texts for one prompt. ``seed`` unset: any draw will do.
 
     ``on_token`` is told the text so far, on the loop's thread and before the answer is there, where the student can.
     """
@@ -38,16 +40,16 @@ class Ask:
 
 
 class Batcher:
-    """Collects what arrives within ``wait`` seconds, up to ``rows`` prompts, and generates requests of like settings
-    together. At most ``waiting`` requests queue; a request with a seed of its own is drawn alone, so that its text does
-    not depend on its neighbours."""
+    """Collects what arrives within ``wait`` seconds, and what came while others were answered, and hands requests of like
+    settings and seeds to the student together; each is answered as soon as its own texts are written. At most ``waiting``
+    requests queue."""
 
-    def __init__(self, generate: Generate, *, rows: int = 16, waiting: int = 64, wait: float = 0.01) -> None:
-        """``generate`` as in the ``Student`` protocol; it is only ever called from one thread."""
-        self.generate, self.rows, self.waiting, self.wait = generate, rows, waiting, wait
+    def __init__(self, write: Write, *, waiting: int = 64, wait: float = 0.01) -> None:
+        """``write`` as in the ``Student`` protocol; it is only ever called from one thread."""
+        self.write, self.waiting, self.wait = write, waiting, wait
         self.batches: list[int] = []  # sizes of the latest batches, for those who watch
         self._thread = ThreadPoolExecutor(max_workers=1)
-        self._queue: asyncio.Queue[tuple[Ask, asyncio.Future[list[Generated]]]] = asyncio.Queue()
+        self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -77,17 +79,24 @@ class Batcher:
         while True:
             waiting = [await self._queue.get()]
             await asyncio.sleep(self.wait)
-            while len(waiting) < self.rows and not self._queue.empty():
+            while not self._queue.empty():
                 waiting.append(self._queue.get_nowait())
-            groups: dict[Any, list[tuple[Ask, asyncio.Future[list[Generated]]]]] = {}
-            for place, (ask, answer) in enumerate(waiting):
-                if not answer.done():  # the client may have gone
-                    own = place if ask.seed is not None and ask.sampling.temperature > 0 else None
-                    groups.setdefault((ask.sampling, ask.k, own), []).append((ask, answer))
+            groups: dict[Any, list[Waiting]] = {}
+            repeats = Counter[tuple[Any, ...]]()
+            for ask, answer in waiting:
+                if answer.done():  # the client has gone
+                    continue
+                drawn = ask.sampling.temperature > 0
+                like = (ask.sampling, ask.k, ask.seed if drawn else None)
+                repeat = 0
+                if drawn and ask.seed is None:  # within a group equal prompts get equal texts
+                    repeat = repeats[ask.prompt, *like]
+                    repeats[ask.prompt, *like] += 1
+                groups.setdefault((*like, repeat), []).append((ask, answer))
             for group in groups.values():
                 await self._answer(group)
 
-    async def _answer(self, group: list[tuple[Ask, asyncio.Future[list[Generated]]]]) -> None:
+    async def _answer(self, group: list[Waiting]) -> None:
         asks = [ask for ask, _ in group]
         seed = asks[0].seed if asks[0].seed is not None else random.getrandbits(31)
         sampling = asks[0].sampling.model_copy(update={"seed": seed})
@@ -98,22 +107,26 @@ class Batcher:
                 loop.call_soon_threadsafe(listener, text)
 
         more = {"on_token": on_token} if any(ask.on_token for ask in asks) else {}
+
+        def write() -> None:
+            for row, texts in self.write([ask.prompt for ask in asks], sampling, asks[0].k, **more):
+                loop.call_soon_threadsafe(_settle, group[row][1], texts)
+
+        self.batches = [*self.batches[-99:], len(group)]
         try:
-            texts = await self.run(lambda: self.generate([ask.prompt for ask in asks], sampling, asks[0].k, **more))
+            await self.run(write)
         except QuipwrightError as error:
             if len(group) == 1:
                 _settle(group[0][1], error=error)
                 return
             for one in group:  # one prompt that does not fit must not fail its neighbours
-                await self._answer([one])
+                if not one[1].done():
+                    await self._answer([one])
             return
         except Exception as error:
             for _, answer in group:
                 _settle(answer, error=error)
             return
-        self.batches = [*self.batches[-99:], len(group)]
-        for (_, answer), own in zip(group, texts, strict=True):
-            _settle(answer, own)
 
 
 def _settle(

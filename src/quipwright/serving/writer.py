@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,26 +99,31 @@ class Writer:
         return self.write_all([sentence], n=n, best_of=best_of)[0]
 
     def write_all(self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0) -> list[list[str]]:
-        """``n`` paraphrases of each sentence: the 5-beam answer for one, nucleus samples for several.
+        """``n`` paraphrases of each sentence, in their order; see :meth:`stream`."""
+        texts = dict(self.stream(sentences, n=n, best_of=best_of))
+        return [texts[i] for i in range(len(sentences))]
+
+    def stream(self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0) -> Iterator[tuple[int, list[str]]]:
+        """Each sentence's number and its ``n`` paraphrases, as they are written: the 5-beam answer for one, nucleus samples
+        for several. Hand over all sentences: they are written together.
 
         With ``best_of`` that many samples are drawn and the critic's ``n`` best are returned, best first; copies of the
-        sentence and degenerate texts come last.
+        sentence and degenerate texts come last. Raises :class:`DataError` at once where a sentence leaves no room.
         """
-        drawn = max(n, best_of)
+        drawn, prompts = max(n, best_of), self._prompts(sentences)
         if drawn == 1:
-            return [[answer.text] for answer in self.answers(sentences)]
+            beams = Sampling(beams=5, max_tokens=self.max_tokens)
+            return ((i, [texts[0].text]) for i, texts in self.student.write(prompts, beams))
         if drawn > n and self.critic is None:
             self.critic = shipped_critic()
+        critic = self.critic if drawn > n else None
         sampling = Sampling(temperature=0.7, top_p=0.95, max_tokens=self.max_tokens, seed=self.seed)
-        generated = self.student.generate(self._prompts(sentences), sampling, drawn + drawn // 2)
-        return [
-            chosen(sentence, [g.text for g in texts], n, drawn, self.critic if drawn > n else None)
-            for sentence, texts in zip(sentences, generated, strict=True)
-        ]
+        written = self.student.write(prompts, sampling, drawn + drawn // 2)
+        return ((i, chosen(sentences[i], [g.text for g in texts], n, drawn, critic)) for i, texts in written)
 
     def answers(self, sentences: Sequence[str]) -> list[Generated]:
         """The 5-beam answer to each sentence."""
-        sampling = Sampling(beams=5, max_tokens=self.max_tokens, seed=self.seed)
+        sampling = Sampling(beams=5, max_tokens=self.max_tokens)
         return [texts[0] for texts in self.student.generate(self._prompts(sentences), sampling)]
 
     def _prompts(self, sentences: Sequence[str]) -> list[str]:

@@ -63,5 +63,10 @@ def _written(
     settings: AnyCandidates | DecodeSettings,
     seed: int,
 ) -> Responses:
-    chunks = sampled(student, author, prompt, examples, settings, seed, key.name)
+    def opened() -> Student:
+        writer = student()
+        ctx.students.note_decoding(writer)
+        return writer
+
+    chunks = sampled(opened, author, prompt, examples, settings, seed, key.name)
     return by_example(ctx.cache.rows(key, Response, chunks))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
@@ -16,7 +16,7 @@ from quipwright.students.base import Generated, Student
 
 
 class SampleSettings(Settings):
-    """k candidates by nucleus sampling (Ravi et al. 2024 sec. 3.2: k = 6). ``rows`` prompts share a batch.
+    """k candidates by nucleus sampling (Ravi et al. 2024 sec. 3.2: k = 6).
 
     ``top_up``: how often new samples replace those that were duplicates or unusable, at most.
     """
@@ -26,7 +26,6 @@ class SampleSettings(Settings):
     temperature: float = Field(0.8, gt=0)
     top_p: float = Field(0.95, gt=0, le=1)
     max_tokens: int = Field(48, ge=1)
-    rows: int = Field(16, ge=1)
     top_up: int = Field(0, ge=0, le=10)
 
 
@@ -42,7 +41,6 @@ class DiverseBeamSettings(Settings):
     temperature: float = Field(0.8, gt=0)
     top_p: float = Field(0.95, gt=0, le=1)
     max_tokens: int = Field(48, ge=1)
-    rows: int = Field(16, ge=1)
     top_up: int = Field(1, ge=0, le=10)
 
 
@@ -56,7 +54,6 @@ class MixedSettings(Settings):
     temperature: float = Field(0.8, gt=0)
     top_p: float = Field(0.95, gt=0, le=1)
     max_tokens: int = Field(48, ge=1)
-    rows: int = Field(16, ge=1)
     top_up: int = Field(1, ge=0, le=10)
 
     @model_validator(mode="after")
@@ -75,12 +72,17 @@ class DecodeSettings(Settings):
 
     beams: int = Field(5, ge=1)
     max_tokens: int = Field(48, ge=1)
-    rows: int = Field(16, ge=1)
+
+
+Write = Callable[..., Iterator[tuple[int, list[Generated]]]]
+"""``write`` of the ``Student`` protocol."""
+DRAWN_TOGETHER = 128
+"""Examples that are finished before others begin, where each is drawn for more than once."""
 
 
 def round_seed(seed: int, round: int) -> int:
-    """The seed of round ``round`` (from 1) in a run of ``seed``: the run's own in the first, and far from the seeds of
-    all chunks and top-ups of earlier rounds in each later one, so that every round draws fresh numbers."""
+    """The seed of round ``round`` (from 1) in a run of ``seed``: the run's own in the first, and far from those of other
+    runs in each later one, so that every round draws fresh numbers."""
     return seed + (round - 1) * 10**9
 
 
@@ -93,31 +95,126 @@ def sampled(
     seed: int,
     stage: str,
 ) -> Chunks[Response]:
-    """Chunks of responses to ``examples`` for :meth:`RunFolder.rows`; each chunk has its own seed, so that a resumed
-    run draws what the uninterrupted one would. Like lengths share a batch, to waste little padding."""
-    ordered = sorted(examples, key=lambda e: (len(e.text), e.id))
-    parts = [ordered[i : i + settings.rows] for i in range(0, len(ordered), settings.rows)]
+    """The responses to each of ``examples``, longest first: a chunk an example, for :meth:`StageCache.rows`.
+
+    All prompts are handed to the student together. A text depends on ``seed``, its prompt and its sample number alone,
+    so a resumed run draws what the uninterrupted one would.
+    """
+    ordered = sorted(examples, key=lambda e: (-len(e.text), e.id))
 
     def chunks(start: int) -> Iterator[list[Response]]:
-        with bar(stage, len(ordered), "literals", done=sum(map(len, parts[:start]))) as step:
-            for number in range(start, len(parts)):
-                batch = _Batch(student, author, parts[number], [prompt(e.text) for e in parts[number]])
-                for how, k in _draws(settings, seed * 100_003 + number):
-                    batch.draw(how, k)
-                if not isinstance(settings, DecodeSettings):
-                    for attempt in range(1, settings.top_up + 1):
-                        # far from every chunk's own seed
-                        batch.top_up(settings, settings.k, seed * 100_003 + number + attempt * 10**12)
-                yield [response for own in batch.found for response in own]
-                step(len(parts[number]))
+        if start == len(ordered):
+            return
+        write = student().write
+        together = len(ordered) if _once(settings) else DRAWN_TOGETHER
+        with bar(stage, len(ordered), "literals", done=start) as step:
+            for begin in range(start, len(ordered), together):
+                attempts = [_Attempts(author, e, prompt(e.text)) for e in ordered[begin : begin + together]]
+                for one in _in_order(attempts, _finished(write, attempts, settings, seed)):
+                    yield one.responses
+                    step(1)
 
     return chunks
 
 
-def _draws(settings: AnyCandidates | DecodeSettings, seed: int) -> list[tuple[Sampling | DiverseBeams, int]]:
-    """How the texts of a chunk are drawn, and how many each way."""
+class _Attempts:
+    """The responses to one example as they come in; what repeats or is unusable keeps its reason."""
+
+    def __init__(self, author: str, example: Example, prompt: str) -> None:
+        self.author, self.example, self.prompt = author, example, prompt
+        self.responses: list[Response] = []
+        self._seen: set[str] = set()
+
+    @property
+    def usable(self) -> int:
+        """How many of them can be used."""
+        return sum(response.usable for response in self.responses)
+
+    def add(self, texts: Sequence[Generated], sampling: Sampling | DiverseBeams) -> None:
+        """Add ``texts``, the first of which has the number that ``sampling`` says."""
+        for number, generated in enumerate(texts, sampling.index):
+            key = normalise(generated.text).casefold()
+            fault = degenerate(generated.text, self.example.text)
+            status = Status(fault) if fault else Status.TRUNCATED if generated.truncated else Status.OK
+            if status is Status.OK and key in self._seen:
+                status = Status.DUPLICATE
+            self._seen.add(key)
+            self.responses.append(
+                Response(
+                    example_id=self.example.id,
+                    text=generated.text,
+                    author=self.author,
+                    sampling=sampling.model_copy(update={"index": number}),
+                    status=status,
+                )
+            )
+
+
+def _in_order(attempts: Sequence[_Attempts], finished: Iterable[_Attempts]) -> Iterator[_Attempts]:
+    """``attempts`` in their own order, each as soon as it and all before it are ``finished``."""
+    done: set[int] = set()
+    place = 0
+    for one in finished:
+        done.add(id(one))
+        while place < len(attempts) and id(attempts[place]) in done:
+            yield attempts[place]
+            place += 1
+
+
+def _finished(
+    write: Write, attempts: Sequence[_Attempts], settings: AnyCandidates | DecodeSettings, seed: int
+) -> Iterator[_Attempts]:
+    """``attempts`` as soon as nothing more will be added to them.
+
+    Top-up t draws sample numbers from t k on, as many as usable texts are missing from k.
+    """
+    *first, (sampling, count) = _draws(settings, seed)
+    for other_sampling, other_count in first:
+        for _ in _drawn(write, attempts, other_sampling, other_count):
+            pass
     if isinstance(settings, DecodeSettings):
-        return [(Sampling(beams=settings.beams, max_tokens=settings.max_tokens, seed=seed), 1)]
+        yield from _drawn(write, attempts, sampling, count)
+        return
+    wanted, top_ups = settings.k, settings.top_up
+    lacking = []
+    for one in _drawn(write, attempts, sampling, count):
+        if top_ups and one.usable < wanted:
+            lacking.append(one)
+        else:
+            yield one
+    for top_up in range(1, top_ups + 1):
+        again = _nucleus(settings, seed, top_up * wanted)
+        groups = {
+            missing: [one for one in lacking if wanted - one.usable == missing] for missing in range(1, wanted + 1)
+        }
+        lacking = []
+        for missing, group in groups.items():
+            for one in _drawn(write, group, again, missing):
+                if top_up < top_ups and one.usable < wanted:
+                    lacking.append(one)
+                else:
+                    yield one
+
+
+def _drawn(
+    write: Write, attempts: Sequence[_Attempts], sampling: Sampling | DiverseBeams, count: int
+) -> Iterator[_Attempts]:
+    """``attempts`` with ``count`` more texts each, as they are written."""
+    if attempts:
+        for number, texts in write([one.prompt for one in attempts], sampling, count):
+            attempts[number].add(texts, sampling)
+            yield attempts[number]
+
+
+def _once(settings: AnyCandidates | DecodeSettings) -> bool:
+    """Whether no example is drawn for a second time."""
+    return len(_draws(settings, 0)) == 1 and (isinstance(settings, DecodeSettings) or not settings.top_up)
+
+
+def _draws(settings: AnyCandidates | DecodeSettings, seed: int) -> list[tuple[Sampling | DiverseBeams, int]]:
+    """How the texts of an example are drawn, and how many each way."""
+    if isinstance(settings, DecodeSettings):
+        return [(Sampling(beams=settings.beams, max_tokens=settings.max_tokens), 1)]
     if isinstance(settings, SampleSettings):
         return [(_nucleus(settings, seed), settings.k)]
     groups = settings.k if isinstance(settings, DiverseBeamSettings) else min(settings.beams, settings.k)
@@ -125,46 +222,12 @@ def _draws(settings: AnyCandidates | DecodeSettings, seed: int) -> list[tuple[Sa
     return [(beams, groups), *([(_nucleus(settings, seed), settings.k - groups)] if groups < settings.k else [])]
 
 
-def _nucleus(settings: AnyCandidates, seed: int) -> Sampling:
-    return Sampling(temperature=settings.temperature, top_p=settings.top_p, max_tokens=settings.max_tokens, seed=seed)
-
-
-class _Batch:
-    """The responses to one chunk's examples as they come in; what repeats or is unusable keeps its reason."""
-
-    def __init__(
-        self, student: Callable[[], Student], author: str, examples: Sequence[Example], prompts: Sequence[str]
-    ) -> None:
-        self.student, self.author, self.examples, self.prompts = student, author, examples, prompts
-        self.found: list[list[Response]] = [[] for _ in examples]
-        self.seen: list[set[str]] = [set() for _ in examples]
-
-    def draw(self, how: Sampling | DiverseBeams, k: int) -> None:
-        """``k`` more texts an example."""
-        for row, texts in enumerate(self.student().generate(self.prompts, how, k)):
-            for generated in texts:
-                self._add(row, generated, how)
-
-    def top_up(self, settings: AnyCandidates, k: int, seed: int) -> None:
-        """Samples for the examples with fewer than ``k`` usable texts, as many as each lacks."""
-        lacking = {row: k - sum(r.usable for r in own) for row, own in enumerate(self.found)}
-        rows = [row for row, missing in lacking.items() if missing > 0]
-        if not rows:
-            return
-        how = _nucleus(settings, seed)
-        drawn = self.student().generate([self.prompts[row] for row in rows], how, max(lacking.values()))
-        for row, texts in zip(rows, drawn, strict=True):
-            for generated in texts[: lacking[row]]:
-                self._add(row, generated, how)
-
-    def _add(self, row: int, generated: Generated, how: Sampling | DiverseBeams) -> None:
-        example, key = self.examples[row], normalise(generated.text).casefold()
-        fault = degenerate(generated.text, example.text)
-        status = Status(fault) if fault else Status.TRUNCATED if generated.truncated else Status.OK
-        if status is Status.OK and key in self.seen[row]:
-            status = Status.DUPLICATE
-        self.seen[row].add(key)
-        sampling = how.model_copy(update={"index": len(self.found[row])})
-        self.found[row].append(
-            Response(example_id=example.id, text=generated.text, author=self.author, sampling=sampling, status=status)
-        )
+def _nucleus(settings: AnyCandidates, seed: int, first: int = 0) -> Sampling:
+    """Samples from number ``first`` on."""
+    return Sampling(
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        max_tokens=settings.max_tokens,
+        seed=seed,
+        index=first,
+    )
