@@ -26,7 +26,7 @@ from quipwright.llm.costs import Spent
 from quipwright.llm.request_batching import Window, asked_at_once
 from quipwright.pipeline.costs.plan import known, model_name
 from quipwright.pipeline.recipe import Recipe
-from quipwright.students.base import Student, StudentSettings
+from quipwright.students.base import Student
 from quipwright.students.load import open_student
 from quipwright.students.weights import weights_identity
 

@@ -58,7 +58,9 @@ def test_draws_fit_the_enumerated_nucleus() -> None:
         generator = torch.Generator().manual_seed(vocabulary)
         logits = (3 * torch.randn(vocabulary, generator=generator)).to(kind)
         logits[40:] -= 9
-        results.append(fit(drawn(logits, 0.8, top_p, 500 if vocabulary > 10_000 else DRAWS), nucleus(logits, 0.8, top_p)))
+        results.append(
+            fit(drawn(logits, 0.8, top_p, 500 if vocabulary > 10_000 else DRAWS), nucleus(logits, 0.8, top_p))
+        )
     assert min(results) > 1e-4
     assert combine_pvalues(results).pvalue > 1e-3
 
