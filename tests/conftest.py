@@ -108,12 +108,12 @@ data: {{path: {corpus_file}}}
 teacher: {{kind: recorded, path: {corpus_file}}}
 student: {{weights: {tiny_weights}, precision: fp32, tuning: full, context: 300}}
 imitation: {{train: {{epochs: 24, batch_size: 4, micro_batch_size: 2, lr: 0.02, save_every: 7}}}}
-candidates: {{k: 4, temperature: 1.0, top_p: 1.0, max_tokens: 60, rows: 3}}
+candidates: {{k: 4, temperature: 1.0, top_p: 1.0, max_tokens: 60}}
 select: {{kind: diverse, length_rule: after}}
 critic: {{path: {tiny_critic}, floor: 0.5}}
 rank: {{tie: 0.0, strength: 0.5}}
 learn: {{train: {{epochs: 2, batch_size: 4, micro_batch_size: 2, lr: 0.0005, save_every: 1}}, copy_share: 0.5}}
-evaluate: {{decode: {{beams: 2, max_tokens: 60, rows: 2}}, best_of: 3, resamples: 200}}
+evaluate: {{decode: {{beams: 2, max_tokens: 60}}, best_of: 3, resamples: 200}}
 """,
         encoding="utf-8",
     )

@@ -125,12 +125,12 @@ data: {{path: {data}}}
 teacher: {{kind: model, model: {{extra: {{stop: ["\\n"]}}, {model}}}}}
 student: {{weights: embedded, context: 256}}
 imitation: {{train: {{epochs: 4, batch_size: 2, micro_batch_size: 2, lr: 0.002}}}}
-candidates: {{k: 5, temperature: 0.9, max_tokens: 60, rows: 30, top_up: 2}}
+candidates: {{k: 5, temperature: 0.9, max_tokens: 60, top_up: 2}}
 select: {{kind: diverse}}
 critic: {{kind: multiple_choice, model: {{{model}}}}}
 rank: {{tie: 0.0, strength: 0.5}}
 learn: {{train: {{epochs: 1, batch_size: 4, micro_batch_size: 2, lr: 0.0001}}}}
-evaluate: {{decode: {{beams: 1, max_tokens: 20, rows: 4}}, best_of: 0, resamples: 100}}
+evaluate: {{decode: {{beams: 1, max_tokens: 20}}, best_of: 0, resamples: 100}}
 """
 
 
