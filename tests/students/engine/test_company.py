@@ -64,6 +64,7 @@ def test_the_shipped_student_writes_the_same_in_any_company(shipped: Any, monkey
     check(engine, asked, monkeypatch, options, alone=(4,))
 
 
+@pytest.mark.slow
 def test_the_shipped_student_writes_generates_tokens(shipped: Any) -> None:
     engine, asked, end = shipped
     network = Writer.load().student.merged().float().eval()
@@ -81,6 +82,7 @@ def test_the_shipped_student_writes_generates_tokens(shipped: Any) -> None:
             assert found[number] == [row[: row.index(end) + 1] if end in row else row]
 
 
+@pytest.mark.slow
 def test_the_shipped_students_beams_are_the_same_in_any_company(shipped: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     engine, asked, end = shipped
     texts = dict(engine.beam(asked[:6], beams=3, n=2, max_tokens=4, end=end))
