@@ -149,6 +149,11 @@ def _sealed_at(folder: Path, stage: str) -> float:
     return next((folder / "stages").glob(f"{stage}-*")).stat().st_mtime
 
 
+def test_the_manifest_says_how_students_write(straight: tuple[Path, Path, RunSummary]) -> None:
+    manifest = json.loads((straight[1] / "manifest.json").read_text())
+    assert list(manifest["students"].values()) == [{"mode": "mixed", "reason": ""}]
+
+
 def test_a_torn_chunk_is_made_again(straight: tuple[Path, Path, RunSummary], tmp_path: Path) -> None:
     recipe, folder, summary = straight
     copy = tmp_path / "run"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -27,12 +27,25 @@ class Longest:
 
 
 class Scripted:
-    """A writer that answers ``SENTENCE!``."""
+    """A writer that answers ``SENTENCE!``, the last sentence first, and refuses long ones."""
 
     task = Task.load()
 
-    def write_all(self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0) -> list[list[str]]:
-        return [[f"{sentence}!"] * n for sentence in sentences]
+    def stream(self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0) -> Iterator[tuple[int, list[str]]]:
+        if any(len(sentence) > 100 for sentence in sentences):
+            raise DataError("It is too long.", "Shorten it.")
+        return ((i, [f"{sentences[i]}!"] * n) for i in reversed(range(len(sentences))))
+
+
+def test_a_sentence_that_is_refused_stops_no_other_and_the_order_stays(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.txt", tmp_path / "out.jsonl"
+    literals = [f"Sentence {chr(97 + i)}" if i != 5 else "long " * 30 for i in range(9)]
+    source.write_text("\n".join(literals))
+    assert write_file(cast(Writer, Scripted()), source, target, None, 1, 0) == (8, 1)
+    lines = [json.loads(line) for line in target.read_text().splitlines()]
+    assert [line["line"] for line in lines] == list(range(1, 10))
+    assert lines[5]["error"] == "It is too long."
+    assert [line["humorous"] for line in lines if "error" not in line] == [[f"{s}!"] for s in literals if len(s) < 100]
 
 
 def test_copies_and_broken_texts_come_last_whatever_the_critic_says() -> None:

@@ -11,10 +11,11 @@ import torch
 
 from quipwright.core.errors import DataError, RecipeError, WeightsError
 from quipwright.core.records import Sampling
-from quipwright.students.base import Generated, LoRA, Prompted, StudentSettings
+from quipwright.students.base import DecodingMode, Generated, LoRA, Prompted, StudentSettings
 from quipwright.students.batches import LogProbs, RankedBatch
 from quipwright.students.causal import CausalStudent
 from quipwright.students.common import read_generated
+from quipwright.students.engine.probe import Finding
 from quipwright.students.load import open_student
 from quipwright.students.packing import pack
 from quipwright.testing.tiny_models import CAUSAL, ROWS, causal_network, causal_student, causal_tokenizer, chat_student
@@ -187,6 +188,17 @@ def test_a_sample_depends_on_its_number_and_not_on_how_many_there_are() -> None:
     three = student.generate(prompts, Sampling(temperature=1.0, max_tokens=8, seed=1), k=3)
     later = student.generate(prompts[::-1], Sampling(temperature=1.0, max_tokens=8, seed=1, index=1), k=2)
     assert later[::-1] == [row[1:] for row in three]
+
+
+def test_a_student_that_writes_by_generate_says_so_once(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("quipwright.students.engine.engine.probe", lambda *_: Finding("generate", "its layers are odd"))
+    for _ in range(2):
+        student = causal_student()
+        assert student.decoding == DecodingMode("generate", "its layers are odd")
+    assert capsys.readouterr().err.count("its layers are odd") == 1
+    assert len(student.generate(["a b"], Sampling(max_tokens=3))[0]) == 1
 
 
 # --- chat ------------------------------------------------------------------------------------------------------------
