@@ -1,4 +1,4 @@
-"""The recipe: every setting of a run in one frozen object, composed from the settings of its rooms and doors."""
+"""The recipe: every setting of a run in one frozen object, composed from the settings of its parts."""
 
 from __future__ import annotations
 
