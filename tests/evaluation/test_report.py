@@ -16,7 +16,7 @@ from quipwright.core.format import counts, p_value
 from quipwright.core.records import Judgment
 from quipwright.core.results import PairScores
 from quipwright.core.statistics import JudgedPair, audit
-from quipwright.data.run_summary import TrainingFacts
+from quipwright.data.run_summary import Counts, TrainingFacts
 from quipwright.data.task import Task
 from quipwright.evaluation.audit import AuditReport
 from quipwright.evaluation.human.ratings import Ratings, items_of_run
@@ -193,7 +193,7 @@ def test_an_empty_summary_still_makes_a_page(tmp_path: Path) -> None:
             "quality": [],
             "samples": [],
             "scores": [],
-            "counts": {"rankings": [], "dropped": {}},
+            "counts": Counts(literals={}, teacher=0, untaught=0),
             "checkpoints": {},
             "training": {},
             "stages": [],

@@ -134,7 +134,7 @@ def _recipe(name: str) -> dict[str, Any]:
 def _defaults(name: str) -> dict[str, Any]:
     from quipwright.pipeline.recipe import Recipe
 
-    return Recipe(name=name).model_dump(mode="json")
+    return {**Recipe(name="made").model_dump(mode="json"), "name": name}
 
 
 def _checkpoints() -> dict[str, Checkpoint]:
