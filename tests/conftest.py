@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,43 +20,21 @@ install_import_hook(
     "beartype.beartype",
 )
 
-LITERALS = (
-    "I missed the last bus home and had to walk.",
-    "My neighbour plays the trumpet at night.",
-    "The cat ate my sandwich before lunch.",
-    "Our train was late again this morning.",
-    "I forgot my umbrella and it rained all day.",
-    "My sister borrowed my car and lost the key.",
-    "The printer stopped working during the exam.",
-    "I burned the rice while talking on the phone.",
-    "Grandma sent me three scarves in one week.",
-    "The meeting took two hours longer than planned.",
-    "My son painted the wall with tomato sauce.",
-    "I slept through the alarm on my first day.",
-)
-
 
 @pytest.fixture(scope="session")
 def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A recorded teacher of twelve literals: eight to train on, two valid, two test."""
+    from quipwright.testing.recipes import write_corpus
+
     path = tmp_path_factory.mktemp("data") / "corpus.jsonl"
-    splits = ["train"] * 8 + ["valid"] * 2 + ["test"] * 2
-    lines = []
-    for literal, split in zip(LITERALS, splits, strict=True):
-        start = literal.rstrip(".")
-        texts = [
-            f"{start}, and nobody was surprised.",
-            f"Breaking news: {start.lower()}.",
-            f"{start}, a classic of mine.",
-        ]
-        lines.append(json.dumps({"literal": literal, "split": split, "humorous": texts}))
-    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_corpus(path)
     return path
 
 
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A two-layer random Llama with a tokenizer trained on the test literals."""
+    from quipwright.testing.recipes import LITERALS
     from quipwright.testing.tiny_models import causal_network, tokenizer
 
     folder = tmp_path_factory.mktemp("tiny")
@@ -92,29 +71,25 @@ def tiny_critic(tiny_weights: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture
+def quipwright(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., tuple[int, str, str]]:
+    """The command ``quipwright`` in this process: exit code, standard output, and its own lines of standard error."""
+    from quipwright.cli.main import main
+
+    def command(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["quipwright", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+        out, err = capsys.readouterr()
+        return int(stop.value.code or 0), out, "\n".join(x for x in err.splitlines() if x.startswith("quipwright:"))
+
+    return command
+
+
+@pytest.fixture
 def tiny_recipe(tmp_path: Path, tiny_weights: Path, tiny_critic: Path, corpus_file: Path) -> Path:
     """A recipe that runs every stage on the tiny parts."""
+    from quipwright.testing.recipes import write_recipe
+
     return write_recipe(tmp_path, tiny_weights, tiny_critic, corpus_file)
-
-
-def write_recipe(folder: Path, tiny_weights: Path, tiny_critic: Path, corpus_file: Path) -> Path:
-    """The recipe of :func:`tiny_recipe` in ``folder``."""
-    path = folder / "tiny.yaml"
-    path.write_text(
-        f"""
-name: tiny
-seed: 3
-data: {{path: {corpus_file}}}
-teacher: {{kind: recorded, path: {corpus_file}}}
-student: {{weights: {tiny_weights}, precision: fp32, tuning: full, context: 300}}
-imitation: {{train: {{epochs: 24, batch_size: 4, micro_batch_size: 2, lr: 0.02, save_every: 7}}}}
-candidates: {{k: 4, temperature: 1.0, top_p: 1.0, max_tokens: 60}}
-select: {{kind: diverse, length_rule: after}}
-critic: {{path: {tiny_critic}, floor: 0.5}}
-rank: {{tie: 0.0, strength: 0.5}}
-learn: {{train: {{epochs: 2, batch_size: 4, micro_batch_size: 2, lr: 0.0005, save_every: 1}}, copy_share: 0.5}}
-evaluate: {{decode: {{beams: 2, max_tokens: 60}}, best_of: 3, resamples: 200}}
-""",
-        encoding="utf-8",
-    )
-    return path

@@ -113,3 +113,12 @@ def test_every_task_loads(path: Path) -> None:
 
 def test_distil_is_readable_in_a_minute() -> None:
     assert len((SOURCE / "pipeline" / "distil.py").read_text(encoding="utf-8").splitlines()) < 80
+
+
+def test_no_test_imports_another() -> None:
+    for path in (ROOT / "tests").rglob("*.py"):
+        nodes = [node for node in ast.walk(ast.parse(path.read_text("utf-8"))) if isinstance(node, ast.ImportFrom)]
+        names = {
+            part for node in nodes if node.module for part in node.module.split(".")[1:] if node.module[:5] == "tests"
+        }
+        assert not [name for name in names if name.startswith("test_") or name == "conftest"], path

@@ -10,25 +10,7 @@ from typing import Any
 
 import pytest
 
-from quipwright.cli import main as cli
 from quipwright.testing.faulty_server import FaultyServer
-
-
-def call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[int, str, str]:
-    """Exit code, standard output and standard error of ``quipwright arguments``."""
-    monkeypatch.setattr(sys, "argv", ["quipwright", *arguments])
-    code = 0
-    try:
-        cli.main()
-    except SystemExit as stop:
-        code = int(stop.code or 0)
-    out, err = capsys.readouterr()
-    return code, out, "\n".join(line for line in err.splitlines() if line.startswith("quipwright:"))
-
-
-@pytest.fixture
-def quipwright(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    return lambda *arguments: call(capsys, monkeypatch, *map(str, arguments))
 
 
 def humorist(body: dict[str, Any]) -> str:

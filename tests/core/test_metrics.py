@@ -17,9 +17,8 @@ import pytest
 from quipwright.core.errors import DamagedError, RecipeError
 from quipwright.core.metrics import Metrics
 from quipwright.data.run_summary import RunSummary
-from quipwright.training import loop as train
-from tests.conftest import write_recipe
-from tests.pipeline.test_distil import run
+from quipwright.testing.recipes import write_recipe
+from quipwright.testing.runs import run
 
 SETS = ("evaluate.best_of=0", "evaluate.base=false", "imitation.train.epochs=6", "early_stopping={}")
 
@@ -87,15 +86,15 @@ def test_a_killed_run_ends_with_the_same_stream(
     class Killed(BaseException):
         """The process died here."""
 
-    advance = train._Loop.advance
+    add = Metrics.add
 
-    def dying(loop: Any) -> None:
-        if loop.step == 10:  # three steps behind the state it resumes from
+    def dying(metrics: Metrics, stage: str, round: int, step: int, values: dict[str, Any]) -> None:
+        add(metrics, stage, round, step, values)
+        if step == 10:  # three steps behind the state that the next run resumes from
             raise Killed
-        advance(loop)
 
     with monkeypatch.context() as patched:
-        patched.setattr(train._Loop, "advance", dying)
+        patched.setattr(Metrics, "add", dying)
         with pytest.raises(Killed):
             run(recipe, tmp_path / "run", *SETS)
     assert [p["step"] for p in points(tmp_path / "run")] == list(range(1, 11))

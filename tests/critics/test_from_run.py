@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,6 @@ from quipwright.testing.faulty_server import FaultyServer
 from quipwright.testing.runs import run_context, stored_stage
 from quipwright.testing.summaries import made_summary
 from quipwright.training.preference.pairs import Diverse
-from tests.cli.test_main import call
 
 
 def prefers_the_rumour(body: dict[str, Any]) -> str:
@@ -101,18 +101,18 @@ def test_a_run_without_verdicts_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_command_trains_on_a_run_and_writes_its_verdicts(
-    tmp_path: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, tiny_weights: Path, quipwright: Callable[..., tuple[int, str, str]]
 ) -> None:
     run, verdicts = made_run(tmp_path, 31), tmp_path / "verdicts.jsonl"
     sets = (f"architecture={{weights: '{tiny_weights}', layers: 2, first_layer: 0}}", "epochs=1", "lr=0.01")
     wanted = [part for one in sets for part in ("--set", one)]
     command = ("train-critic", "--run", str(run), "--export", str(verdicts))
-    code, out, err = call(capsys, monkeypatch, *command, "--output", str(tmp_path / "critic"), *wanted)
+    code, out, err = quipwright(*command, "--output", str(tmp_path / "critic"), *wanted)
     assert (code, err) == (0, "")
     assert re.search(r"^agreement .* of 6 held-out verdicts$", out, re.MULTILINE)
     assert (tmp_path / "critic" / "critic.json").exists()
     assert read_verdicts(verdicts) == verdicts_of_run(run)
-    code, _, err = call(capsys, monkeypatch, *command)
+    code, _, err = quipwright(*command)
     assert (code, "is there already" in err) == (4, True)
-    code, _, err = call(capsys, monkeypatch, "train-critic")
+    code, _, err = quipwright("train-critic")
     assert (code, "--output" in err) == (2, True)

@@ -25,31 +25,8 @@ from quipwright.evaluation.report import across, plots, view
 from quipwright.evaluation.report.figures import Dot, bars, dot_plot
 from quipwright.evaluation.report.pages import report_run, write_report
 from quipwright.testing.browser import browser, needs_browser
+from quipwright.testing.payloads import PAYLOADS
 from quipwright.testing.summaries import made_summary
-
-BEACON = "http://127.0.0.1:9/hit"
-PAYLOADS = (
-    "<script>window.hit=1</script>",
-    "</script><script>window.hit=1</script>",
-    "<img src=x onerror=window.hit=1>",
-    f"<img src={BEACON}>",
-    "<svg onload=window.hit=1>",
-    "<svg><script>window.hit=1</script></svg>",
-    "</text></svg><script>window.hit=1</script>",
-    "</style><script>window.hit=1</script>",
-    "</title><script>window.hit=1</script>",
-    "</textarea><script>window.hit=1</script>",
-    f"<iframe src={BEACON}></iframe>",
-    "<iframe srcdoc='<script>parent.hit=1</script>'></iframe>",
-    f"<link rel=stylesheet href={BEACON}>",
-    f"<style>@import url({BEACON});body{{display:none}}</style>",
-    f'" style="background:url({BEACON})" onmouseover="window.hit=1',
-    "' onfocus='window.hit=1' autofocus='",
-    f"<meta http-equiv=refresh content='0;url={BEACON}'>",
-    f"<base href={BEACON}><form action={BEACON}><button autofocus>x</button></form>",
-    "<details open ontoggle=window.hit=1><summary>x</summary></details>",
-    "{{ 7*7 }}{% raw %}<a href=javascript:window.hit=1>x</a>&lt;script&gt;\u2028\ufeff",
-)
 
 
 def page(tmp_path: Path, **how: Any) -> str:

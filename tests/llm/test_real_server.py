@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,7 @@ from quipwright.llm.retry import Retry
 from quipwright.llm.types import Failure, Message, Request, complete
 from quipwright.testing.asking import comparison
 from quipwright.testing.llama_server import llama_server
-from tests.cli.test_main import call
-from tests.conftest import LITERALS
+from quipwright.testing.recipes import LITERALS
 
 pytestmark = [
     pytest.mark.slow,
@@ -135,7 +134,7 @@ evaluate: {{decode: {{beams: 1, max_tokens: 20}}, best_of: 0, resamples: 100}}
 
 
 def test_a_whole_run_whose_teacher_and_critic_are_behind_http(
-    url: str, task: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    url: str, task: Path, tmp_path: Path, quipwright: Callable[..., tuple[int, str, str]]
 ) -> None:
     with (PACKAGE / "data" / "humour.jsonl").open(encoding="utf-8") as corpus:
         texts = [json.loads(line)["literal"] for line, _ in zip(corpus, range(22), strict=False)]
@@ -145,18 +144,18 @@ def test_a_whole_run_whose_teacher_and_critic_are_behind_http(
     model = f"kind: chat, model: smollm2, base_url: '{url}', concurrency: 2, retry: {{timeout: 600, deadline: 3600}}"
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(RECIPE.format(task=task, data="data.jsonl", model=model), encoding="utf-8")
-    code, out, err = call(capsys, monkeypatch, "estimate", str(recipe), "--probe")
+    code, out, err = quipwright("estimate", str(recipe), "--probe")
     assert (code, err) == (0, "")
     assert out.count("capabilities: {logprobs: 20, raw_logprobs: true, prefill: plain, echoes: true") == 2
     folder = tmp_path / "run"
-    code, _, err = call(capsys, monkeypatch, "distil", str(recipe), "--run", str(folder))
+    code, _, err = quipwright("distil", str(recipe), "--run", str(folder))
     assert (code, err) == (0, "")
     summary = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert {"imitation", "feedback"} == summary["checkpoints"].keys()
     rates = [w for w in summary["win_rates"] if w["candidate"] == "feedback"]
     assert rates
     assert all(w["judge"] == "multiple_choice-answer_only:smollm2" for w in rates)
-    code, _, err = call(capsys, monkeypatch, "distil", str(recipe), "--run", str(folder))
+    code, _, err = quipwright("distil", str(recipe), "--run", str(folder))
     assert (code, err) == (0, "")
     again = json.loads((folder / "summary.json").read_text(encoding="utf-8"))
     assert all(stage["skipped"] for stage in again["stages"])

@@ -27,18 +27,11 @@ from quipwright.pipeline.recipe import load_recipe
 from quipwright.pipeline.stages.teach import teach
 from quipwright.pipeline.stages.train import train_sft
 from quipwright.serving.writer import Writer
-from quipwright.testing.runs import run_context
+from quipwright.testing.recipes import write_recipe
+from quipwright.testing.runs import run, run_context
 from quipwright.testing.tiny_models import causal_network, chat_tokenizer
-from tests.conftest import write_recipe
 
 STAGES = ["teach", "sft-imitation", "sample-1", "select-1", "judge-1", "rank-1", "reference-1", "preference-1"]
-
-
-def run(recipe_file: Path, folder: Path, *sets: str) -> RunSummary:
-    recipe, base = load_recipe(str(recipe_file), sets)
-    tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
-    with RunFolder.open(folder, tree, identity=identity) as opened:
-        return distil(recipe, opened, base)
 
 
 def result(summary: RunSummary) -> dict[str, object]:
@@ -115,8 +108,13 @@ if moment == "before-seal":
         die() if place.name.startswith(stage + "-") else sealed(place, *rest)
     store.seal = seal
 else:
-    from quipwright.training import loop as train
-    train._Loop.at_epoch_end = die
+    from quipwright.core.metrics import Metrics
+    add = Metrics.add
+    def add_and_die(metrics, stage, round, step, values):
+        add(metrics, stage, round, step, values)
+        if step == 10:  # three steps behind the state that the next run resumes from
+            die()
+    Metrics.add = add_and_die
 from quipwright.pipeline.distil import distil
 from quipwright.data.examples import load_examples
 recipe, base = load_recipe(recipe_file)
@@ -172,7 +170,7 @@ def test_killed_in_the_middle_of_training_it_resumes_to_the_same_weights(
     recipe, _, summary = straight
     env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     killed = subprocess.run(
-        [sys.executable, "-c", _KILLER, "sft", "in-training", str(recipe), str(tmp_path / "run")],
+        [sys.executable, "-c", _KILLER, "", "in-training", str(recipe), str(tmp_path / "run")],
         env=env,
         capture_output=True,
     )

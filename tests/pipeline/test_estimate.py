@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,6 @@ from quipwright.testing.faulty_server import FaultyServer
 from quipwright.training.early_stopping import EarlyStopping
 from quipwright.training.preference.pairs import Diverse
 from quipwright.training.settings import TrainSettings
-from tests.cli.test_main import call
 
 TASK = Task.load()
 
@@ -176,10 +176,10 @@ def answer(body: dict[str, Any]) -> str:
 
 
 def test_a_handful_is_measured_under_the_recipes_prices_and_caps_and_kept_for_the_run(
-    tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tiny_recipe: Path, tmp_path: Path, quipwright: Callable[..., tuple[int, str, str]]
 ) -> None:
-    def quipwright(command: str, *more: str, able: str = ", capabilities: {}") -> tuple[int, str, str]:
-        model = f"{{kind: chat, model: m, base_url: '{server.url}'{able}}}"
+    def command(name: str, *more: str, capabilities: str = ", capabilities: {}") -> tuple[int, str, str]:
+        model = f"{{kind: chat, model: m, base_url: '{server.url}'{capabilities}}}"
         sets = [
             f"teacher={{kind: model, model: {model}}}",
             f"critic={{kind: multiple_choice, samples: 2, model: {model}}}",
@@ -187,32 +187,30 @@ def test_a_handful_is_measured_under_the_recipes_prices_and_caps_and_kept_for_th
             "prices={m: {input: 10000, output: 0}}",
         ]
         wanted = (part for s in sets for part in ("--set", s))
-        return call(capsys, monkeypatch, command, str(tiny_recipe), *wanted, *more)
+        return quipwright(name, tiny_recipe, *wanted, *more)
 
     run = ("--run", str(tmp_path / "run"))
     with FaultyServer(answer, tokens=50) as server:
-        assert "(reckoned)" in quipwright("estimate")[1]
+        assert "(reckoned)" in command("estimate")[1]
         assert not server.bodies
-        code, out, err = quipwright("estimate", "--measure", "3", *run)
+        code, out, err = command("estimate", "--measure", "3", *run)
         assert (code, err) == (0, "")
         assert len(server.bodies) == 3 + 3 * 2 * 2
         assert "15 answers from 15 attempts" in out
         assert "(reckoned)" not in out
         assert "| teacher | m | 12 | 0.00 M | 0.00 M | 6.00 |" in out
-        code, out, _ = quipwright("distil", "--until", "teach", *run)
+        code, out, _ = command("distil", "--until", "teach", *run)
         assert code == 0
         assert out.index("| all |") > out.index("The whole run will ask")
         assert len(server.bodies) == 15 + 9
-        code, _, err = quipwright("estimate", "--probe", "--set", "budget={calls: 3}", able="")
+        code, _, err = command("estimate", "--probe", "--set", "budget={calls: 3}", capabilities="")
         assert (code, len(server.bodies)) == (11, 24 + 3)
         assert "budget.calls is reached" in err
         assert (
             "price of 'm' is unknown"
-            in quipwright("estimate", "--probe", "--set", "prices={}", "--set", "budget={money: 1}")[2]
+            in command("estimate", "--probe", "--set", "prices={}", "--set", "budget={money: 1}")[2]
         )
-    code, out, _ = call(
-        capsys, monkeypatch, "distil", str(tiny_recipe), "--until", "teach", "--run", str(tmp_path / "b")
-    )
+    code, out, _ = quipwright("distil", tiny_recipe, "--until", "teach", "--run", tmp_path / "b")
     assert (code, out) == (0, "")
 
 

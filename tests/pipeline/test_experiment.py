@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from statistics import fmean
 from types import SimpleNamespace
@@ -39,10 +40,9 @@ from quipwright.pipeline.stages.teach import teach
 from quipwright.serving.export import export
 from quipwright.serving.writer import Writer
 from quipwright.testing.faulty_server import FaultyServer
+from quipwright.testing.payloads import PAYLOADS
+from quipwright.testing.recipes import write_recipe
 from quipwright.testing.runs import run_context
-from tests.cli.test_main import call
-from tests.conftest import write_recipe
-from tests.evaluation.test_report import PAYLOADS
 
 SHIPPED = sorted((Path(__file__).parents[2] / "experiments").rglob("*.yaml"))
 
@@ -272,10 +272,10 @@ def critic_table(place: Path, **changed: Any) -> Path:
 
 
 def test_critics_are_measured_against_people_side_by_side(
-    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    place: Path, quipwright: Callable[..., tuple[int, str, str]]
 ) -> None:
     path = critic_table(place, scales={"small": {"limit": 4, "split": "test"}})
-    code, out, _ = call(capsys, monkeypatch, "experiment", str(path), "--scale", "small", "--run", str(place / "out"))
+    code, out, _ = quipwright("experiment", str(path), "--scale", "small", "--run", str(place / "out"))
     assert code == 0
     assert out.strip() == (place / "out" / "table.md").read_text().strip()
     longer, first = out.strip().splitlines()[-2:]

@@ -30,11 +30,12 @@ from quipwright.pipeline.evaluate import Evaluation
 from quipwright.pipeline.recipe import Recipe, load_recipe
 from quipwright.pipeline.rounds import Ranked, Step, named_students, rank_attempts, remembered
 from quipwright.pipeline.stages.train import Trained
-from quipwright.pipeline.summary import _warnings
+from quipwright.pipeline.summary import evaluation_warnings
 from quipwright.serving.writer import Writer
 from quipwright.students.base import Prompted
 from quipwright.students.batches import ANCHOR
 from quipwright.testing.faulty_server import FaultyServer
+from quipwright.testing.recipes import write_recipe
 from quipwright.testing.runs import run_context
 from quipwright.testing.tiny_models import seq2seq_student
 from quipwright.training.early_stopping import EarlyStopping, ValidationPoint, best_point, out_of_patience
@@ -42,7 +43,6 @@ from quipwright.training.loop import measured
 from quipwright.training.objectives import BRIO
 from quipwright.training.preference.pairs import copies_last
 from quipwright.training.preference.rows import best_of, ranked_rows, winners
-from tests.conftest import write_recipe
 
 Run = Callable[..., RunSummary]
 
@@ -72,7 +72,7 @@ def test_a_summary_warns_of_empty_answers() -> None:
         looks = [quality().model_copy(update=changed)]
         return [
             line
-            for line in _warnings(Evaluation(HeuristicCritic("longer"), quality=looks), [])
+            for line in evaluation_warnings(Evaluation(HeuristicCritic("longer"), quality=looks), [])
             if "nothing at all" in line
         ]
 

@@ -14,14 +14,8 @@ from quipwright.core.errors import WeightsError
 from quipwright.core.paths import resolve
 from quipwright.critics.reward_model.critic import RewardModelConfig
 from quipwright.students import weights
-from tests.cli.test_main import call
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture
-def quipwright(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch):  # type: ignore[no-untyped-def]
-    return lambda *arguments: call(capsys, monkeypatch, *map(str, arguments))
 
 
 def test_the_converted_weights_are_checked_at_every_load() -> None:

@@ -18,6 +18,7 @@ from quipwright.students.causal import CausalStudent
 from quipwright.students.load import open_student
 from quipwright.students.scoring import score_rows
 from quipwright.students.seq2seq import Seq2SeqStudent
+from quipwright.testing.objectives import OBJECTIVES, learns
 from quipwright.testing.tiny_models import (
     ROWS,
     SEQ2SEQ,
@@ -31,7 +32,6 @@ from quipwright.testing.tiny_models import (
 from quipwright.training.loop import train
 from quipwright.training.objectives import DPO
 from quipwright.training.settings import TrainSettings
-from tests.training.test_loop import OBJECTIVES, learns
 
 
 def one_by_one(student: Seq2SeqStudent, prompt: str, response: str) -> tuple[float, int]:

@@ -16,6 +16,7 @@ from torch import Tensor
 from quipwright.core.errors import RecipeError, TrainingError
 from quipwright.students.base import LoRA, Prompted
 from quipwright.students.scoring import Reference, mle_loss, score_rows
+from quipwright.testing.objectives import OBJECTIVES, learns
 from quipwright.testing.tiny_models import ROWS, CharacterTask, causal_student, seq2seq_student
 from quipwright.training.early_stopping import EarlyStopping, ValidationCallback, ValidationPoint
 from quipwright.training.loop import measured, train
@@ -24,21 +25,6 @@ from quipwright.training.resume import TrainLog
 from quipwright.training.settings import TrainSettings, total_steps
 
 TASK = CharacterTask.rows
-OBJECTIVES: dict[str, AnyObjective] = {
-    "mle": MLE(),
-    "mle-smoothed": MLE(label_smoothing=0.1),
-    "dpo": DPO(),
-    "cdpo": DPO(label_smoothing=0.1),
-    "robust": DPO(loss="robust", label_smoothing=0.1),
-    "hinge": DPO(loss="hinge"),
-    "ipo": DPO(loss="ipo"),
-    "ipo-sum": DPO(loss="ipo_sum"),
-    "sigmoid-norm": DPO(loss="sigmoid_norm", beta=1.0),
-    "dpo-anchored": DPO(nll_weight=0.2),
-    "simpo": SimPO(),
-    "brio": BRIO(),
-    "brio-official": BRIO(reduction="brio", margin="constant", alpha=2.0, rank_weight=10, mle_weight=0.1),
-}
 
 
 def needed(student: Any, rows: tuple[Prompted, ...], objective: AnyObjective) -> Reference | None:
@@ -99,26 +85,6 @@ def test_dropout_on_is_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_loss_falls_and_the_order_becomes_right(name: str, tmp_path: Path) -> None:
     learns(causal_student(), OBJECTIVES[name], 24, tmp_path)
-
-
-def learns(student: Any, objective: AnyObjective, epochs: int, folder: Path) -> None:
-    """Fails unless the loss falls and each good response gets ahead of its bad one."""
-    rows = TASK
-    if isinstance(objective, MLE):
-        rows = tuple(Prompted(row.prompt, row.responses[:1]) for row in TASK)
-    before = score_rows(student, TASK, 8)
-    how = TrainSettings(epochs=epochs, batch_size=8, micro_batch_size=8, lr=0.01, warmup_ratio=0.1)
-    log = train(student, rows, objective, how, folder, seed=1, reference=before)
-    assert log.steps[-1]["loss"] < 0.9 * log.steps[0]["loss"]
-    after = score_rows(student, TASK, 8)
-    if isinstance(objective, DPO):  # what it promises: more preferred than by the reference
-        gain = after.total - before.total
-        if objective.loss in ("ipo", "sigmoid_norm"):
-            gain = gain / after.tokens
-        assert (gain[:, 0] > gain[:, 1]).all()
-    else:
-        mean = after.total / after.tokens
-        assert (mean[:, 0] > mean[:, 1]).all()
 
 
 def test_list_wise_brio_orders_three(tmp_path: Path) -> None:

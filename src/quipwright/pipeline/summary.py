@@ -61,7 +61,7 @@ def summarise(
         checkpoints=dict(students),
         training={trained.name: trained.facts for trained in [imitation, *(step.trained for step in learnt)]},
         counts=_counts(data, teacher, learnt, evaluation),
-        warnings=[*_warnings(evaluation, outside), *_validation_notes(rounds)],
+        warnings=[*evaluation_warnings(evaluation, outside), *_validation_notes(rounds)],
         samples=evaluation.samples,
         scores=evaluation.scores,
         spent=ctx.calls.spent(),
@@ -145,7 +145,7 @@ def _validation_notes(rounds: Sequence[Step]) -> list[str]:
     return notes
 
 
-def _warnings(evaluation: Evaluation, outside_judges: Sequence[CriticConfig]) -> list[str]:
+def evaluation_warnings(evaluation: Evaluation, outside_judges: Sequence[CriticConfig]) -> list[str]:
     """What a reader must know before believing a number."""
     warnings = []
     if not outside_judges:

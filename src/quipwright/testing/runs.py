@@ -1,4 +1,4 @@
-"""Stages without a whole run: open a run folder for a recipe and call one stage on it."""
+"""Whole runs, and stages without one: open a run folder for a recipe and call one stage on it."""
 
 from __future__ import annotations
 
@@ -10,11 +10,21 @@ from typing import TypeVar
 from quipwright.core.records import Comparison, Judgment, Record
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.core.storage.stage_cache import StageCache, StageKey, StageTime, single_chunk
+from quipwright.data.run_summary import RunSummary
 from quipwright.pipeline.context import Context, open_context
-from quipwright.pipeline.recipe import Recipe
+from quipwright.pipeline.distil import distil
+from quipwright.pipeline.recipe import Recipe, load_recipe
 from quipwright.pipeline.stages.judge import judge
 
 R = TypeVar("R", bound=Record)
+
+
+def run(recipe_file: Path, folder: Path, *sets: str) -> RunSummary:
+    """Run the whole of ``recipe_file`` in ``folder``, with the changes ``sets`` (``key=value``)."""
+    recipe, recipe_dir = load_recipe(str(recipe_file), sets)
+    tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
+    with RunFolder.open(folder, tree, identity=identity) as opened:
+        return distil(recipe, opened, recipe_dir)
 
 
 @contextmanager
