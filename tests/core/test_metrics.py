@@ -44,7 +44,7 @@ def test_every_step_and_every_figure_is_a_line(straight: tuple[Path, Path, RunSu
     found = points(folder)
     for stage, round in (("sft-imitation", 0), ("preference-1", 1)):
         own = [p for p in found if p["stage"] == stage]
-        losses = summary.training[stage]["losses"]
+        losses = summary.training[stage].losses
         assert [p["step"] for p in own] == list(range(1, len(losses) + 1))
         assert [p["values"]["loss"] for p in own] == pytest.approx(losses, abs=1e-5)
         assert {p["round"] for p in own} == {round}
@@ -53,7 +53,7 @@ def test_every_step_and_every_figure_is_a_line(straight: tuple[Path, Path, RunSu
     assert read == pytest.approx(summary.training["sft-imitation"].validation, abs=1e-5)
     figures = {name: (p["round"], v) for p in found if p["stage"] == "evaluate-test" for name, v in p["values"].items()}
     for w in summary.pairwise:
-        round = summary.checkpoints[w.candidate]["round"]
+        round = summary.checkpoints[w.candidate].round
         assert figures[f"{w.candidate}/against-{w.baseline}/win_tie_rate"] == (round, w.headline.rate.value)
     for q in summary.quality:
         assert figures[f"{q.system}/copy_rate"][1] == q.copy_rate

@@ -21,6 +21,7 @@ from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.data.examples import load_examples
 from quipwright.data.run_summary import RunSummary
 from quipwright.data.task import Task, task_path
+from quipwright.evaluation.report.pages import report_run
 from quipwright.pipeline.context import Context
 from quipwright.pipeline.distil import distil
 from quipwright.pipeline.recipe import load_recipe
@@ -65,7 +66,7 @@ def test_a_run_leaves_what_it_promises(straight: tuple[Path, Path, RunSummary]) 
     assert {("imitation", "teacher"), ("feedback", "teacher"), ("imitation", "base"), ("feedback", "imitation")} <= met
     assert ("imitation-best-of-3", "imitation") in met
     assert summary.checkpoints["feedback"].parent_id == summary.checkpoints["imitation"].id
-    page = (folder / "report.html").read_text()
+    page = report_run(folder).read_text()
     assert "<script" not in page
     assert "Content-Security-Policy" in page
 
@@ -198,7 +199,7 @@ def test_a_judge_is_added_to_a_finished_run_and_changes_nothing_that_was_there(
     assert (after.scores, after.samples) == (before.scores, before.samples)
     assert any("only judge" in warning for warning in before.warnings)
     assert not any("only judge" in warning for warning in after.warnings)
-    page = (tmp_path / "run" / "report.html").read_text()
+    page = report_run(tmp_path / "run").read_text()
     assert f'<td class="t">{judge}</td>' in page
     points = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert f"by-{judge}/against-teacher/win_tie_rate" in points

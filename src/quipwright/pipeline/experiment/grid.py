@@ -20,6 +20,7 @@ from quipwright.data.run_summary import RunSummary
 from quipwright.data.task import task_path
 from quipwright.evaluation.experiment import Experiment
 from quipwright.evaluation.experiment_table import Result, tabulate, total
+from quipwright.evaluation.report.pages import write_report
 from quipwright.llm.call_store import FILE, CallStore
 from quipwright.llm.costs import Spent
 from quipwright.pipeline.distil import distil
@@ -96,7 +97,9 @@ def _run(recipe: Recipe, base: Path, folder: Path, name: str) -> RunSummary | st
         tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
         with RunFolder.open(folder / name, tree, identity=identity, shared=folder / STAGES) as run:
             try:
-                return distil(recipe, run, base)
+                summary = distil(recipe, run, base)
+                write_report(summary, run.path / "report.html")
+                return summary
             finally:
                 spent = _minutes(run.path) + sum(s.seconds for s in run.cache.times if not s.skipped) / 60
                 write_atomic(run.path / "cost.json", json.dumps({"minutes": round(spent, 3)}))
