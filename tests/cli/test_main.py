@@ -65,8 +65,9 @@ def test_rows_that_stay_without_an_answer_end_a_run_that_is_otherwise_whole_with
         assert "1 in teach" in err
         assert "in judge-test" in err
         summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-        assert summary["counts"]["yield"] == {
-            "asked": 12, "answered": 11, "refused": 0, "unparsed": 0, "failed": 1, "items": 22, "kept": 22, "dropped": {}
+        assert summary["counts"]["teacher_yield"] == {
+            "asked": 12, "answered": 11, "refused": 0, "unparsed": 0, "failed": 1, "items": 22, "kept": 22, "dropped": {},
+            "reasons": {"status 400: fault 400": 1},
         }  # fmt: skip
         assert summary["models"].keys() == {"teacher m", "critic m"}
         page = (tmp_path / "run" / "report.html").read_text()
@@ -181,7 +182,7 @@ def test_run_folder_errors(quipwright, tiny_recipe, tmp_path) -> None:  # type: 
     code, _, err = quipwright("write", "I am late.", "--run", folder)
     assert (code, "is not finished" in err) == (4, True)
     code, _, err = quipwright("write", "I am late.", "--run", tmp_path / "nowhere")
-    assert (code, "is no run folder" in err) == (4, True)
+    assert (code, "nowhere is no folder, and the hub does not give it" in err) == (6, True)
     code, _, err = quipwright("distil", tiny_recipe, "--until", "lunch")
     assert (code, "'lunch'" in err) == (2, True)
 

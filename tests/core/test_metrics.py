@@ -20,7 +20,13 @@ from quipwright.data.run_summary import RunSummary
 from quipwright.testing.recipes import write_recipe
 from quipwright.testing.runs import run
 
-SETS = ("evaluate.best_of=0", "evaluate.base=false", "imitation.train.epochs=6", "early_stopping={}")
+SETS = (
+    "evaluate.best_of=0",
+    "evaluate.base=false",
+    "select={kind: random}",
+    "imitation.train.epochs=12",
+    "early_stopping={}",
+)
 
 
 @pytest.fixture(scope="module")

@@ -376,7 +376,7 @@ def test_a_scorers_grades_choose_pairs_and_its_critic_judges_them(
     ]
 
     def graded(folder: str, *sets: str) -> tuple[str, list[str]]:
-        """The grade arrow's name, and who judged the best against the worst."""
+        """Whose grades chose the pairs, and who judged the best against the worst."""
         recipe, base = load_recipe(str(path), ["select={kind: best_worst}", *sets])
         with run_context(recipe, tmp_path / folder, base) as ctx:
             ranked = rank_attempts(
@@ -385,18 +385,17 @@ def test_a_scorers_grades_choose_pairs_and_its_critic_judges_them(
             assert ranked.selection is not None
             assert ranked.selection.acceptance == {"pairs": 3, "within": 3, "literals": 1, "paired": 1}
             critic_key = ctx.judges.of(recipe.critic).key
-            plain = StageKey("grade", "1", (critic_key, ids_hash(own), ids_hash([example]))).folder
+            by_critic = StageKey("grade", "1", (critic_key, ids_hash(own), ids_hash([example]))).folder
             (stage,) = ctx.cache.folder.glob("grade-1-*")
-            return "grade-1-plain" if stage.name == plain else stage.name, [j.judge for j in ranked.judgments]
+            return "its grades" if stage.name == by_critic else "a scorer's", [j.judge for j in ranked.judgments]
 
     scorer = f"scorer={{path: {tiny_critic}, floor: 0.4}}"
-    assert graded("alone") == ("grade-1-plain", ["reward:critic0"])
-    name, _ = graded("same", scorer)
-    assert "plain" not in name
+    assert graded("alone") == ("its grades", ["reward:critic0"])
+    assert graded("same", scorer)[0] == "its grades"  # of the same files: read once
     with FaultyServer(lambda body: "Answer: 1") as server:
         model = f"{{kind: chat, model: m, base_url: '{server.url}', capabilities: {{}}}}"
         name, judges = graded("two", scorer, f"critic={{kind: multiple_choice, model: {model}}}")
-        assert "plain" not in name
+        assert name == "a scorer's"
         assert len(judges) == 2
         assert all(judge.startswith("multiple_choice-") for judge in judges)
         assert server.heads
@@ -430,7 +429,10 @@ def test_a_round_is_watched_epoch_by_epoch(run: Run) -> None:
 
 
 def test_a_watch_needs_validation_literals(run: Run) -> None:
-    with pytest.raises(DataError, match="valid split, which is empty"):
+    with pytest.raises(
+        DataError,
+        match=r"no literal of split 'valid', which early_stopping needs; it has 8 of train, 2 of test, 0 of ood",
+    ):
         run(LEARN, "early_stopping={}", "data.valid=0")
 
 
