@@ -409,10 +409,14 @@ def test_kept_pairs_are_trained_on_again(run: Run) -> None:
     assert dropped.training["preference-2"].rows == dropped.counts.rankings[1]
 
 
-def test_a_watched_run_keeps_its_best_point(run: Run) -> None:
+def test_an_early_stopped_run_keeps_its_best_round(run: Run, tmp_path: Path) -> None:
     summary = run(LEARN, "rounds=3", RANDOM, "early_stopping={patience: 1}")
-    assert list(summary.checkpoints)[-1] == "feedback"
-    assert {"validate-0", "validate-1"} <= {stage.name for stage in summary.stages}
+    lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
+    rates = {p["round"]: p["values"]["against-teacher/win_tie_rate"] for p in lines if p["stage"] == "validate"}
+    assert list(rates) in ([1, 2], [1, 2, 3])
+    sound = {n for n in rates if not any(w.startswith(f"Round {n} degenerates") for w in summary.warnings)}
+    best = max(rates[n] for n in sound or rates)
+    assert summary.checkpoints["feedback"].round == min(n for n in sound or rates if rates[n] == best)
 
 
 def test_a_round_is_watched_epoch_by_epoch(run: Run) -> None:
