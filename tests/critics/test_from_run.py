@@ -48,7 +48,8 @@ def made_run(folder: Path, literals: int) -> Path:
             texts = {r.id: r for own in attempts.values() for r in own}
             stored_stage(ctx.cache, "sample", "1", list(texts.values()), Response)
             rank_attempts(ctx, recipe, 1, recipe.select, examples, attempts, ctx.judges.of(recipe.critic))
-            summary = made_summary(1).model_copy(update={"stages": ctx.cache.times})
+            facts = {"stages": ctx.cache.times, "recipe": recipe.model_dump(mode="json"), "task": ctx.task.model_dump()}
+            summary = made_summary(1).model_copy(update=facts)
     summary.write(folder / "run")
     return folder / "run"
 

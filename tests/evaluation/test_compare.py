@@ -22,7 +22,7 @@ from quipwright.evaluation.pairwise import adjusted, both_orders, paired_differe
 from quipwright.evaluation.quality import self_bleu
 from quipwright.evaluation.systems import Outputs, distinct, open_system
 from quipwright.students.common import WEIGHTS_FILE
-from quipwright.testing.summaries import made_summary
+from quipwright.testing.summaries import finished_run, made_summary
 
 FIRST = [0.80, 0.55, 0.30, 0.50, 0.90]
 TEACHER_FIRST = [0.30, 0.60, 0.80, 0.50, 0.70]  # P(teacher) with the teacher shown first
@@ -290,7 +290,7 @@ def made_run(tmp_path: Path, tiny_weights: Path) -> Path:
             "recipe": {**made.recipe, "student": settings.model_dump(mode="json")},
         }
     )
-    (folder / "summary.json").write_text(summary.model_dump_json())
+    finished_run(folder, summary)
     return folder
 
 

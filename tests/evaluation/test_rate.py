@@ -24,7 +24,7 @@ from quipwright.evaluation.human.page import rating_app
 from quipwright.evaluation.human.ratings import Ratings, items_of_run
 from quipwright.serving.gate import address
 from quipwright.testing.browser import browser, needs_browser, served, until
-from quipwright.testing.summaries import made_summary
+from quipwright.testing.summaries import finished_run, made_summary
 
 TASK = Task.load()
 QUESTIONS = tuple(TASK.questions)
@@ -53,8 +53,7 @@ def write_summary(run: Path, *students: str) -> None:
     made = made_summary(1)
     checkpoints = dict.fromkeys(students, made.checkpoints["imitation"])
     summary = made.model_copy(update={"samples": SAMPLES, "checkpoints": checkpoints})
-    run.mkdir()
-    (run / "summary.json").write_text(summary.model_dump_json())
+    finished_run(run, summary)
 
 
 def judgment(pair_id: str, judge: str, verdict: Any = "A", question: str = "humour") -> Judgment:

@@ -11,11 +11,13 @@ import pytest
 from typer.testing import CliRunner
 
 from quipwright.cli.app import app as command
-from quipwright.core.errors import RunError
+from quipwright.core.errors import DamagedError, RunError
 from quipwright.core.format import counts, p_value
 from quipwright.core.records import Judgment
 from quipwright.core.results import PairScores
 from quipwright.core.statistics import JudgedPair, audit
+from quipwright.core.storage.files import file_sha256
+from quipwright.core.storage.run_folder import record_fact
 from quipwright.data.run_summary import Counts, TrainingFacts
 from quipwright.data.task import Task
 from quipwright.evaluation.audit import AuditReport
@@ -26,7 +28,7 @@ from quipwright.evaluation.report.figures import Dot, bars, dot_plot
 from quipwright.evaluation.report.pages import report_run, write_report
 from quipwright.testing.browser import browser, needs_browser
 from quipwright.testing.payloads import PAYLOADS
-from quipwright.testing.summaries import made_summary
+from quipwright.testing.summaries import finished_run, made_summary
 
 
 def page(tmp_path: Path, **how: Any) -> str:
@@ -121,8 +123,8 @@ def test_an_audit_shows_all_that_was_measured(tmp_path: Path) -> None:
         for i, p in enumerate(chances)
     ]
     report = AuditReport("mcp:m", 8, {"humour": audit(judged)}, "humour", 0.6)
+    finished_run(tmp_path, made_summary(2))
     (tmp_path / "audit.json").write_text(json.dumps([report.to_json()]))
-    (tmp_path / "summary.json").write_text(made_summary(2).model_dump_json())
     text = report_run(tmp_path).read_text()
     for words in (
         "Audit of mcp:m",
@@ -201,9 +203,7 @@ def test_the_command_joins_votes_and_audit_and_compares(tmp_path: Path) -> None:
     folders = []
     for name in ("one", "two"):
         folder = tmp_path / name
-        folder.mkdir()
-        summary = made_summary(6, name=name, seed=len(folders))
-        (folder / "summary.json").write_text(summary.model_dump_json())
+        finished_run(folder, made_summary(6, name=name, seed=len(folders)))
         folders.append(str(folder))
     ratings = Ratings.open(
         tmp_path / "one" / "ratings",
@@ -242,6 +242,8 @@ def test_the_command_joins_votes_and_audit_and_compares(tmp_path: Path) -> None:
     assert "Paired on the inputs they share" in both
     assert "Inputs that all of them answered (6)" in both
     (tmp_path / "one" / "summary.json").write_text(json.dumps({"samples": []}))
+    assert isinstance(runner.invoke(command, ["report", folders[0]]).exception, DamagedError)
+    record_fact(tmp_path / "one", "summary.json", file_sha256(tmp_path / "one" / "summary.json"))
     assert isinstance(runner.invoke(command, ["report", folders[0]]).exception, RunError)
 
 

@@ -19,7 +19,7 @@ from quipwright.evaluation.report.pages import write_report
 from quipwright.llm.call_rows import Failed, Stored
 from quipwright.llm.call_store import CallStore
 from quipwright.llm.costs import Price, Spent, cost_of
-from quipwright.testing.summaries import made_summary
+from quipwright.testing.summaries import finished_run, made_summary
 
 PRICES = {"big": Price(input=2.0, output=10.0)}
 
@@ -73,9 +73,7 @@ def test_the_page_shows_cost_and_says_what_is_unknown(tmp_path: Path) -> None:
 def test_report_of_one_run_and_of_several_shows_cost(tmp_path: Path) -> None:
     spent = bought(tmp_path / "calls")
     for name, costs in (("paid", spent), ("free", [])):
-        (tmp_path / name).mkdir()
-        text = made_summary(n=4).model_copy(update={"name": name, "spent": costs}).model_dump_json()
-        (tmp_path / name / "summary.json").write_text(text, encoding="utf-8")
+        finished_run(tmp_path / name, made_summary(n=4).model_copy(update={"name": name, "spent": costs}))
     runs = [str(tmp_path / name) for name in ("paid", "free")]
     both = tmp_path / "both.html"
     assert CliRunner().invoke(app, ["report", *runs, "--output", str(both)]).exit_code == 0

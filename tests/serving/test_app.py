@@ -344,7 +344,7 @@ def test_the_teacher_of_a_run_is_known_for_training_literals_too(tmp_path: Path)
     )
     recipe = {**made.recipe, "data": {"path": "somewhere/mine.jsonl"}}
     summary = made.model_copy(update={"recipe": recipe, "samples": [sample], "stages": [stored]})
-    (tmp_path / "run" / "summary.json").write_text(summary.model_dump_json())
+    summary.write(tmp_path / "run")
     find = taught(tmp_path / "run")
     assert find(" The bus  was late.") == [said[0].text, said[1].text]
     assert find(tested.text) == [said[3].text]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from quipwright.core.errors import DataError, RunError
+from quipwright.core.errors import DataError
 from quipwright.core.records import Comparison, Judgment, Pair, Response
 from quipwright.core.storage.files import write_atomic
+from quipwright.core.storage.run_folder import read_manifest
 from quipwright.critics.active import Labelled, split
 from quipwright.critics.combine import combined_by_pair
 from quipwright.critics.copy_filter import RULE
@@ -30,9 +30,9 @@ def verdicts_of_run(folder: Path, seed: int = 0) -> list[VerdictRow]:
     one order only gives none. Verdicts of rules are skipped, and those of a trained critic where another one judged too.
     Raises :class:`RunError` where there is no run and :class:`DataError` where it has too few verdicts.
     """
-    manifest, summary = _manifest(folder), read_run(folder)
-    data = DataSettings.model_validate(manifest["recipe"]["data"])
-    literals = {e.id: e.text for e in load_examples(data, _base(manifest))}
+    summary = read_run(folder)
+    data = DataSettings.model_validate(summary.recipe["data"])
+    literals = {e.id: e.text for e in load_examples(data, _base(folder))}
     texts = {r.id: r for r in summary.stage_rows(folder, Response, "teach", "sample")}
     p_a = combined_by_pair(_learnable(summary.stage_rows(folder, Judgment, "judge")))
     labels = [
@@ -51,8 +51,7 @@ def verdicts_of_run(folder: Path, seed: int = 0) -> list[VerdictRow]:
 
 def settings_for_run(folder: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
     """Critic settings ``tree`` for the task of run ``folder``: its student's prompt, unless they name another."""
-    manifest = _manifest(folder)
-    prompt = Task.load(manifest["recipe"]["task"], _base(manifest)).student_prompt
+    prompt = Task.parse(read_run(folder).task, str(folder)).student_prompt
     return {"teacher": None, **tree, "architecture": {"prompt": prompt, **(tree.get("architecture") or {})}}
 
 
@@ -61,14 +60,9 @@ def write_verdicts(rows: Sequence[VerdictRow], path: Path) -> None:
     write_atomic(path, "".join(row.model_dump_json(exclude_none=True) + "\n" for row in rows))
 
 
-def _manifest(folder: Path) -> dict[str, Any]:
-    try:
-        return dict(json.loads((folder / "manifest.json").read_text(encoding="utf-8")))
-    except OSError:
-        raise RunError(f"{folder} is no run folder.", "Name the folder of a run.") from None
-
-
-def _base(manifest: Mapping[str, Any]) -> Path | None:
+def _base(folder: Path) -> Path | None:
+    """Where the relative paths of the recipe of run ``folder`` start."""
+    manifest = read_manifest(folder)
     return Path(manifest["base"]) if "base" in manifest else None
 
 

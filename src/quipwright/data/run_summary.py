@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from quipwright.core.errors import RunError
+from quipwright.core.errors import DamagedError, RunError
 from quipwright.core.records import Checkpoint, Record
 from quipwright.core.results import PairedDifference, PairScores, PairwiseResult, Quality, Sample
-from quipwright.core.storage.files import damaged, read_json, write_atomic
-from quipwright.core.storage.run_folder import MANIFEST, stages_of
+from quipwright.core.storage.files import damaged, file_sha256, read_json, write_atomic
+from quipwright.core.storage.run_folder import MANIFEST, read_manifest, record_fact, stages_of
 from quipwright.core.storage.stage_cache import StageTime, read_sealed_rows
 from quipwright.data.teacher import Yield
 from quipwright.llm.costs import Spent
@@ -96,8 +96,9 @@ class RunSummary(BaseModel):
     models: dict[str, dict[str, Any]] = {}
 
     def write(self, run: Path) -> None:
-        """Write the summary to the folder of its run."""
+        """Write the summary to the folder of its run, and its SHA-256 into the run's manifest."""
         write_atomic(run / SUMMARY, self.model_dump_json(indent=1))
+        record_fact(run, SUMMARY, file_sha256(run / SUMMARY))
 
     def stage_rows(self, run: Path, kind: type[R], *stages: str) -> list[R]:
         """The rows of the run's ``stages`` (``teach``, ``judge`` …; all parts of each), read through their seals.
@@ -112,7 +113,7 @@ def read_run(run: Path) -> RunSummary:
     """The summary of the finished run in folder ``run``.
 
     Raises :class:`RunError` where there is none of this version, and
-    :class:`~quipwright.core.errors.DamagedError` where the file cannot be read.
+    :class:`~quipwright.core.errors.DamagedError` where the file cannot be read or is not what the run wrote.
     """
     path = run / SUMMARY
     if not path.exists():
@@ -121,6 +122,11 @@ def read_run(run: Path) -> RunSummary:
     tree = read_json(path)
     if not isinstance(tree, dict):
         raise damaged(path, ValueError("not a JSON object"))
+    if file_sha256(path) != read_manifest(run).get(SUMMARY):
+        raise DamagedError(
+            f"{path} is not what its run wrote: its hash is not the one in {MANIFEST}.",
+            "Run the recipe again: the summary is written anew, and what is finished is not made twice.",
+        )
     try:
         return RunSummary.model_validate(tree)
     except ValidationError as error:

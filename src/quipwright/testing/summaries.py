@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import random
+from pathlib import Path
 from typing import Any
 
 from quipwright.core.records import Checkpoint, Example, Grade, Response
 from quipwright.core.results import PairScores, Sample
+from quipwright.core.storage.run_folder import RunFolder
 from quipwright.core.storage.stage_cache import StageTime
 from quipwright.critics.heuristics import HeuristicCritic
 from quipwright.data.run_summary import Counts, RunSummary, TrainingFacts
@@ -125,6 +127,12 @@ def _answer(example: Example, system: str, rng: random.Random) -> str:
     if rng.random() < 0.1:
         return example.text
     return example.text.rstrip(".") + ENDS[system]
+
+
+def finished_run(folder: Path, summary: RunSummary) -> None:
+    """Make ``folder`` the folder of a finished run that found ``summary``."""
+    with RunFolder.open(folder, summary.recipe):
+        summary.write(folder)
 
 
 def _recipe(name: str) -> dict[str, Any]:

@@ -72,7 +72,10 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_json(path: Path) -> Any:
+_RESTORE = "Restore it from a copy, or make the run anew."
+
+
+def read_json(path: Path, remedy: str = _RESTORE) -> Any:
     """The JSON value of one of our own files.
 
     Raises :class:`DamagedError` naming the file for whatever goes wrong: not there, not UTF-8, not JSON, too deep.
@@ -80,13 +83,13 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise damaged(path, error) from None
+        raise damaged(path, error, remedy) from None
 
 
-def damaged(path: Path, error: Exception) -> DamagedError:
+def damaged(path: Path, error: Exception, remedy: str = _RESTORE) -> DamagedError:
     """The one error for a file of ours that cannot be read."""
     reason = "it is not there" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
-    return DamagedError(f"{path} cannot be read: {reason}.", "Restore it from a copy, or make the run anew.")
+    return DamagedError(f"{path} cannot be read: {reason}.", remedy)
 
 
 def read_lines(path: Path) -> list[str]:

@@ -24,6 +24,27 @@ def stages_of(run: Path) -> Path:
     return inside if inside.is_dir() else run.resolve().parent / STAGES
 
 
+def read_manifest(run: Path) -> dict[str, Any]:
+    """What the folder ``run`` belongs to, and what was recorded of it. Raises
+    :class:`~quipwright.core.errors.DamagedError`."""
+    remedy = "Remove it and run the recipe again: it is written anew, and what is finished is not made twice."
+    manifest = read_json(run / MANIFEST, remedy)
+    if not isinstance(manifest, dict):
+        raise damaged(run / MANIFEST, ValueError("not a JSON object"), remedy)
+    return manifest
+
+
+def record_fact(run: Path, name: str, fact: Any) -> None:
+    """Write a ``fact`` of the run in folder ``run`` into its manifest; it is no part of what identifies the run."""
+    manifest = read_manifest(run)
+    if manifest.get(name) != fact:
+        _write_manifest(run, {**manifest, name: fact})
+
+
+def _write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
+    write_atomic(run / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False))
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """An open run folder. Use :meth:`open`, which takes the lock and checks the manifest.
@@ -78,23 +99,16 @@ class RunFolder:
         if others and not (self.path / STAGES).is_dir():
             raise RunError(f"{self.path} is not a run folder: it holds {others[0]!r}.", "Name a new or empty folder.")
         # A manifest that was lost is written anew: the keys of the stages tell whether they are this recipe's.
-        self._write({"name": recipe.get("name"), "identity": key, "compared": identity, "recipe": recipe})
-
-    def _write(self, manifest: Mapping[str, Any]) -> None:
-        write_atomic(self.path / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False))
+        manifest = {"name": recipe.get("name"), "identity": key, "compared": identity, "recipe": recipe}
+        _write_manifest(self.path, manifest)
 
     def manifest(self) -> dict[str, Any]:
-        """What the folder belongs to, and what was recorded of it. Raises :class:`~quipwright.core.errors.DamagedError`."""
-        manifest = read_json(self.path / MANIFEST)
-        if not isinstance(manifest, dict):
-            raise damaged(self.path / MANIFEST, ValueError("not a JSON object"))
-        return manifest
+        """See :func:`read_manifest`."""
+        return read_manifest(self.path)
 
     def record(self, name: str, fact: Any) -> None:
-        """Write a ``fact`` of how the run is made into its manifest; it is no part of what identifies the run."""
-        manifest = self.manifest()
-        if manifest.get(name) != fact:
-            self._write({**manifest, name: fact})
+        """See :func:`record_fact`."""
+        record_fact(self.path, name, fact)
 
     @property
     def calls(self) -> Path:
