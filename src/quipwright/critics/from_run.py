@@ -9,7 +9,7 @@ from typing import Any
 from quipwright.core.errors import DataError
 from quipwright.core.records import Comparison, Judgment, Pair, Response
 from quipwright.core.storage.files import write_atomic
-from quipwright.core.storage.run_folder import read_manifest
+from quipwright.core.storage.run_folder import recipe_dir_of
 from quipwright.critics.active import Labelled, split
 from quipwright.critics.combine import combined_by_pair
 from quipwright.critics.copy_filter import RULE
@@ -32,7 +32,7 @@ def verdicts_of_run(folder: Path, seed: int = 0) -> list[VerdictRow]:
     """
     summary = read_run(folder)
     data = DataSettings.model_validate(summary.recipe["data"])
-    literals = {e.id: e.text for e in load_examples(data, _base(folder))}
+    literals = {e.id: e.text for e in load_examples(data, recipe_dir_of(folder))}
     texts = {r.id: r for r in summary.stage_rows(folder, Response, "teach", "sample")}
     p_a = combined_by_pair(_learnable(summary.stage_rows(folder, Judgment, "judge")))
     labels = [
@@ -58,12 +58,6 @@ def settings_for_run(folder: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
 def write_verdicts(rows: Sequence[VerdictRow], path: Path) -> None:
     """Write ``rows`` as a file that ``train-critic`` and ``audit`` read."""
     write_atomic(path, "".join(row.model_dump_json(exclude_none=True) + "\n" for row in rows))
-
-
-def _base(folder: Path) -> Path | None:
-    """Where the relative paths of the recipe of run ``folder`` start."""
-    manifest = read_manifest(folder)
-    return Path(manifest["base"]) if "base" in manifest else None
 
 
 def _learnable(judgments: Sequence[Judgment]) -> list[Judgment]:

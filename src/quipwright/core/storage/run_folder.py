@@ -138,6 +138,5 @@ def _differences(held: Any, now: Any, path: str = "") -> str:
 
 def recipe_dir_of(run: Path) -> Path | None:
     """The folder that relative paths of the recipe of ``run`` start from; ``None`` where its manifest is gone."""
-    manifest = read_json(run / MANIFEST) if (run / MANIFEST).exists() else None
-    base = manifest.get("base") if isinstance(manifest, dict) else None
+    base = read_manifest(run).get("base") if (run / MANIFEST).exists() else None
     return Path(base) if isinstance(base, str) else None
