@@ -236,9 +236,11 @@ def test_a_judge_of_pairs_is_enough_where_nothing_needs_scores_or_a_scorer_gives
     assert validate(Recipe, {"name": "r", "critic": MultipleChoice, **tree}, "Recipe").critic.kind == "multiple_choice"
 
 
-def test_a_scorer_is_of_a_runs_identity_only_where_there_is_one() -> None:
-    assert "scorer" not in Recipe(name="r").results_key()
-    assert "scorer" in Recipe(name="r", scorer=RewardModelConfig()).results_key()
+def test_a_scorer_is_of_a_runs_identity() -> None:
+    without, with_one = Recipe(name="r").results_key(), Recipe(name="r", scorer=RewardModelConfig()).results_key()
+    assert without["scorer"] is None
+    assert with_one["scorer"] is not None
+    assert {**with_one, "scorer": None} == without
 
 
 # --- whole runs ------------------------------------------------------------------------------------------------------
