@@ -276,7 +276,7 @@ RANDOM = "select={kind: random}"  # a pair of every literal, in later rounds too
         ("learn.objective={kind: brio}", "select={kind: list, size: 3}"),
         ("select={kind: diverse_quality}",),
         ("select={kind: teacher_mix, share: 1.0}",),
-        ("candidates={kind: diverse_beam, k: 3, max_tokens: 60}",),
+        ("candidates={kind: diverse_beam, k: 3, max_tokens: 60}", "select={kind: random}"),
         ("candidates={kind: mixed, k: 4, beams: 2, max_tokens: 60}",),
     ],
     ids=lambda sets: " ".join(sets),
