@@ -309,7 +309,7 @@ def test_verdicts_on_file_are_learnt_before_any_round(run: Run, tmp_path: Path, 
     rows.append({**rows[0], "split": "heldout"})
     path = tmp_path / "verdicts.jsonl"
     path.write_text("\n".join(map(json.dumps, rows)))
-    summary = run(LEARN, f"offline_preferences={{path: {path}, learn: {{copy_share: 0}}}}")
+    summary = run(LEARN, RANDOM, f"offline_preferences={{path: {path}, learn: {{copy_share: 0}}}}")
     marks = summary.checkpoints
     assert list(marks) == ["imitation", "offline_preferences", "feedback"]
     assert marks["feedback"].parent_id == marks["offline_preferences"].id
@@ -322,11 +322,11 @@ def test_verdicts_on_file_are_learnt_before_any_round(run: Run, tmp_path: Path, 
     for half, part in zip(halves, (rows[::2], rows[1::2]), strict=True):
         half.write_text("\n".join(json.dumps(row) for row in [*part, rows[-1]]))
     both = f"offline_preferences={{path: [{halves[0]}, {halves[1]}], learn: {{copy_share: 0}}}}"
-    halved = run(LEARN, both, "rounds=0", folder="both").checkpoints
+    halved = run(LEARN, RANDOM, both, "rounds=0", folder="both").checkpoints
     assert halved["feedback"].data_hash == marks["offline_preferences"].data_hash
     path.write_text("\n".join(json.dumps({**row, "literal": "Unknown."}) for row in rows))
     with pytest.raises(DataError, match="no usable verdict"):
-        run(LEARN, f"offline_preferences={{path: {path}}}", folder="other")
+        run(LEARN, RANDOM, f"offline_preferences={{path: {path}}}", folder="other")
 
 
 def test_the_reference_stays_the_initial_student_where_the_recipe_says_so(run: Run, tmp_path: Path) -> None:
