@@ -98,9 +98,9 @@ def _evaluate_split(
     by_id = {e.id: e for e in examples}
     answered = _answers(ctx, recipe, split, examples, teacher, students, result)
     systems, grades = answered.systems, dict(answered.grades)
-    responses = [r for system in systems.values() for r in {r.id: r for r in system.values()}.values()]
-    unread = [r for r in {r.id: r for r in responses}.values() if r.id not in grades]
+    answers = {r.id: r for system in systems.values() for r in system.values()}
     if recipe.grader:
+        unread = [r for r in answers.values() if r.id not in grades]
         grades |= grade(ctx, split, ctx.judges.grader(recipe.grader), by_id, unread)
     opponents = [name for name in ("teacher", "base") if name in systems]
     later = [name for name in systems if "imitation" in systems and name not in (*opponents, "imitation")]
@@ -126,7 +126,7 @@ def _evaluate_split(
         judgments = judge(ctx, part, other, pairs, copies_lose=recipe.copies_lose)
         result.judgments[f"judge-{part}"] = judgments
         _judged(other.name, split, compared, judgments, later, recipe.evaluate, result)
-    kept = _similarity(ctx, split, by_id, list({r.id: r for r in responses}.values()))
+    kept = _similarity(ctx, split, by_id, list(answers.values()))
     looks = (quality(name, split, system, examples, grades, kept) for name, system in systems.items())
     result.quality.extend(look for look in looks if look is not None)
     head = scores.get(("feedback", "imitation"), {})
