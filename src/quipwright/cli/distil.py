@@ -77,9 +77,9 @@ def _distil(reference: str, folder: Path | None, assign: list[str] | None, until
     print("\n".join(run_lines(summary)))
     console.print(f"\nReport: {path / 'report.html'}   Summary: {path / 'summary.json'}")
     if unanswered := summary.counts.unanswered:
-        told = ", ".join(f"{count} in {name}" for name, count in unanswered.items())
+        counts = ", ".join(f"{count} in {name}" for name, count in unanswered.items())
         raise UnansweredError(
-            f"{sum(unanswered.values())} rows stayed without an answer ({told}); all others are in the results.",
+            f"{sum(unanswered.values())} rows stayed without an answer ({counts}); all others are in the results.",
             f"Their reasons are in {run.cache.folder}; remove the named folders there and run again to ask once more.",
         )
 

@@ -28,9 +28,9 @@ class RecordedTeacher(Settings):
         for row in read_rows(path):
             texts = row.fields.get(self.field)
             if not isinstance(texts, list) or not texts or not all(isinstance(t, str) and t.strip() for t in texts):
-                found = json.dumps(texts, ensure_ascii=False)[:60]
+                shown = json.dumps(texts, ensure_ascii=False)[:60]
                 raise DataError(
-                    f"{path} line {row.line}: {self.field!r} is {found}.", "It must be a list of sentences."
+                    f"{path} line {row.line}: {self.field!r} is {shown}.", "It must be a list of sentences."
                 )
             answers[normalise(row.literal).casefold()] = [normalise(text) for text in texts]
         return Recording(path, answers)
@@ -50,10 +50,10 @@ class Recording:
 
     def require(self, literal: str) -> list[str]:
         """As :meth:`paraphrases`; raises :class:`TeacherError` for a literal that was never recorded."""
-        found = self.paraphrases(literal)
-        if found is None:
+        texts = self.paraphrases(literal)
+        if texts is None:
             raise TeacherError(
                 f"The recorded teacher {self.path} has no answer for {literal[:60]!r}.",
                 "Use a live teacher, or literals of the recording.",
             )
-        return found
+        return texts

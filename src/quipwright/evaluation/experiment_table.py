@@ -94,10 +94,10 @@ def tabulate(
     tested = [i for i, row in enumerate(rows) if row.p is not None]
     for i, p in zip(tested, holm([rows[i].p or 0.0 for i in tested]), strict=True):
         rows[i] = rows[i].model_copy(update={"p": p})
-    told = {judge: said for judge, said in judged.items() if not isinstance(said, str)}
+    verdicts = {judge: said for judge, said in judged.items() if not isinstance(said, str)}
     for i, row in enumerate(rows):
-        found_by = {judge: _judged(experiment, row.variant, judge, said) for judge, said in told.items()}
-        rows[i] = row.model_copy(update={"judges": found_by})
+        by_judge = {judge: _judged(experiment, row.variant, judge, said) for judge, said in verdicts.items()}
+        rows[i] = row.model_copy(update={"judges": by_judge})
     return Result(
         name=experiment.name,
         baseline=experiment.baseline,
@@ -123,12 +123,12 @@ def _scores(
 
 def _by_example(by_seed: Mapping[int, Mapping[str, float | None]]) -> Scores:
     """The known values, turned from seed and example to example and seed."""
-    found = Scores()
+    scores = Scores()
     for seed, values in by_seed.items():
         for example, value in values.items():
             if value is not None:
-                found.setdefault(example, {})[seed] = value
-    return found
+                scores.setdefault(example, {})[seed] = value
+    return scores
 
 
 def _score(pair: PairScores) -> Mapping[str, float | None]:
@@ -149,12 +149,12 @@ def _row(
     scores: Mapping[str, Scores],
     minutes: Mapping[tuple[str, int], float],
 ) -> Row:
-    own = {seed: found[name, seed] for seed in experiment.seeds}
-    made = [s for s in own.values() if not isinstance(s, str)]
+    summaries = {seed: found[name, seed] for seed in experiment.seeds}
+    made = [s for s in summaries.values() if not isinstance(s, str)]
     row: dict[str, Any] = {
         "variant": name,
         "runs": len(made),
-        "failed": {seed: s for seed, s in own.items() if isinstance(s, str)},
+        "failed": {seed: s for seed, s in summaries.items() if isinstance(s, str)},
         "minutes": sum(minutes[name, seed] for seed in experiment.seeds),
         "spent": total([one for s in made for one in s.spent]),
         "paper": experiment.paper.get(name),
@@ -168,10 +168,10 @@ def _row(
 
 def total(spent: Sequence[Spent]) -> Spent | None:
     """All of ``spent`` together, ``None`` where that is nothing."""
-    found = None
+    whole = None
     for one in spent:
-        found = one if found is None else found + one
-    return found
+        whole = one if whole is None else whole + one
+    return whole
 
 
 def _rates(shares: Scores) -> dict[str, Any]:
@@ -180,18 +180,18 @@ def _rates(shares: Scores) -> dict[str, Any]:
     seeds = sorted({seed for by in shares.values() for seed in by})
     rates = {seed: fmean(by[seed] for by in shares.values() if seed in by) for seed in seeds}
     mean = share([fmean(by.values()) for by in shares.values()])
-    found: dict[str, Any] = {"n": len(shares), "rates": rates, "rate": fmean(rates.values())}
-    found |= {"low": mean.low, "high": mean.high}
+    row: dict[str, Any] = {"n": len(shares), "rates": rates, "rate": fmean(rates.values())}
+    row |= {"low": mean.low, "high": mean.high}
     if len(rates) > 1:
         half = float(student_t.ppf(0.975, len(rates) - 1)) * stdev(rates.values()) / len(rates) ** 0.5
-        found |= {"seeds_low": max(0.0, found["rate"] - half), "seeds_high": min(1.0, found["rate"] + half)}
-    return found
+        row |= {"seeds_low": max(0.0, row["rate"] - half), "seeds_high": min(1.0, row["rate"] + half)}
+    return row
 
 
 def _judged(experiment: Experiment, name: str, judge: str, said: Verdicts) -> Judged:
     rates = _rates(_by_example({seed: said.get((name, seed), {}) for seed in experiment.seeds}))
-    own = {field: rates[field] for field in ("n", "rate", "low", "high") if field in rates}
-    return Judged(**own, paper=experiment.judges[judge].paper.get(name))
+    figures = {field: rates[field] for field in ("n", "rate", "low", "high") if field in rates}
+    return Judged(**figures, paper=experiment.judges[judge].paper.get(name))
 
 
 def _outputs(experiment: Experiment, name: str, made: Sequence[RunSummary]) -> dict[str, float]:

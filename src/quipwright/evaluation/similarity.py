@@ -55,8 +55,8 @@ class Meaning:
 
     def kept(self, responses: Sequence[Response], literals: Sequence[str]) -> list[Kept]:
         """One record a response, in order; ``literals`` are those they answer."""
-        found = self.similarity([r.text for r in responses], literals)
-        return [Kept(response_id=r.id, cosine=round(c, 6)) for r, c in zip(responses, found, strict=True)]
+        cosines = self.similarity([r.text for r in responses], literals)
+        return [Kept(response_id=r.id, cosine=round(c, 6)) for r, c in zip(responses, cosines, strict=True)]
 
     def similarity(self, texts: Sequence[str], literals: Sequence[str]) -> list[float]:
         """Cosine in [-1, 1] of each text with its literal."""

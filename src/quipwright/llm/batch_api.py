@@ -137,8 +137,8 @@ class BatchProvider:
 
     def _collect(self, opened: Mapping[str, Any], asked: Mapping[str, Request]) -> dict[str, Stored | Failed]:
         """Wait for a batch and store what came of ``asked``; a batch that was never created has nothing."""
-        found = self._by_id(opened["id"]) if opened["id"] else self._by_token(opened["token"])
-        batch = self._wait(found) if found else None
+        created = self._by_id(opened["id"]) if opened["id"] else self._by_token(opened["token"])
+        batch = self._wait(created) if created else None
         done: dict[str, Stored | Failed] = {}
         if batch is not None:
             texts = [self._file(batch.get(name)) for name in ("output_file_id", "error_file_id")]

@@ -73,8 +73,8 @@ class Files(ModelSettings):
 def _exchange(
     model: str, wire: ChatWire, calls: Calls, path: Path, missing: Sequence[Asked], prefill: str
 ) -> Mapping[str, Stored | Failed]:
-    found = read_answers(read_text(path, "answers"), wire) if path.exists() else Answers({}, ())
-    outcomes = found.outcomes
+    answers = read_answers(read_text(path, "answers"), wire) if path.exists() else Answers({}, ())
+    outcomes = answers.outcomes
     rows = [settle(model, calls, key, r, outcomes[key]) for key, r in missing if key in outcomes]
     done = calls.keep(row for row in rows if row is not None)
     waiting = [(key, request) for key, request in missing if key not in done]
@@ -82,7 +82,7 @@ def _exchange(
         questions = calls.folder / FOLDER / "questions.jsonl"
         questions.parent.mkdir(exist_ok=True)
         write_atomic(questions, "".join(question_line(key, wire.body(r, prefill)) + "\n" for key, r in waiting))
-        complaint = found.complaint("that file")
+        complaint = answers.complaint("that file")
         raise ModelError(
             f"{len(waiting)} questions for {model} wait in {questions}; {len(done)} answers were read from {path}"
             f"{'; ' + complaint if complaint else ''}.",

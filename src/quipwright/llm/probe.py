@@ -41,15 +41,15 @@ def probe(store: CallStore, identity: dict[str, Any], ask: Asking) -> Capabiliti
         raise ModelError(f"A first small question was not answered: {plain.reason}.", "Check model, base_url and omit.")
     alternatives, raw = _logprobs(ask)
     prefill, echoes = _prefill(ask)
-    found = Capabilities(
+    capabilities = Capabilities(
         logprobs=alternatives,
         raw_logprobs=raw,
         prefill=prefill,
         echoes=echoes,
         system=_took(ask(Request((_SYSTEM, _USER), Sampling(max_tokens=2)), "none")) is not None,
     )
-    store.set_note(name, found.model_dump(mode="json"))
-    return found
+    store.set_note(name, capabilities.model_dump(mode="json"))
+    return capabilities
 
 
 def _logprobs(ask: Asking) -> tuple[int, bool]:

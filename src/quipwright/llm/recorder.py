@@ -63,9 +63,9 @@ class Recorder:
     @property
     def capabilities(self) -> Capabilities:
         """As the model behind it; written down, because it shapes what is asked."""
-        found = self._model.capabilities
-        self._write([("capabilities", None, found.model_dump(mode="json"))])
-        return found
+        capabilities = self._model.capabilities
+        self._write([("capabilities", None, capabilities.model_dump(mode="json"))])
+        return capabilities
 
     def complete_many(self, requests: Sequence[Request]) -> list[Completion | Failure]:
         """As the model behind it."""
@@ -111,16 +111,16 @@ def read_lines(path: Path) -> list[tuple[str, dict[str, Any]]]:
     Raises :class:`DataError` when the file is missing, not UTF-8 or no recording.
     """
     lines = read_text(path, "recording").split("\n")
-    found = []
+    entries = []
     for number, line in enumerate(lines):
         try:
             entry = json.loads(line) if line.strip() else None
             if entry is not None:
-                found.append((line_key(entry["kind"], entry["request"]), entry))
+                entries.append((line_key(entry["kind"], entry["request"]), entry))
         except (ValueError, KeyError, TypeError):
             if number < len(lines) - 1:
                 raise DataError(
                     f"recording {path}: line {number + 1} is not a recorded answer.",
                     "Name a file made with the record option, or a new one to record to.",
                 ) from None
-    return found
+    return entries

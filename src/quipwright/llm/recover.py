@@ -91,12 +91,12 @@ def _rows(connection: sqlite3.Connection, table: str) -> Iterator[tuple[Any, ...
     while misses < _GAP:
         row += 1
         try:
-            found = connection.execute(f"SELECT {_COLUMNS[table]} FROM {table} WHERE rowid = ?", (row,)).fetchone()
+            values = connection.execute(f"SELECT {_COLUMNS[table]} FROM {table} WHERE rowid = ?", (row,)).fetchone()
         except sqlite3.DatabaseError:
-            found = None
-        misses = 0 if found else misses + 1
-        if found:
-            yield found
+            values = None
+        misses = 0 if values else misses + 1
+        if values:
+            yield values
 
 
 def _sound(key: Any, model: Any, reason: Any, status: Any, attempts: Any, charged: Any) -> bool:

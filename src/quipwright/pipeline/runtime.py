@@ -196,8 +196,8 @@ class Students:
 
     def note_decoding(self, student: Student) -> None:
         """Write into the manifest how ``student`` writes."""
-        how = student.decoding
-        self._run.record("students", {self.weights: {"mode": how.mode, "reason": how.reason}})
+        decoding = student.decoding
+        self._run.record("students", {self.weights: {"mode": decoding.mode, "reason": decoding.reason}})
 
     def _fresh(self) -> Student:
         torch.manual_seed(self._seed)  # new adapters are drawn from it

@@ -158,10 +158,10 @@ class Endpoint:
         drawn = asked.sampling.temperature > 0
         ask = Ask(self._prompt(asked.literal), asked.sampling, asked.n if drawn else 1, asked.seed, on_token)
         try:
-            found = await asyncio.wait_for(self.batcher.ask(ask), self.served.patience)
+            answers = await asyncio.wait_for(self.batcher.ask(ask), self.served.patience)
         except TimeoutError:
             raise BadRequestError("The student took too long.", None, 503, "timeout") from None
-        texts = [cut(generated, asked.stops) for generated in found]
+        texts = [cut(generated, asked.stops) for generated in answers]
         return texts if drawn else texts * asked.n  # beams know one best answer
 
     async def _attempts(self, literal: str) -> list[Shown]:
@@ -172,15 +172,15 @@ class Endpoint:
             self.batcher.ask(Ask(prompt, Sampling(beams=5, max_tokens=48), 1)),
             self.batcher.ask(Ask(prompt, Sampling(temperature=0.7, top_p=0.95, max_tokens=48), TRIES)),
         )
-        found = [("Its best", beam[0].text)]
+        titled = [("Its best", beam[0].text)]
         others = list(dict.fromkeys(g.text for g in drawn if g.text != beam[0].text))
         others.sort(key=lambda text: not is_sound(text, literal))  # copies last
-        found += [(f"Another try, {i}", text) for i, text in enumerate(others, 1)]
-        found += [("The teacher", text) for text in self.served.teacher(literal) or ()]
-        grades = await self._grades(literal, [text for _, text in found])
+        titled += [(f"Another try, {i}", text) for i, text in enumerate(others, 1)]
+        titled += [("The teacher", text) for text in self.served.teacher(literal) or ()]
+        grades = await self._grades(literal, [text for _, text in titled])
         return [
             Shown(title, text, grade.levels[-1] if grade and grade.levels else None, grade.score if grade else None)
-            for (title, text), grade in zip(found, grades, strict=True)
+            for (title, text), grade in zip(titled, grades, strict=True)
         ]
 
     async def _grades(self, literal: str, texts: Sequence[str]) -> list[Grade | None]:

@@ -135,8 +135,8 @@ def failed(message: str) -> str:
 
 def settled(text: str, stops: Sequence[str]) -> str:
     """What of a growing ``text`` will stand in the finished one: whole words, and nothing that a stop may yet cut off."""
-    found = [place for stop in stops if (place := text.find(stop)) >= 0]
-    end = min([len(text) - max(map(len, stops), default=1) + 1, *found])
+    starts = [place for stop in stops if (place := text.find(stop)) >= 0]
+    end = min([len(text) - max(map(len, stops), default=1) + 1, *starts])
     return text[: max(0, text.rfind(" ", 0, max(0, end)))].rstrip()
 
 

@@ -81,10 +81,10 @@ def _outward(wildcard: str) -> str:
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((beyond, 9))
-            found = str(probe.getsockname()[0])
+            ip = str(probe.getsockname()[0])
     except OSError:
         return socket.gethostname()
-    return socket.gethostname() if ipaddress.ip_address(found).is_unspecified else found
+    return socket.gethostname() if ipaddress.ip_address(ip).is_unspecified else ip
 
 
 def host_name(host: str) -> str | None:

@@ -85,10 +85,10 @@ def remembered(kind: str, config: Any, result: Callable[..., P], probe: Callable
             except WeightsError as error:
                 _FOUND[key] = {"refused": [error.problem, error.remedy]}
             _keep(path, _FOUND[key])
-    found = _FOUND[key]
-    if "refused" in found:
-        raise WeightsError(*found["refused"])
-    return result(**found)
+    known = _FOUND[key]
+    if "refused" in known:
+        raise WeightsError(*known["refused"])
+    return result(**known)
 
 
 def _keep(path: Any, found: dict[str, Any]) -> None:
@@ -147,10 +147,10 @@ def own_logs(network: Any, batch: RankedBatch) -> Float[Tensor, "scored vocabula
 @torch.no_grad()
 def difference(network: Any, path: ScoringPath, batch: RankedBatch) -> float:
     """How far the log-probabilities by ``path`` are from the model's own, in nats; infinite where it raises."""
-    own = own_logs(network, batch)
+    expected = own_logs(network, batch)
     try:
         logs = scored_logits(network, path.layout(batch), path.head).float().log_softmax(-1)
-        worst = float((logs - own).abs().max()) if logs.shape == own.shape else float("inf")
+        worst = float((logs - expected).abs().max()) if logs.shape == expected.shape else float("inf")
     except Exception:  # whatever a family's code raises for an input it was not made for
         return float("inf")
     return worst if worst == worst else float("inf")
@@ -164,10 +164,10 @@ def find_path(network: Any, limits: list[int]) -> ScoringPath:
     """
     short, long = probe_batch(SHORT), probe_batch(LONG)
     try:
-        own = own_logs(network, long)
+        expected = own_logs(network, long)
     except Exception as error:  # as above
         raise _refusal(network, f"its forward pass fails ({_line(error)})") from None
-    if not own.isfinite().all():
+    if not expected.isfinite().all():
         raise _refusal(network, "its log-probabilities are not finite")
     found: dict[tuple[bool, bool], float] = {}
     for packed, head in _WAYS:
@@ -228,22 +228,22 @@ def find_seq2seq_path(network: Any) -> Seq2SeqPath:
         for number, slot in enumerate(present.tolist()):
             length, prompt = int(mask[number].sum()), batch.prompt[slot // k, batch.prompt_mask[slot // k]]
             ids = torch.cat([torch.tensor([start]), response[number, : length - 1]])[None]
-            own = network(input_ids=prompt[None], decoder_input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
-            worst = max(worst, float((logs[number, :length] - own).abs().max().nan_to_num(float("inf"))))
+            expected = network(input_ids=prompt[None], decoder_input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
+            worst = max(worst, float((logs[number, :length] - expected).abs().max().nan_to_num(float("inf"))))
         return worst
 
-    found = {}
+    gaps = {}
     for shared in (True, False):
         try:
-            found[shared] = compare(Seq2SeqPath(shared))
+            gaps[shared] = compare(Seq2SeqPath(shared))
         except Exception as error:  # whatever a family's code raises for an input it was not made for
             if not shared:
                 raise _refusal(network, f"its forward pass fails ({_line(error)})") from None
-            found[shared] = float("inf")
-        if found[shared] <= TOLERANCE:
+            gaps[shared] = float("inf")
+        if gaps[shared] <= TOLERANCE:
             return Seq2SeqPath(shared, "" if shared else "its decoder does not take encoder states alone")
     raise _refusal(
-        network, f"its log-probabilities in a padded batch differ by {found[False]:.2g} nats from those alone"
+        network, f"its log-probabilities in a padded batch differ by {gaps[False]:.2g} nats from those alone"
     )
 
 
@@ -275,16 +275,18 @@ def _generates(network: Any, prompts: list[Tensor], steps: int = 4) -> bool:
     width = max(map(len, prompts))
     ids = torch.stack([torch.cat([p.new_zeros(width - len(p)), p]) for p in prompts])
     mask = torch.stack([torch.arange(width) >= width - len(p) for p in prompts]).long()
-    how = GenerationConfig(
+    greedy = GenerationConfig(
         max_new_tokens=steps, do_sample=False, pad_token_id=0, return_dict_in_generate=True, output_logits=True
     )
     try:
-        out = network.generate(input_ids=ids, attention_mask=mask, generation_config=how)
+        out = network.generate(input_ids=ids, attention_mask=mask, generation_config=greedy)
         for row, prompt in enumerate(prompts):
             text = torch.cat([prompt, out.sequences[row, width:]])[None]
-            own = network(input_ids=text[:, :-1], use_cache=False).logits[0, len(prompt) - 1 :].float().log_softmax(-1)
+            expected = (
+                network(input_ids=text[:, :-1], use_cache=False).logits[0, len(prompt) - 1 :].float().log_softmax(-1)
+            )
             made = torch.stack([step[row] for step in out.logits]).float().log_softmax(-1)
-            if not (made - own).abs().max() <= _CACHED:
+            if not (made - expected).abs().max() <= _CACHED:
                 return False
     except Exception:  # whatever a family's code raises for an input it was not made for
         return False

@@ -162,17 +162,17 @@ def load_network(
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "output_loading_info": True}
     options["ignore_mismatched_sizes"] = True  # told by name below
     try:
-        network, found = load(kind, weights, revision, recipe_dir, attn_implementation="sdpa", **options)
+        network, loaded = load(kind, weights, revision, recipe_dir, attn_implementation="sdpa", **options)
     except WeightsError as error:
         if "does not support an attention implementation" not in error.problem:
             raise
-        network, found = load(kind, weights, revision, recipe_dir, attn_implementation="eager", **options)
-    unused = sorted(found["unexpected_keys"])
+        network, loaded = load(kind, weights, revision, recipe_dir, attn_implementation="eager", **options)
+    unused = sorted(loaded["unexpected_keys"])
     if backbone:
         unused = [name for name in unused if _NUMBERED.search(name)]
-    _refuse(weights, "lack tensors", sorted(found["missing_keys"]))
+    _refuse(weights, "lack tensors", sorted(loaded["missing_keys"]))
     _refuse(weights, "hold tensors that the model has no place for", unused)
-    _refuse(weights, "hold tensors of another shape", sorted(str(key[0]) for key in found["mismatched_keys"]))
+    _refuse(weights, "hold tensors of another shape", sorted(str(key[0]) for key in loaded["mismatched_keys"]))
     broken = [name for name, p in network.named_parameters() if not bool(p.isfinite().all())]
     _refuse(weights, "hold numbers that are not finite, in", broken)
     return network

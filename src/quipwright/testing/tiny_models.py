@@ -75,8 +75,8 @@ def causal_student(
 ) -> Any:
     """A student over a random network of ``family``, trained in full and in float32 unless ``settings`` say otherwise."""
     words = causal_tokenizer(start)
-    how = StudentSettings(**{"precision": "fp32", "tuning": "full", "context": 128, **settings})
-    return CausalStudent(causal_network(family, len(words), dropout), words, how, chat)
+    student_settings = StudentSettings(**{"precision": "fp32", "tuning": "full", "context": 128, **settings})
+    return CausalStudent(causal_network(family, len(words), dropout), words, student_settings, chat)
 
 
 def chat_tokenizer(gap: str = "", end: str = "<turn>") -> PreTrainedTokenizerFast:
@@ -97,8 +97,8 @@ def chat_tokenizer(gap: str = "", end: str = "<turn>") -> PreTrainedTokenizerFas
 def chat_student(gap: str = "", end: str = "<turn>") -> Any:
     """A tiny student that is shown conversations."""
     words = chat_tokenizer(gap, end)
-    how = StudentSettings(precision="fp32", tuning="full", context=128)
-    return CausalStudent(causal_network("llama", len(words)), words, how, chat=True)
+    settings = StudentSettings(precision="fp32", tuning="full", context=128)
+    return CausalStudent(causal_network("llama", len(words)), words, settings, chat=True)
 
 
 SEQ2SEQ = ("bart", "t5", "t5-v1.1", "mt5", "pegasus")
@@ -157,8 +157,10 @@ def seq2seq_network(family: str, vocabulary: int, dropout: float = 0.0) -> Any:
 def seq2seq_student(family: str = "bart", *, dropout: float = 0.0, **settings: Any) -> Any:
     """A student over a random network of ``family``, trained in full and in float32 unless ``settings`` say otherwise."""
     words = seq2seq_tokenizer(family)
-    how = StudentSettings(**{"kind": "seq2seq", "precision": "fp32", "tuning": "full", "context": 128, **settings})
-    return Seq2SeqStudent(seq2seq_network(family, len(words), dropout), words, how)
+    student_settings = StudentSettings(
+        **{"kind": "seq2seq", "precision": "fp32", "tuning": "full", "context": 128, **settings}
+    )
+    return Seq2SeqStudent(seq2seq_network(family, len(words), dropout), words, student_settings)
 
 
 ROWS = (

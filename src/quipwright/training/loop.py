@@ -221,8 +221,8 @@ class _Loop:
         world, mine, size = (
             self.accelerator.num_processes, self.accelerator.process_index, self.settings.micro_batch_size,
         )  # fmt: skip
-        own = indices[mine::world]
-        parts = [own[i : i + size] for i in range(0, len(own), size)]
+        shard = indices[mine::world]
+        parts = [shard[i : i + size] for i in range(0, len(shard), size)]
         most = math.ceil(math.ceil(len(indices) / world) / size)
         idle = most - len(parts)  # every process makes as many passes, or one would wait for a partner for ever
         parts += [indices[:1]] * idle

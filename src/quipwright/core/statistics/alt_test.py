@@ -104,10 +104,10 @@ def _wins(judge: Sequence[Label], people: Sequence[Sequence[Label]], place: int)
     """For each item that counts, whether the judge and whether annotator ``place`` align at least as well; (items, 2)."""
     rows = []
     for label, labels in zip(judge, people, strict=True):
-        own = labels[place]
+        vote = labels[place]
         others = [other for k, other in enumerate(labels) if k != place and other is not None]
-        if label is not None and own is not None and others:
-            lead = others.count(label) - others.count(own)
+        if label is not None and vote is not None and others:
+            lead = others.count(label) - others.count(vote)
             rows.append((lead >= 0, lead <= 0))
     return np.array(rows, dtype=np.float64).reshape(-1, 2)
 

@@ -186,7 +186,7 @@ def calibration(pairs: Sequence[JudgedPair], bins: int = 5, *, simulations: int 
     place = np.minimum(((confidence - 0.5) * 2 * bins + 1e-9).astype(int), bins - 1)
     member = (place[None, :] == np.arange(bins)[:, None]).astype(np.float64)
     chance = np.random.default_rng(seed).random((simulations, p.size)) < confidence
-    found = tuple(
+    filled = tuple(
         ReliabilityBin(
             0.5 + b / (2 * bins),
             0.5 + (b + 1) / (2 * bins),
@@ -197,7 +197,7 @@ def calibration(pairs: Sequence[JudgedPair], bins: int = 5, *, simulations: int 
         if np.any(place == b)
     )
     floor = np.abs((chance - confidence) @ member.T).sum(1).mean() / p.size
-    return Calibration(_ece(member * (right - confidence), units), float(floor), p.size, found)
+    return Calibration(_ece(member * (right - confidence), units), float(floor), p.size, filled)
 
 
 def _ece(gaps: Floats, units: NDArray[np.int64]) -> Estimate:

@@ -154,7 +154,7 @@ class Ratings:
 
     def labels(self) -> list[LabelledPair]:
         """The votes as labels for an audit or for training; checks and those who could not tell are left out."""
-        found = []
+        labels = []
         for item in self.items.values():
             if item.check:
                 continue
@@ -163,22 +163,22 @@ class Ratings:
                 if pair_id == item.pair.id and judgment.verdict in _SAID:
                     votes.setdefault(question, {})[judge.removeprefix("human:")] = _SAID[judgment.verdict]
             if votes:
-                found.append(
+                labels.append(
                     LabelledPair(
                         literal=item.literal, a=item.a, b=item.b, votes=votes,
                         author_a=item.author_a, author_b=item.author_b, split=item.split,
                     )
                 )  # fmt: skip
-        return found
+        return labels
 
     def checks(self) -> dict[str, tuple[int, int]]:
         """Attention checks passed and asked, by judge."""
-        found: dict[str, tuple[int, int]] = {}
+        counts: dict[str, tuple[int, int]] = {}
         for (pair_id, judge, _), judgment in self.votes.items():
             if self.items[pair_id].check:
-                passed, asked = found.get(judge, (0, 0))
-                found[judge] = (passed + (judgment.verdict == "A"), asked + 1)
-        return found
+                passed, asked = counts.get(judge, (0, 0))
+                counts[judge] = (passed + (judgment.verdict == "A"), asked + 1)
+        return counts
 
     def results(self) -> list[HumanRate]:
         """Each pair of systems and question, in the order they were first rated."""

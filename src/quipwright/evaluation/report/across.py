@@ -24,7 +24,7 @@ def differences(runs: Named) -> list[PairedDifference]:
 
     Only what the same judge said against the very same text of the opponent is paired.
     """
-    found = []
+    paired = []
     for (one, first), (other, second) in combinations(runs, 2):
         if _judge(first) != _judge(second):
             continue
@@ -39,8 +39,8 @@ def differences(runs: Named) -> list[PairedDifference]:
             names = (f"{one}: {candidate}", f"{other}: {candidate}")
             made = paired_difference(names, opponent, str(first.critic.get("name")), split, *scores, tie=tie)
             if made.n:
-                found.append(made)
-    return adjusted(found)
+                paired.append(made)
+    return adjusted(paired)
 
 
 def examples(runs: Named) -> list[tuple[str, list[tuple[str, str]]]]:

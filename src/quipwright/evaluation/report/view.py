@@ -101,10 +101,10 @@ def took(s: RunSummary) -> tuple[float, int]:
 
 def total(spent: Sequence[Spent]) -> Spent:
     """All of ``spent`` together."""
-    found = spent[0].model_copy(update={"stage": "all", "model": ""})
+    whole = spent[0].model_copy(update={"stage": "all", "model": ""})
     for one in spent[1:]:
-        found += one
-    return found
+        whole += one
+    return whole
 
 
 def tokens(spent: Spent, name: str) -> str:

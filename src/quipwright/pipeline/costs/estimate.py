@@ -98,10 +98,10 @@ class Estimate:
         """The hours for people."""
         under_way = dict.fromkeys((line.concurrency, line.role) for line in self.lines if line.concurrency)
         unknown = dict.fromkeys(line.role for line in self.lines if not line.concurrency)
-        told = ", ".join(f"{count} ({role})" for count, role in under_way)
+        concurrency = ", ".join(f"{count} ({role})" for count, role in under_way)
         if len(counts := {count for count, _ in under_way}) == 1:
-            told = str(*counts)
-        known = [f"About {self.hours:.1f} hours with {told} calls under way."] if under_way else []
+            concurrency = str(*counts)
+        known = [f"About {self.hours:.1f} hours with {concurrency} calls under way."] if under_way else []
         waits = [f"How long answers take that come in files is not known ({', '.join(unknown)})."] if unknown else []
         return " ".join(known + waits)
 
@@ -110,8 +110,8 @@ class Estimate:
         rows = ["| role | model | calls | tokens in | tokens out | cost |", "|---|---|--:|--:|--:|--:|"]
         for line in self.lines:
             tokens = f"{line.calls * line.tokens_in / 1e6:.2f} M | {line.calls * line.tokens_out / 1e6:.2f} M"
-            how = "" if line.measured else " (reckoned)"
-            rows.append(f"| {line.role}{how} | {line.model} | {line.calls:,} | {tokens} | {_money(line.cost)} |")
+            mark = "" if line.measured else " (reckoned)"
+            rows.append(f"| {line.role}{mark} | {line.model} | {line.calls:,} | {tokens} | {_money(line.cost)} |")
         total = f"| all | | {sum(line.calls for line in self.lines):,} | | | {_money(self.cost)} |"
         return "\n".join([*rows, total, "", self.time()])
 

@@ -37,8 +37,8 @@ class Found:
 
     def line(self) -> str:
         """For people, in the form that states it in a recipe."""
-        found = {"capabilities": self.able.model_dump(mode="json")}
-        stated = yaml.safe_dump(found, default_flow_style=True, sort_keys=False, width=1000).strip()
+        setting = {"capabilities": self.able.model_dump(mode="json")}
+        stated = yaml.safe_dump(setting, default_flow_style=True, sort_keys=False, width=1000).strip()
         return f"{self.role} {model_name(self.model)}: {stated}"
 
 

@@ -57,8 +57,8 @@ class CriticTable(Settings):
             return self
         if scale not in self.scales:
             raise RecipeError(f"{self.name} has no scale {scale!r}.", f"It has: {', '.join(self.scales) or 'none'}.")
-        how = {field: value for field, value in self.scales[scale] if value is not None}
-        return self.model_copy(update={**how, "name": f"{self.name}-{scale}"})
+        changes = {field: value for field, value in self.scales[scale] if value is not None}
+        return self.model_copy(update={**changes, "name": f"{self.name}-{scale}"})
 
 
 def load_critic_table(tree: dict[str, Any], path: Path, scale: str | None = None) -> CriticTable:

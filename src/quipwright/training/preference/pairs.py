@@ -155,14 +155,14 @@ class TeacherMix(Settings):
         self, responses: Sequence[Response], scores: Scores | None, length: LengthRule, seed: int
     ) -> list[tuple[str, str]]:
         """Ids of a teacher's and a student's response, or what ``otherwise`` picks among the student's."""
-        own = [r for r in responses if not r.author.startswith("teacher:")]
+        written = [r for r in responses if not r.author.startswith("teacher:")]
         taught = [r for r in responses if r.author.startswith("teacher:")]
         rng = random.Random(content_hash("teacher_mix", seed, [r.id for r in responses]))
         if rng.random() < self.share:
-            mixed = [(t.id, r.id) for t in taught for r in own if length.passes(t.text, r.text)]
+            mixed = [(t.id, r.id) for t in taught for r in written if length.passes(t.text, r.text)]
             if mixed:
                 return [rng.choice(mixed)]
-        return self.otherwise(own, scores, length, seed)
+        return self.otherwise(written, scores, length, seed)
 
 
 AnySelector = Diverse | Random | BestWorst | DiverseQuality | Listed | TeacherMix
