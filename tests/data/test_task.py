@@ -77,3 +77,76 @@ def test_the_length_rule_is_symmetric(a: str, b: str, passes: bool) -> None:
     rule = LengthRule()  # 5/6 is exactly the least, 2/3 is below it
     assert rule.passes(a, b) is passes
     assert rule.passes(b, a) is passes
+
+
+def styled(**changes: Any) -> Task:
+    """A task of three styles; the first is marked by another word than its name."""
+    tree = shipped("vivid") | {
+        "name": "manner",
+        "student_prompt": "Plain: {literal}\nAs {style}:",
+        "styles": {
+            "long": {"teacher": "at length", "marker": "a long one"},
+            "short": {"teacher": "in brief"},
+            "free": {"teacher": "as you like"},
+        },
+    }
+    tree["teacher"] = {"user": "{literal}\n{n} of them:\n{styles}"}
+    return Task.parse(tree | changes, "manner")
+
+
+def test_a_style_is_named_in_the_students_prompt_by_its_marker() -> None:
+    task = styled()
+    assert task.prompt("It {style} rained.") == "Plain: It {style} rained.\nAs a long one:"
+    assert task.prompt("It rained.", "short") == "Plain: It rained.\nAs short:"
+    assert task.prompt_in("free") == "Plain: {literal}\nAs free:"
+    with pytest.raises(DataError, match=r"task manner has no style 'odd'\. It has: long, short, free\."):
+        task.prompt("It rained.", "odd")
+
+
+def test_the_first_style_is_used_where_none_is_named_unless_the_task_says_otherwise() -> None:
+    assert styled().style_named() == "long"
+    assert styled(default_style="free").style_named() == "free"
+    assert styled(default_style="free").style_named("short") == "short"
+
+
+def test_a_task_without_styles_is_asked_for_none() -> None:
+    task = Task.load("vivid")
+    assert task.style_named() == ""
+    assert task.item_styles(2) == ("", "")
+    assert task.restricted() == task
+    with pytest.raises(DataError, match=r"task vivid has no styles, so none is 'tag'"):
+        task.prompt("It rained.", "tag")
+
+
+def test_the_teachers_list_goes_round_the_styles() -> None:
+    assert styled().item_styles(5) == ("long", "short", "free", "long", "short")
+
+
+def test_a_task_is_restricted_to_the_styles_that_are_trained() -> None:
+    task = styled(default_style="free")
+    assert (list(task.restricted().styles), task.restricted().default_style) == (["long", "short", "free"], "free")
+    assert (list(task.restricted(["short", "long"]).styles), task.restricted(["short", "long"]).style_named()) == (
+        ["long", "short"],
+        "long",
+    )
+    assert task.restricted(["short", "free"], "short").style_named() == "short"
+    assert Task.parse(task.restricted(["short"]).model_dump(mode="json"), "again").style_named() == "short"
+    with pytest.raises(DataError, match="has no style 'long'"):
+        task.restricted(["short"], "long")
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"student_prompt": "Plain: {literal}"}, "student_prompt lacks {style}"),
+        ({"teacher": {"user": "{literal} {n}"}}, "teacher.user lacks {styles}"),
+        ({"styles": {}}, "student_prompt has {style}, but the task names no styles"),
+        ({"default_style": "odd"}, "default_style is 'odd', which styles lacks"),
+        ({"styles": {"a": {"teacher": "x"}, "b": {"teacher": "y", "marker": "a"}}}, "styles has a marker twice"),
+        ({"styles": {"a": {"teacher": "like {literal}"}}}, "string should match pattern"),
+    ],
+)
+def test_styles_that_would_not_work_are_refused(change: dict[str, Any], told: str) -> None:
+    with pytest.raises(RecipeError) as caught:
+        styled(**change)
+    assert told in str(caught.value)

@@ -133,13 +133,14 @@ class Status(StrEnum):
 class Response(Record):
     """A paraphrase of an example. ``author`` is ``teacher:…``, ``student:<checkpoint>``, ``rule:…`` or ``human``.
 
-    ``status`` says whether it is used or only kept on record, and why; ``detail`` is the reason in words, if there is more
-    to say.
+    ``style`` is that which was asked for, by its name in the task; empty where the task has no styles. ``status`` says
+    whether it is used or only kept on record, and why; ``detail`` is the reason in words, if there is more to say.
     """
 
     example_id: str
     text: str
     author: str
+    style: str = ""
     sampling: Sampling | DiverseBeams | None = None
     call_id: str | None = None
     status: Status = Status.OK

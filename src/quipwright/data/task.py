@@ -1,14 +1,14 @@
 """The task file: everything that makes a skill a skill, in YAML, so that nothing in the code is hard-wired to one.
 
-It holds what the student is shown, what the teacher is asked, what a critic is asked (each question in two forms), the
-names of the grades, the questions of the rating page, the cloze template, the length rule and the patterns by which a
-refusal is known. Tasks that ship are named; a user's own file is named by its path.
+It holds what the student is shown, what the teacher is asked, the styles in which both write, what a critic is asked (each
+question in two forms), the names of the grades, the questions of the rating page, the cloze template, the length rule and
+the patterns by which a refusal is known. Tasks that ship are named; a user's own file is named by its path.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -60,10 +60,22 @@ class LengthRule(Settings):
         return length_ratio(a, b) >= self.minimum
 
 
+class Style(Settings):
+    """One of the ways in which a task's texts may be written.
+
+    ``teacher``: what the teacher is told of it, behind its place in the list. ``marker``: how the student's prompt names
+    it; its own name where unset.
+    """
+
+    teacher: str = Field(pattern=r"^[^\n{}]+$")
+    marker: str = Field("", pattern=r"^[^\n{}]*$")
+
+
 class TeacherWording(Settings):
     """What the teacher is asked (Ravi et al. 2024 sec. 3.1 in our words) and how its answer is drawn.
 
-    ``user`` has the slots ``{literal}`` and ``{n}``; ``n`` paraphrases a literal; ``max_tokens`` bounds the whole list.
+    ``user`` has the slots ``{literal}`` and ``{n}``, and ``{styles}`` where the task names styles: a numbered line for
+    each of the ``n`` paraphrases of a literal. ``max_tokens`` bounds the whole list.
     """
 
     system: str = ""
@@ -116,10 +128,14 @@ class Task(Settings):
     ``aim`` completes "The student tries to …"; ``output`` names the column of what it writes.
 
     ``student_prompt`` is what a trained student sees, with ``student_chat`` as the user's turn of its chat template;
-    ``zero_shot`` is what an untrained chat model is asked instead. ``cloze``: the template of the question ``overall``, or
-    one by question. ``grades``: the levels that a critic grades a text with, worst first. ``questions``: what people are
-    asked on the rating page, by key, in order; ``overall`` is among them, because win rates are computed from it.
-    ``question_aliases``: other names of those keys in files of labels.
+    ``zero_shot`` is what an untrained chat model is asked instead.
+
+    ``styles``: the ways of writing, by name, in the order in which the teacher is asked for them; ``student_prompt`` then
+    has the slot ``{style}``, which takes a style's marker. ``default_style`` is used where none is named; unset, the first.
+
+    ``cloze``: the template of the question ``overall``, or one by question. ``grades``: the levels that a critic grades a
+    text with, worst first. ``questions``: what people are asked on the rating page, by key, in order; ``overall`` is among
+    them, because win rates are computed from it. ``question_aliases``: other names of those keys in files of labels.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_-]{1,40}$")
@@ -128,6 +144,8 @@ class Task(Settings):
     student_prompt: str
     student_chat: bool = False
     zero_shot: str
+    styles: dict[GradeName, Style] = Field(default_factory=dict)
+    default_style: str = ""
     teacher: TeacherWording
     critic: CriticWording
     cloze: str | dict[str, str]
@@ -154,6 +172,22 @@ class Task(Settings):
                 raise ValueError("cloze must end with {text}: what follows it would be scored too")
         return self
 
+    @model_validator(mode="after")
+    def _styled(self) -> Task:
+        for where, template, slot in (
+            ("student_prompt", self.student_prompt, "style"),
+            ("teacher.user", self.teacher.user, "styles"),
+        ):
+            if self.styles:
+                _require(where, template, slot)
+            elif f"{{{slot}}}" in template:
+                raise ValueError(f"{where} has {{{slot}}}, but the task names no styles")
+        if self.default_style and self.default_style not in self.styles:
+            raise ValueError(f"default_style is {self.default_style!r}, which styles lacks")
+        if len({self._marker(name) for name in self.styles}) < len(self.styles):
+            raise ValueError("styles has a marker twice: a student could not tell the two apart")
+        return self
+
     @classmethod
     def load(cls, reference: str = DEFAULT_TASK, recipe_dir: Path | None = None) -> Task:
         """The task that ships under the name ``reference``, or the file of that path.
@@ -167,9 +201,49 @@ class Task(Settings):
         """``tree`` as a task. Raises :class:`~quipwright.core.errors.RecipeError` naming ``source``."""
         return validate(cls, tree, f"task {source}")
 
-    def prompt(self, literal: str) -> str:
-        """What the student is shown for ``literal``."""
-        return fill(self.student_prompt, literal=literal)
+    def prompt(self, literal: str, style: str = "") -> str:
+        """What the student is shown for ``literal``, to be written in ``style`` (the default one if empty).
+
+        Raises :class:`~quipwright.core.errors.DataError` where the task has no such style.
+        """
+        return fill(self.prompt_in(style), literal=literal)
+
+    def prompt_in(self, style: str = "") -> str:
+        """``student_prompt`` with its slot ``{style}`` filled, as :meth:`prompt`; ``{literal}`` is still open."""
+        name = self.style_named(style)
+        return fill(self.student_prompt, style=self._marker(name)) if name else self.student_prompt
+
+    def _marker(self, style: str) -> str:
+        return self.styles[style].marker or style
+
+    def style_named(self, name: str = "") -> str:
+        """The style ``name``, or the default one where that is empty; empty for a task without styles.
+
+        Raises :class:`~quipwright.core.errors.DataError` naming the styles there are.
+        """
+        if not self.styles and name:
+            raise DataError(f"task {self.name} has no styles, so none is {name!r}.", "Leave the style out.")
+        if name:
+            _named(self.styles, name, f"task {self.name} has no style")
+        return name or self.default_style or next(iter(self.styles), "")
+
+    def item_styles(self, n: int) -> tuple[str, ...]:
+        """The styles of the ``n`` texts that a teacher is asked for, in their order, going round; empty without styles."""
+        names = tuple(self.styles) or ("",)
+        return tuple(names[place % len(names)] for place in range(n))
+
+    def restricted(self, styles: Sequence[str] | None = None, style: str = "") -> Task:
+        """This task with ``styles`` only (``None``: all), of which ``style`` is the default (empty: as it was, or the
+        first that is left).
+
+        Raises :class:`~quipwright.core.errors.DataError` where the task lacks one of them, or ``styles`` lacks ``style``.
+        """
+        wanted = tuple(self.styles) if styles is None else tuple(map(self.style_named, styles))
+        kept = {name: one for name, one in self.styles.items() if name in wanted}
+        narrowed = self.model_copy(update={"styles": kept, "default_style": ""})
+        usual = self.style_named() if self.style_named() in wanted else ""
+        default = narrowed.style_named(style or usual)
+        return narrowed.model_copy(update={"default_style": default})
 
     def question(self, name: str) -> Question:
         """The critic's question ``name``. Raises :class:`~quipwright.core.errors.DataError` naming those there are."""
