@@ -144,13 +144,13 @@ def student_writes(student: Any, texts: Sequence[str], beams: int) -> Count:
     ordered = sorted(texts, key=lambda text: len(student.prompt_ids(text)))
 
     def write(seed: int) -> int:
-        how = Sampling(temperature=TEMPERATURE, top_p=TOP_P, max_tokens=LIMIT, seed=seed)
+        settings = Sampling(temperature=TEMPERATURE, top_p=TOP_P, max_tokens=LIMIT, seed=seed)
         if beams > 1:
-            how = Sampling(beams=beams, max_tokens=LIMIT)
+            settings = Sampling(beams=beams, max_tokens=LIMIT)
         written = [
             text
             for begin in range(0, len(ordered), size)
-            for row in student.generate(ordered[begin : begin + size], how, 1 if beams > 1 else K)
+            for row in student.generate(ordered[begin : begin + size], settings, 1 if beams > 1 else K)
             for text in row
         ]
         return sum(len(student.tokenizer(text.text).input_ids) + (not text.truncated) for text in written)

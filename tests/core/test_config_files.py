@@ -74,10 +74,10 @@ def test_any_text_is_a_value_or_one_error(text: str) -> None:
     try:
         parse_yaml(text, "r")
     except QuipwrightError as error:
-        told = str(error)
+        message = str(error)
     else:
-        told = ""
-    assert "\n" not in told
+        message = ""
+    assert "\n" not in message
 
 
 def test_a_file_must_hold_a_mapping(tmp_path: Path) -> None:

@@ -47,24 +47,26 @@ def points(folder: Path) -> list[dict[str, Any]]:
 
 def test_every_step_and_every_figure_is_a_line(straight: tuple[Path, Path, RunSummary]) -> None:
     _, folder, summary = straight
-    found = points(folder)
+    all_points = points(folder)
     for stage, round in (("sft-imitation", 0), ("preference-1", 1)):
-        own = [p for p in found if p["stage"] == stage]
+        of_stage = [p for p in all_points if p["stage"] == stage]
         losses = summary.training[stage].losses
-        assert [p["step"] for p in own] == list(range(1, len(losses) + 1))
-        assert [p["values"]["loss"] for p in own] == pytest.approx(losses, abs=1e-5)
-        assert {p["round"] for p in own} == {round}
-        assert all(p["values"]["lr"] > 0 and p["values"]["grad_norm"] > 0 for p in own[:-1])
-    read = [p["values"]["validation"] for p in found if "validation" in p["values"]]
+        assert [p["step"] for p in of_stage] == list(range(1, len(losses) + 1))
+        assert [p["values"]["loss"] for p in of_stage] == pytest.approx(losses, abs=1e-5)
+        assert {p["round"] for p in of_stage} == {round}
+        assert all(p["values"]["lr"] > 0 and p["values"]["grad_norm"] > 0 for p in of_stage[:-1])
+    read = [p["values"]["validation"] for p in all_points if "validation" in p["values"]]
     assert read == pytest.approx(summary.training["sft-imitation"].validation, abs=1e-5)
-    figures = {name: (p["round"], v) for p in found if p["stage"] == "evaluate-test" for name, v in p["values"].items()}
+    figures = {
+        name: (p["round"], v) for p in all_points if p["stage"] == "evaluate-test" for name, v in p["values"].items()
+    }
     for w in summary.pairwise:
         round = summary.checkpoints[w.candidate].round
         assert figures[f"{w.candidate}/against-{w.baseline}/win_tie_rate"] == (round, w.headline.rate.value)
     for q in summary.quality:
         assert figures[f"{q.system}/copy_rate"][1] == q.copy_rate
     assert figures["feedback/minus-imitation/against-teacher"] == (1, summary.differences[0].difference.value)
-    assert [p["round"] for p in found if p["stage"] == "validate"] == [1]
+    assert [p["round"] for p in all_points if p["stage"] == "validate"] == [1]
 
 
 def test_running_again_adds_nothing(straight: tuple[Path, Path, RunSummary]) -> None:
@@ -113,15 +115,15 @@ def test_a_killed_run_ends_with_the_same_stream(
 def events(folder: Path) -> list[tuple[str, int, float]]:
     """Tag, step and value of every scalar in a folder of TensorBoard's event files."""
     proto = importlib.import_module("tensorboardX.proto.event_pb2")
-    found = []
+    shown = []
     for path in sorted(folder.iterdir()):
         raw, at = path.read_bytes(), 0
         while at < len(raw):  # length, its checksum, the event, its checksum
             (length,) = struct.unpack_from("<Q", raw, at)
             event = proto.Event.FromString(raw[at + 12 : at + 12 + length])
-            found += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
+            shown += [(v.tag, event.step, v.simple_value) for v in event.summary.value]
             at += 16 + length
-    return found
+    return shown
 
 
 def test_tensorboard_shows_the_stream_once(straight: tuple[Path, Path, RunSummary], tmp_path: Path) -> None:
@@ -130,10 +132,10 @@ def test_tensorboard_shows_the_stream_once(straight: tuple[Path, Path, RunSummar
     shutil.copytree(folder, tmp_path / "run")
     for _ in range(2):  # a finished run may be given a tracker later, and asking twice doubles nothing
         run(recipe, tmp_path / "run", *SETS, "track=[tensorboard]")
-    told = events(tmp_path / "run" / "tensorboard")
+    shown = events(tmp_path / "run" / "tensorboard")
     wanted = [(f"{p['stage']}/{n}", p["step"], v) for p in points(folder) for n, v in p["values"].items()]
-    assert [t[:2] for t in told] == [w[:2] for w in wanted]
-    assert [t[2] for t in told] == pytest.approx([w[2] for w in wanted], rel=1e-6)
+    assert [t[:2] for t in shown] == [w[:2] for w in wanted]
+    assert [t[2] for t in shown] == pytest.approx([w[2] for w in wanted], rel=1e-6)
 
 
 class FakeRun:

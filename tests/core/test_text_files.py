@@ -32,10 +32,10 @@ def test_valid_json_is_read_as_it_is(value: Any, ascii_only: bool) -> None:
 @given(st.binary(max_size=60))
 def test_any_bytes_are_text_or_one_error(raw: bytes) -> None:
     try:
-        told = decode(raw, "File x")
+        text = decode(raw, "File x")
     except DataError as error:
-        told = str(error)
-    told.encode()  # no half surrogates
+        text = str(error)
+    text.encode()  # no half surrogates
 
 
 @given(st.text(alphabet="ab\u2028\u0085\x0b\r\n"))

@@ -183,7 +183,7 @@ def test_the_yield_of_a_live_teacher_is_told_and_told_again_on_resume(
     def fault(number: int, body: dict[str, Any]) -> str | None:
         return "400" if "rice" in body["messages"][-1]["content"] else None
 
-    told = (
+    line = (
         "Teacher: asked 4, answered 1, refused 1, unreadable 1, failed 1; 2 paraphrases read, 1 kept, dropped: 1 copy; "
         "why, most often: status 400: fault 400 (1)."
     )
@@ -193,4 +193,4 @@ def test_the_yield_of_a_live_teacher_is_told_and_told_again_on_resume(
         for until in ("teach", None):
             with contextlib.suppress(StageReached), run_context(recipe, tmp_path, tmp_path, until=until) as ctx:
                 teach_stage(ctx, recipe.teacher, [Example(text=text) for text in literals])
-            assert told in capsys.readouterr().err
+            assert line in capsys.readouterr().err

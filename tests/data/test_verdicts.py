@@ -17,7 +17,7 @@ TEXTS = ("I walked home, the bus being a rumour by then.", "The bus left, and so
 
 def test_preferences_on_file_are_clear_honest_and_the_best_of_each_literal() -> None:
     def row(a: str, b: str, verdict: str = "a", strength: int = 2, grades: tuple[int, int] = (1, 0), **more: str):
-        told = {
+        fields = {
             "a": a,
             "b": b,
             "verdict": verdict,
@@ -25,7 +25,7 @@ def test_preferences_on_file_are_clear_honest_and_the_best_of_each_literal() -> 
             "quality_a": grades[0],
             "quality_b": grades[1],
         }
-        return VerdictRow.model_validate({"literal": LITERAL, **told, **more})
+        return VerdictRow.model_validate({"literal": LITERAL, **fields, **more})
 
     rows = [
         row("good", "bad"),

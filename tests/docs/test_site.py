@@ -21,8 +21,8 @@ COMMANDS = (ROOT / "docs" / "command-line.md").read_text(encoding="utf-8")
 
 def test_every_exit_code_is_explained() -> None:
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, Exception)]
-    told = {int(code) for code in re.findall(r"^\| (\d+) \|", COMMANDS, re.MULTILINE)}
-    assert told == {0, *(kind.exit_code for kind in kinds if issubclass(kind, errors.QuipwrightError))}
+    explained = {int(code) for code in re.findall(r"^\| (\d+) \|", COMMANDS, re.MULTILINE)}
+    assert explained == {0, *(kind.exit_code for kind in kinds if issubclass(kind, errors.QuipwrightError))}
 
 
 def test_every_command_is_listed() -> None:

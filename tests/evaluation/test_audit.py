@@ -118,10 +118,10 @@ def inside(estimate: object, truth: float) -> bool:
 
 
 def test_a_known_position_bias_is_recovered() -> None:
-    found = audit_critic(Biased(first=0.3), synthetic(600)).audits["overall"]
-    assert inside(found.position.changed, 0.3)
-    assert inside(found.agreement.mean, 0.7 * 0.8 + 0.3 * 0.5)
-    assert found.position.first_rate.low > 0.5
+    audited = audit_critic(Biased(first=0.3), synthetic(600)).audits["overall"]
+    assert inside(audited.position.changed, 0.3)
+    assert inside(audited.agreement.mean, 0.7 * 0.8 + 0.3 * 0.5)
+    assert audited.position.first_rate.low > 0.5
 
 
 def test_a_known_length_bias_is_recovered() -> None:

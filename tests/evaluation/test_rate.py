@@ -208,8 +208,8 @@ def test_label_studio_takes_the_file_and_its_own_answers_come_back(tmp_path: Pat
         task["annotations"] = [{"completed_by": 7, "result": asked}]
     (tmp_path / "back.json").write_text(json.dumps(tasks))
     fresh = open_ratings(tmp_path / "two", checks=1)
-    found = import_ratings(fresh, tmp_path / "back.json")
-    assert found == Imported(10, 0, {"a question that is not asked of an attention check": 2})
+    imported = import_ratings(fresh, tmp_path / "back.json")
+    assert imported == Imported(10, 0, {"a question that is not asked of an attention check": 2})
     for (pair, judge, _), vote in fresh.votes.items():
         shown = next(task["data"]["shown"] for task in tasks if task["data"]["pair"] == pair)
         assert (judge, vote.shown, vote.verdict) == ("human:7", shown, "A" if shown == "ab" else "B")

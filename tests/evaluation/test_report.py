@@ -146,8 +146,8 @@ def test_an_audit_shows_all_that_was_measured(tmp_path: Path) -> None:
 
 def test_runs_are_paired_only_where_they_can_be() -> None:
     one, two = made_summary(12, name="one", seed=1), made_summary(12, name="two", seed=2)
-    found = across.differences([("one", one), ("two", two)])
-    pair = next(d for d in found if d.candidate == "one: feedback" and d.opponent == "teacher")
+    differences = across.differences([("one", one), ("two", two)])
+    pair = next(d for d in differences if d.candidate == "one: feedback" and d.opponent == "teacher")
     alike = [
         a.example_id
         for a, b in zip(one.samples, two.samples, strict=True)

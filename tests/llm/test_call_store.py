@@ -218,9 +218,9 @@ def test_a_hundred_thousand_stored_calls_are_found_again_without_holding_them(tm
             )
     tracemalloc.start()
     with CallStore.open(tmp_path) as store:
-        found = sum(len(store.find([f"k{i}" for i in range(start, start + 1000)])) for start in range(0, 100_000, 1000))
+        count = sum(len(store.find([f"k{i}" for i in range(start, start + 1000)])) for start in range(0, 100_000, 1000))
         _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert found == 100_000
+    assert count == 100_000
     assert peak < 20e6, "the rows alone are over 40 MB"
     assert sqlite3.sqlite_version_info < (3, 51, 3) or not list(tmp_path.glob("*-wal"))

@@ -41,17 +41,17 @@ def bought(folder: Path) -> list[Spent]:
 
 
 def test_calls_are_counted_by_stage_and_model(tmp_path: Path) -> None:
-    found = {(s.stage, s.model): s for s in bought(tmp_path)}
-    teach = found["teach", "big"]
+    spent = {(s.stage, s.model): s for s in bought(tmp_path)}
+    teach = spent["teach", "big"]
     assert (teach.calls, teach.tokens_in, teach.tokens_out, teach.uncounted) == (2, 4000, 400, 0)
     assert teach.cost == pytest.approx(4000 * 2e-6 + 400 * 10e-6)
     assert teach.money == "0.0120, up to 0.5000 more for attempts of unknown cost"
-    unknown = found["judge-1", "small"]
+    unknown = spent["judge-1", "small"]
     assert (unknown.calls, unknown.tokens_in, unknown.cost, unknown.money) == (1, None, None, "unknown")
-    assert found["judge-1", "big"].money == "unknown"  # a price, but nobody counted what came in
-    given_up = found["given up", "small"]
+    assert spent["judge-1", "big"].money == "unknown"  # a price, but nobody counted what came in
+    given_up = spent["given up", "small"]
     assert (given_up.calls, given_up.money) == (0, "0.0000, up to 0.2500 more for attempts of unknown cost")
-    assert sum(s.calls for s in found.values()) == 4
+    assert sum(s.calls for s in spent.values()) == 4
 
 
 def cells(page: str) -> list[list[str]]:

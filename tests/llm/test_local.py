@@ -70,8 +70,8 @@ def test_labels_are_scored_whole_behind_a_begun_answer(backend: TransformersBack
     assert len(one.ids) - one.start == 2  # a blank and a digit
     expected = [by_hand(backend.network, list(c.ids), c.start) for c in (one, two)]
     requests = [Request(messages, Sampling(), ("1", "2")), asked("x", options=("1", "2"))]
-    found = backend.label_nats(requests)
-    assert found[0] == pytest.approx(expected, abs=1e-4)
+    nats = backend.label_nats(requests)
+    assert nats[0] == pytest.approx(expected, abs=1e-4)
     assert len(labels_after(backend.tokenizer, requests[1].messages, ("1",))[0].ids) > 0
 
 

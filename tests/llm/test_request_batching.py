@@ -56,8 +56,8 @@ def test_a_slow_group_keeps_no_other_from_being_asked() -> None:
             last_was_asked.set()
         return [str(i) for i in part]
 
-    found = list(chunks(range(640), 0, ask, str, str, lambda units=1, note="": None, Window(groups=2)))
-    assert [row for chunk in found for row in chunk] == [str(i) for i in range(640)]
+    parts = list(chunks(range(640), 0, ask, str, str, lambda units=1, note="": None, Window(groups=2)))
+    assert [row for chunk in parts for row in chunk] == [str(i) for i in range(640)]
 
 
 def test_the_first_error_ends_it_and_what_came_before_it_was_given_out() -> None:

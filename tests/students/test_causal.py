@@ -175,8 +175,8 @@ def test_samples_follow_the_seed(tuning: LoRA | str) -> None:
     prompts = [row.prompt for row in ROWS]
 
     def draw(seed: int) -> list[list[str]]:
-        found = student.generate(prompts, Sampling(temperature=1.0, max_tokens=8, seed=seed), k=3)
-        return [[g.text for g in row] for row in found]
+        texts = student.generate(prompts, Sampling(temperature=1.0, max_tokens=8, seed=seed), k=3)
+        return [[g.text for g in row] for row in texts]
 
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
@@ -242,9 +242,9 @@ def test_chat_needs_a_template_that_ends_its_turns() -> None:
 @pytest.mark.parametrize("beams", [1, 3])
 def test_left_padding_does_not_change_what_is_decoded(family: str, beams: int) -> None:
     student = causal_student(family)
-    how = Sampling(beams=beams, max_tokens=10)
-    together = student.generate([row.prompt for row in ROWS], how)
-    alone = [student.generate([row.prompt], how)[0] for row in ROWS]
+    settings = Sampling(beams=beams, max_tokens=10)
+    together = student.generate([row.prompt for row in ROWS], settings)
+    alone = [student.generate([row.prompt], settings)[0] for row in ROWS]
     assert together == alone
 
 

@@ -36,8 +36,8 @@ class OneDevice(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), named: Any = None) -> Any:
         """See the class."""
-        found = {x.device.type for x in tree_leaves((args, named)) if isinstance(x, torch.Tensor) and x.ndim}
-        assert len(found) < 2 or func._overloadpacket in MOVES, f"{func} of tensors on {sorted(found)}"
+        devices = {x.device.type for x in tree_leaves((args, named)) if isinstance(x, torch.Tensor) and x.ndim}
+        assert len(devices) < 2 or func._overloadpacket in MOVES, f"{func} of tensors on {sorted(devices)}"
         return False if func is VALUE and args[0].is_meta else func(*args, **(named or {}))
 
 
@@ -85,12 +85,12 @@ def test_an_opened_student_is_on_the_device_and_scores_there(
     batch = student.collate(ROWS)
     assert batch.prompt.device.type == "cpu"
     with OneDevice():
-        found = student.logprobs(batch, uniform=True)
-        reference = LogProbs(found.total.detach(), found.tokens.detach())
+        logprobs = student.logprobs(batch, uniform=True)
+        reference = LogProbs(logprobs.total.detach(), logprobs.tokens.detach())
         rank = batch.rank.to(gpu)
         for objective in (DPO(), BRIO(mean_length=9.0)):
-            objective(found, reference, rank).sum().backward(retain_graph=True)
-    assert {x.device for x in (found.total, found.tokens, found.uniform)} == {gpu}
+            objective(logprobs, reference, rank).sum().backward(retain_graph=True)
+    assert {x.device for x in (logprobs.total, logprobs.tokens, logprobs.uniform)} == {gpu}
     assert {p.grad.device for p in student.trainable().values() if p.grad is not None} == {gpu}
 
 

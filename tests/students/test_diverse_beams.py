@@ -34,8 +34,8 @@ def machine(table: dict[tuple[int, ...], list[float]], **options: Any) -> tuple[
         even = [0.25] * 4
         return torch.tensor([table.get(tuple(h), even) for h in histories]).log()
 
-    found = search(step, torch.tensor([table[()]]).log(), end=END, pad=PAD, max_tokens=4, **options)
-    return found, found.ids[0].tolist()
+    searched = search(step, torch.tensor([table[()]]).log(), end=END, pad=PAD, max_tokens=4, **options)
+    return searched, searched.ids[0].tolist()
 
 
 # --- by hand ---------------------------------------------------------------------------------------------------------
@@ -107,21 +107,21 @@ def student_of(family: str) -> Any:
 def test_the_first_group_is_greedy(family: str) -> None:
     student = student_of(family)
     prompts = [row.prompt for row in ROWS]
-    found = student.generate(prompts, DiverseBeams(groups=3, penalty=1.0, max_tokens=10))
-    assert [row[:1] for row in found] == student.generate(prompts, Sampling(max_tokens=10))
+    groups = student.generate(prompts, DiverseBeams(groups=3, penalty=1.0, max_tokens=10))
+    assert [row[:1] for row in groups] == student.generate(prompts, Sampling(max_tokens=10))
 
 
 @pytest.mark.parametrize("family", STUDENTS)
 def test_without_penalty_all_groups_are_equal(family: str) -> None:
-    found = beams(student_of(family), 4, 0.0)
-    assert all(torch.equal(found.ids[:, 0], found.ids[:, g]) for g in range(4))
+    groups = beams(student_of(family), 4, 0.0)
+    assert all(torch.equal(groups.ids[:, 0], groups.ids[:, g]) for g in range(4))
 
 
 @pytest.mark.parametrize("family", STUDENTS)
 def test_with_a_huge_penalty_all_first_tokens_differ(family: str) -> None:
     student = student_of(family)
-    found = beams(student, 6, 1e4)
-    for row in found.ids[:, :, 0].tolist():
+    groups = beams(student, 6, 1e4)
+    for row in groups.ids[:, :, 0].tolist():
         speaking = [t for t in row if t not in (student.tokenizer.eos_token_id, student.tokenizer.pad_token_id)]
         assert len(set(speaking)) == len(speaking)
 
@@ -149,26 +149,26 @@ def totals(student: Any, found: Beams) -> list[list[float]]:
 @pytest.mark.parametrize("family", STUDENTS)
 def test_totals_are_the_models_own_whatever_the_padding_and_the_cache(family: str) -> None:
     student = student_of(family)
-    found = beams(student, 3, 0.7)
-    for got, expected in zip(found.total.tolist(), totals(student, found), strict=True):
+    searched = beams(student, 3, 0.7)
+    for got, expected in zip(searched.total.tolist(), totals(student, searched), strict=True):
         assert got == pytest.approx(expected, abs=2e-3)
 
 
 @pytest.mark.parametrize("family", STUDENTS)
 def test_a_batch_writes_what_each_prompt_alone_does(family: str) -> None:
-    student, how = student_of(family), DiverseBeams(groups=4, penalty=1.0, max_tokens=8)
-    together = student.generate([row.prompt for row in ROWS], how)
-    assert together == [student.generate([row.prompt], how)[0] for row in ROWS]
+    student, settings = student_of(family), DiverseBeams(groups=4, penalty=1.0, max_tokens=8)
+    together = student.generate([row.prompt for row in ROWS], settings)
+    assert together == [student.generate([row.prompt], settings)[0] for row in ROWS]
 
 
 def test_adapters_are_part_of_it() -> None:
     student = causal_student(tuning=LoRA(rank=2, alpha=4))
-    how = DiverseBeams(groups=2, penalty=1.0, max_tokens=6)
-    before = student.generate(["a b"], how)
+    settings = DiverseBeams(groups=2, penalty=1.0, max_tokens=6)
+    before = student.generate(["a b"], settings)
     with torch.no_grad():
         for parameter in student.trainable().values():
             parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(3)))
-    assert student.generate(["a b"], how) != before
+    assert student.generate(["a b"], settings) != before
 
 
 def test_where_padding_is_the_end_token_later_groups_are_not_kept_from_ending() -> None:
@@ -182,8 +182,8 @@ def test_where_padding_is_the_end_token_later_groups_are_not_kept_from_ending() 
             history.append(token)
         return torch.tensor([table.get(tuple(h), [0.98, 0.01, 0.01]) for h in histories]).log()
 
-    found = search(step, torch.tensor([table[()]]).log(), groups=2, penalty=1.0, end=end, pad=end, max_tokens=5)
-    assert found.ids[0].tolist() == [[1, end], [2, end]]
+    searched = search(step, torch.tensor([table[()]]).log(), groups=2, penalty=1.0, end=end, pad=end, max_tokens=5)
+    assert searched.ids[0].tolist() == [[1, end], [2, end]]
 
 
 def test_transformers_group_beam_search_is_not_called() -> None:

@@ -81,8 +81,8 @@ def holds(name: str) -> str:
     weights = torch.linspace(-1, 1, batch.mask.any(-1).sum().item())
     present = batch.mask.any(-1)
     mine = torch.autograd.grad((policy(batch).total[present] * weights).sum(), parameters, allow_unused=True)
-    own = torch.autograd.grad((totals(network, batch)[present] * weights).sum(), parameters, allow_unused=True)
-    for a, b in zip(mine, own, strict=True):
+    expected = torch.autograd.grad((totals(network, batch)[present] * weights).sum(), parameters, allow_unused=True)
+    for a, b in zip(mine, expected, strict=True):
         if b is not None and a is not None:
             assert float((a - b).abs().max()) <= 1e-2 * max(1.0, float(b.abs().max())), name
     return "packed" if path.packed else "unpacked"
@@ -146,17 +146,17 @@ def holds_seq2seq(name: str) -> str:
                 prompt = batch.prompt[row, batch.prompt_mask[row]][None]
                 ids = torch.cat([torch.tensor([start]), response[:-1]])[None]
                 logs = network(input_ids=prompt, decoder_input_ids=ids, use_cache=False).logits[0].log_softmax(-1)
-                own = logs.gather(-1, response[:, None]).sum()
-                torch.testing.assert_close(scored[row, column], own, atol=5e-3, rtol=1e-4)
+                expected = logs.gather(-1, response[:, None]).sum()
+                torch.testing.assert_close(scored[row, column], expected, atol=5e-3, rtol=1e-4)
     return "right"
 
 
 def test_the_document_says_what_is_found() -> None:
-    found = [causal_family(name) for name in ("llama", "lfm2", "mistral", "cohere", "xlm-roberta")]
-    rows = list(table(found))[2:]
-    assert set(rows) <= written({family.name for family in found})
-    found = [seq2seq_family(name) for name in ("fsmt", "t5", "prophetnet")]
-    assert set(list(table(found))[2:]) <= written({family.name for family in found})
+    families = [causal_family(name) for name in ("llama", "lfm2", "mistral", "cohere", "xlm-roberta")]
+    rows = list(table(families))[2:]
+    assert set(rows) <= written({family.name for family in families})
+    families = [seq2seq_family(name) for name in ("fsmt", "t5", "prophetnet")]
+    assert set(list(table(families))[2:]) <= written({family.name for family in families})
     assert Family("x", "packed") != Family("x", "refused")
 
 
@@ -177,8 +177,8 @@ def student(name: str, **settings: Any) -> CausalStudent:
         for parameter in network.parameters():
             if parameter.ndim > 1:
                 parameter.normal_(0, 0.25)
-    how = {"precision": "fp32", "tuning": "full", "context": 200, **settings}
-    return CausalStudent(network, words, StudentSettings(**how))
+    changed = {"precision": "fp32", "tuning": "full", "context": 200, **settings}
+    return CausalStudent(network, words, StudentSettings(**changed))
 
 
 @pytest.mark.parametrize("name", ["granite", "lfm2", "mistral", "bart"])
@@ -194,8 +194,8 @@ def test_a_student_says_what_one_text_at_a_time_would_say(name: str, tuning: LoR
 def test_padding_does_not_change_what_is_decoded(name: str) -> None:
     opened = student(name)
     prompts = [row.prompt for row in ROWS]
-    how = Sampling(max_tokens=6)
-    assert opened.generate(prompts, how) == [opened.generate([prompt], how)[0] for prompt in prompts]
+    settings = Sampling(max_tokens=6)
+    assert opened.generate(prompts, settings) == [opened.generate([prompt], settings)[0] for prompt in prompts]
 
 
 def test_the_cost_of_scoring_unpacked_is_said_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -217,12 +217,12 @@ def test_a_family_that_cannot_be_scored_is_refused_in_one_line() -> None:
 def test_a_leak_between_responses_would_show() -> None:
     network = small_causal("lfm2")
     batch = probe_batch(SHORT)
-    own = own_logs(network, batch)
+    logs = own_logs(network, batch)
     policy = CausalPolicy(network, False, ScoringPath())
     with torch.no_grad():
         wrong = (policy(batch).total - totals(network, batch)).abs().max()
     assert float(wrong) > 0.1
-    assert own.isfinite().all()
+    assert logs.isfinite().all()
 
 
 def test_shrinking_keeps_one_layer_of_each_kind_and_the_scales() -> None:

@@ -125,8 +125,8 @@ def test_rows_of_unequal_k_leave_absent_columns_at_zero() -> None:
 def test_dropout_is_really_off_the_first_dpo_loss_is_ln_2(family: str, tuning: LoRA | str, tmp_path: Path) -> None:
     student = seq2seq_student(family, dropout=0.3, tuning=tuning)
     reference = score_rows(student, ROWS, 2)
-    how = TrainSettings(epochs=1, batch_size=3, micro_batch_size=2, lr=1e-3, warmup_ratio=0)
-    log = train(student, ROWS, DPO(), how, tmp_path, seed=1, reference=reference)
+    settings = TrainSettings(epochs=1, batch_size=3, micro_batch_size=2, lr=1e-3, warmup_ratio=0)
+    log = train(student, ROWS, DPO(), settings, tmp_path, seed=1, reference=reference)
     assert log.steps[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
 
 
@@ -161,17 +161,17 @@ def test_what_is_generated_is_what_is_scored(family: str) -> None:
 @pytest.mark.parametrize("beams", [1, 5])
 def test_padding_does_not_change_what_is_decoded(family: str, beams: int) -> None:
     student = seq2seq_student(family)
-    how = Sampling(beams=beams, max_tokens=8)
-    together = student.generate([row.prompt for row in ROWS], how)
-    assert together == [student.generate([row.prompt], how)[0] for row in ROWS]
+    settings = Sampling(beams=beams, max_tokens=8)
+    together = student.generate([row.prompt for row in ROWS], settings)
+    assert together == [student.generate([row.prompt], settings)[0] for row in ROWS]
 
 
 def test_samples_follow_the_seed() -> None:
     student = seq2seq_student("bart")
 
     def draw(seed: int) -> list[list[str]]:
-        found = student.generate([r.prompt for r in ROWS], Sampling(temperature=1.0, max_tokens=8, seed=seed), k=3)
-        return [[g.text for g in row] for row in found]
+        texts = student.generate([r.prompt for r in ROWS], Sampling(temperature=1.0, max_tokens=8, seed=seed), k=3)
+        return [[g.text for g in row] for row in texts]
 
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)
@@ -211,14 +211,14 @@ def test_opened_from_a_folder_it_is_the_same_student(family: str, tmp_path: Path
     student = seq2seq_student(family)
     student.network.save_pretrained(tmp_path)
     student.tokenizer.save_pretrained(tmp_path)
-    how = StudentSettings(kind="seq2seq", weights=str(tmp_path), precision="fp32", tuning="full")
-    opened = open_student(how)
+    settings = StudentSettings(kind="seq2seq", weights=str(tmp_path), precision="fp32", tuning="full")
+    opened = open_student(settings)
     assert isinstance(opened, Student)
     with torch.no_grad():
         expected = student.logprobs(student.collate(ROWS)).total
         torch.testing.assert_close(opened.logprobs(opened.collate(ROWS)).total, expected, atol=1e-4, rtol=0)
     with pytest.raises(RecipeError, match="encoder-decoder"):
-        open_student(how.model_copy(update={"kind": "causal"}))
+        open_student(settings.model_copy(update={"kind": "causal"}))
 
 
 def test_a_decoder_only_model_is_refused(tmp_path: Path) -> None:

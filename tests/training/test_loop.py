@@ -52,9 +52,11 @@ def test_two_by_four_is_eight(
     logs, ends = [], []
     for micro in (8, 2, 3):
         student, objective = opened(), OBJECTIVES[name]
-        how = TrainSettings(epochs=2, batch_size=8, micro_batch_size=micro, lr=3e-3, warmup_ratio=0, max_grad_norm=1e9)
+        settings = TrainSettings(
+            epochs=2, batch_size=8, micro_batch_size=micro, lr=3e-3, warmup_ratio=0, max_grad_norm=1e9
+        )
         reference = needed(student, TASK, objective)
-        logs.append(train(student, TASK, objective, how, tmp_path / str(micro), seed=1, reference=reference))
+        logs.append(train(student, TASK, objective, settings, tmp_path / str(micro), seed=1, reference=reference))
         ends.append(weights(student))
     for log, end in zip(logs[1:], ends[1:], strict=True):
         for key in ("loss", "grad_norm"):
@@ -67,15 +69,15 @@ def test_two_by_four_is_eight(
 def test_dropout_is_really_off_the_first_dpo_loss_is_ln_2(family: str, tuning: LoRA | str, tmp_path: Path) -> None:
     student = causal_student(family, dropout=0.3, tuning=tuning)
     reference = score_rows(student, ROWS, 2)
-    how = TrainSettings(epochs=1, batch_size=3, micro_batch_size=2, lr=1e-3, warmup_ratio=0)
-    log = train(student, ROWS, DPO(), how, tmp_path, seed=1, reference=reference)
+    settings = TrainSettings(epochs=1, batch_size=3, micro_batch_size=2, lr=1e-3, warmup_ratio=0)
+    log = train(student, ROWS, DPO(), settings, tmp_path, seed=1, reference=reference)
     assert log.steps[0]["loss"] == pytest.approx(math.log(2), abs=1e-5)
 
 
 def test_dropout_on_is_on(tmp_path: Path) -> None:
     student = causal_student("gpt2", dropout=0.3)
-    how = TrainSettings(epochs=1, batch_size=3, lr=1e-3, warmup_ratio=0, dropout=True)
-    log = train(student, ROWS, DPO(), how, tmp_path, seed=1, reference=score_rows(student, ROWS, 3))
+    settings = TrainSettings(epochs=1, batch_size=3, lr=1e-3, warmup_ratio=0, dropout=True)
+    log = train(student, ROWS, DPO(), settings, tmp_path, seed=1, reference=score_rows(student, ROWS, 3))
     assert log.steps[0]["loss"] != pytest.approx(math.log(2), abs=1e-3)
 
 
@@ -93,8 +95,8 @@ def test_list_wise_brio_orders_three(tmp_path: Path) -> None:
         for c, d, e in zip("abcdef", "bcdefa", "cdefab", strict=True)
     )
     student = causal_student()
-    how = TrainSettings(epochs=40, batch_size=6, micro_batch_size=6, lr=0.01)
-    train(student, rows, BRIO(mean_length=4), how, tmp_path, seed=1)
+    settings = TrainSettings(epochs=40, batch_size=6, micro_batch_size=6, lr=0.01)
+    train(student, rows, BRIO(mean_length=4), settings, tmp_path, seed=1)
     after = score_rows(student, rows, 6)
     mean = after.total / after.tokens
     assert (mean[:, 0] > mean[:, 1]).all()
@@ -103,8 +105,8 @@ def test_list_wise_brio_orders_three(tmp_path: Path) -> None:
 
 def test_validation_is_read_at_every_epoch(tmp_path: Path) -> None:
     student = causal_student()
-    how = TrainSettings(epochs=3, batch_size=4, lr=0.01)
-    log = train(student, TASK, MLE(), how, tmp_path, seed=1, validation=TASK[:2])
+    settings = TrainSettings(epochs=3, batch_size=4, lr=0.01)
+    log = train(student, TASK, MLE(), settings, tmp_path, seed=1, validation=TASK[:2])
     assert len(log.validation) == 3
     assert log.validation[-1] == pytest.approx(mle_loss(student, TASK[:2], 4))
     assert log.validation[-1] < log.validation[0]
@@ -204,9 +206,9 @@ def test_a_loss_that_is_not_finite_stops_within_one_step(tmp_path: Path) -> None
         if steps == 3:
             next(iter(student.trainable().values())).data.fill_(math.nan)
 
-    how = TrainSettings(epochs=4, batch_size=4, lr=0.01, save_every=2)
+    settings = TrainSettings(epochs=4, batch_size=4, lr=0.01, save_every=2)
     with pytest.raises(TrainingError, match=r"Step 4 of 8: loss nan.*step-0000002") as error:
-        train(student, TASK, MLE(), how, tmp_path, seed=1, step_done=poison)
+        train(student, TASK, MLE(), settings, tmp_path, seed=1, step_done=poison)
     assert error.value.exit_code == 8
     assert steps == 3
 
@@ -233,10 +235,10 @@ def test_a_preference_needs_two_responses_and_its_reference(tmp_path: Path) -> N
 
 def test_lambda_is_the_mean_length_in_tokens_end_included() -> None:
     student = causal_student()
-    found = measured(BRIO(), student, ROWS)
+    brio = measured(BRIO(), student, ROWS)
     lengths = [len(student.response_ids(text)) for row in ROWS for text in row.responses]
-    assert isinstance(found, BRIO)
-    assert found.mean_length == pytest.approx(sum(lengths) / len(lengths), abs=1e-5)
+    assert isinstance(brio, BRIO)
+    assert brio.mean_length == pytest.approx(sum(lengths) / len(lengths), abs=1e-5)
     assert measured(BRIO(mean_length=3), student, ROWS) == BRIO(mean_length=3)
     assert measured(MLE(), student, ROWS) == MLE()
 
@@ -278,24 +280,26 @@ def callback(rates: dict[int, float], seen: dict[int, dict[str, Tensor]], **watc
 
 def test_early_stopping_stops_training_and_keeps_the_best_sound_epoch(tmp_path: Path) -> None:
     rows = tuple(Prompted(row.prompt, row.responses[:1]) for row in TASK)
-    how = TrainSettings(epochs=8, batch_size=4, micro_batch_size=4, lr=0.01, save_every=1)  # 2 steps an epoch
+    settings = TrainSettings(epochs=8, batch_size=4, micro_batch_size=4, lr=0.01, save_every=1)  # 2 steps an epoch
     rates = {2: 0.2, 4: 0.6, 6: 0.95, 8: 0.5, 10: 0.4}
     student, seen = causal_student(), {}
-    log = train(student, rows, MLE(), how, tmp_path / "a", seed=1, callback=callback(rates, seen, patience=3))
+    log = train(student, rows, MLE(), settings, tmp_path / "a", seed=1, callback=callback(rates, seen, patience=3))
     assert [p.number for p in log.points] == [2, 4, 6, 8, 10]
     assert all(torch.equal(value, seen[4][name]) for name, value in weights(student).items())
     # killed after the third epoch, it goes on to the same end and asks for no epoch twice
     resumed, asked = causal_student(), {}
     limited = {**rates, 8: None}
     with pytest.raises(TypeError):
-        train(resumed, rows, MLE(), how, tmp_path / "b", seed=1, callback=callback(limited, asked, patience=3))
+        train(resumed, rows, MLE(), settings, tmp_path / "b", seed=1, callback=callback(limited, asked, patience=3))
     again: dict[int, dict[str, Tensor]] = {}
     resumed = causal_student()
-    log = train(resumed, rows, MLE(), how, tmp_path / "b", seed=1, callback=callback(rates, again, patience=3))
+    log = train(resumed, rows, MLE(), settings, tmp_path / "b", seed=1, callback=callback(rates, again, patience=3))
     assert (list(again), len(log.points)) == ([8, 10], 5)
     assert all(torch.equal(value, seen[4][name]) for name, value in weights(resumed).items())
     last = causal_student()
-    train(last, rows, MLE(), how, tmp_path / "c", seed=1, callback=callback(rates, {}, patience=3, keep_best=False))
+    train(
+        last, rows, MLE(), settings, tmp_path / "c", seed=1, callback=callback(rates, {}, patience=3, keep_best=False)
+    )
     assert all(torch.equal(value, seen[10][name]) for name, value in weights(last).items())
 
 
@@ -319,12 +323,12 @@ def test_states_are_written_and_read_without_taking_the_wrapper_off(
     monkeypatch.setattr(Accelerator, "prepare", lambda self, module, optimiser: (Wrapper(module), optimiser))
     monkeypatch.setattr(Accelerator, "unwrap_model", lambda self, module: module.module)
     rows = tuple(Prompted(row.prompt, row.responses[:1]) for row in TASK)
-    how = TrainSettings(epochs=3, batch_size=8, micro_batch_size=8, lr=0.01, save_every=1)
+    settings = TrainSettings(epochs=3, batch_size=8, micro_batch_size=8, lr=0.01, save_every=1)
     student = causal_student()
     bare = student.module
-    train(student, rows, MLE(), how, tmp_path, seed=1)
+    train(student, rows, MLE(), settings, tmp_path, seed=1)
     assert wrappers[0].passes == 3
     assert student.module is bare
     shutil.rmtree(tmp_path / "resume" / "step-0000002")
-    train(student, rows, MLE(), how, tmp_path, seed=1)  # goes on from the state after the first step
+    train(student, rows, MLE(), settings, tmp_path, seed=1)  # goes on from the state after the first step
     assert wrappers[1].passes == 2

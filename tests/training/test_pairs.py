@@ -65,24 +65,24 @@ def test_length_rule_is_symmetric(a: list[str], b: list[str]) -> None:
 
 
 def test_diverse_takes_the_largest_distance_within_the_rule() -> None:
-    own = responses(*TEXTS)
-    a, b = Diverse()(own, None, LengthRule(), 0)[0]
-    assert (a, b) == (own[2].id, own[3].id)
+    texts = responses(*TEXTS)
+    a, b = Diverse()(texts, None, LengthRule(), 0)[0]
+    assert (a, b) == (texts[2].id, texts[3].id)
 
 
 def test_diverse_with_the_rule_after_loses_an_input_whose_most_distant_pair_is_unequal() -> None:
-    own = responses(*TEXTS)
+    texts = responses(*TEXTS)
     # (0, 2) is as distant as (2, 3) and comes first; its ratio is 5/8
-    assert Diverse(length_rule="after")(own, None, LengthRule(), 0) == []
-    assert Diverse(length_rule="after")(own, None, ANY, 0) == [(own[0].id, own[2].id)]
+    assert Diverse(length_rule="after")(texts, None, LengthRule(), 0) == []
+    assert Diverse(length_rule="after")(texts, None, ANY, 0) == [(texts[0].id, texts[2].id)]
 
 
 def test_what_the_length_rule_let_through_is_counted() -> None:
-    own = responses("a b c", "x y z", "a b c d e f")
-    dropped = [own[0], *(r.model_copy(update={"status": Status.DUPLICATE}) for r in own[1:])]
-    picked = [Pair(example_id="e", a_id=own[0].id, b_id=own[1].id, selector="diverse")]
-    found = acceptance({"e": own, "f": own[1:], "g": dropped}, picked, LengthRule())
-    assert found == {"pairs": 4, "within": 1, "literals": 2, "paired": 1}
+    texts = responses("a b c", "x y z", "a b c d e f")
+    dropped = [texts[0], *(r.model_copy(update={"status": Status.DUPLICATE}) for r in texts[1:])]
+    picked = [Pair(example_id="e", a_id=texts[0].id, b_id=texts[1].id, selector="diverse")]
+    counts = acceptance({"e": texts, "f": texts[1:], "g": dropped}, picked, LengthRule())
+    assert counts == {"pairs": 4, "within": 1, "literals": 2, "paired": 1}
 
 
 attempts = st.lists(
@@ -94,11 +94,11 @@ attempts = st.lists(
 
 @given(attempts)
 def test_diverse_beats_every_other_pair(texts: list[str]) -> None:
-    own = responses(*texts)
-    picked = Diverse()(own, None, LengthRule(), 0)
-    allowed = [(a, b) for a, b in combinations(own, 2) if LengthRule().passes(a.text, b.text)]
+    attempts = responses(*texts)
+    picked = Diverse()(attempts, None, LengthRule(), 0)
+    allowed = [(a, b) for a, b in combinations(attempts, 2) if LengthRule().passes(a.text, b.text)]
     assert len(picked) == min(1, len(allowed))
-    by_id = {r.id: words(r.text) for r in own}
+    by_id = {r.id: words(r.text) for r in attempts}
     for a, b in picked:
         best = max(n_dist(words(x.text), words(y.text)) for x, y in allowed)
         assert n_dist(by_id[a], by_id[b]) == best
@@ -106,51 +106,51 @@ def test_diverse_beats_every_other_pair(texts: list[str]) -> None:
 
 @given(attempts, st.integers(0, 9))
 def test_random_keeps_the_rule_and_repeats_itself(texts: list[str], seed: int) -> None:
-    own = responses(*texts)
-    picked = Random()(own, None, LengthRule(), seed)
-    assert picked == Random()(own, None, LengthRule(), seed)
-    by_id = {r.id: r.text for r in own}
+    attempts = responses(*texts)
+    picked = Random()(attempts, None, LengthRule(), seed)
+    assert picked == Random()(attempts, None, LengthRule(), seed)
+    by_id = {r.id: r.text for r in attempts}
     assert all(a != b and LengthRule().passes(by_id[a], by_id[b]) for a, b in picked)
 
 
 def test_random_draws_differently_by_seed() -> None:
-    own = responses(*TEXTS)
-    assert len({Random()(own, None, ANY, seed)[0] for seed in range(40)}) > 5
+    attempts = responses(*TEXTS)
+    assert len({Random()(attempts, None, ANY, seed)[0] for seed in range(40)}) > 5
 
 
 def test_best_worst_is_the_widest_margin_within_the_rule() -> None:
-    own = responses("a b c d", "a b c e", "x", "a b d d")
-    scores = scored(own, 1.0, 3.0, -9.0, 0.5)
-    assert BestWorst()(own, scores, LengthRule(), 0) == [(own[1].id, own[3].id)]
-    assert BestWorst()(own, scores, ANY, 0) == [(own[1].id, own[2].id)]
-    both = BestWorst(pairs=2)(own, scores, LengthRule(), 0)
-    assert both == [(own[1].id, own[3].id), (own[1].id, own[0].id)]
+    attempts = responses("a b c d", "a b c e", "x", "a b d d")
+    scores = scored(attempts, 1.0, 3.0, -9.0, 0.5)
+    assert BestWorst()(attempts, scores, LengthRule(), 0) == [(attempts[1].id, attempts[3].id)]
+    assert BestWorst()(attempts, scores, ANY, 0) == [(attempts[1].id, attempts[2].id)]
+    both = BestWorst(pairs=2)(attempts, scores, LengthRule(), 0)
+    assert both == [(attempts[1].id, attempts[3].id), (attempts[1].id, attempts[0].id)]
 
 
 def test_a_copy_is_the_worst_candidate_however_the_critic_likes_it() -> None:
-    own = responses("the cat ate my sandwich", "the cat stole my sandwich", "sandwich sandwich cat the my")
-    liked = scored(own, 2.0, 0.5, -3.0)
-    scores = copies_last(liked, [EXAMPLE], {EXAMPLE.id: own})
-    assert scores == scored(own, -4.0, 0.5, -3.0)
-    (pair,) = select(BestWorst(), [EXAMPLE], {EXAMPLE.id: own}, scores, ANY, round=1, seed=0)
-    assert (pair.a_id, pair.b_id) == (own[1].id, own[0].id)
+    attempts = responses("the cat ate my sandwich", "the cat stole my sandwich", "sandwich sandwich cat the my")
+    liked = scored(attempts, 2.0, 0.5, -3.0)
+    scores = copies_last(liked, [EXAMPLE], {EXAMPLE.id: attempts})
+    assert scores == scored(attempts, -4.0, 0.5, -3.0)
+    (pair,) = select(BestWorst(), [EXAMPLE], {EXAMPLE.id: attempts}, scores, ANY, round=1, seed=0)
+    assert (pair.a_id, pair.b_id) == (attempts[1].id, attempts[0].id)
 
 
 def test_best_worst_without_a_margin_buys_nothing() -> None:
-    own = responses("a b", "a c")
-    assert BestWorst()(own, scored(own, 1.0, 1.0), ANY, 0) == []
+    attempts = responses("a b", "a c")
+    assert BestWorst()(attempts, scored(attempts, 1.0, 1.0), ANY, 0) == []
     assert BestWorst()([], {}, ANY, 0) == []
     with pytest.raises(ValueError, match="critic that scores"):
-        BestWorst()(own, None, ANY, 0)
+        BestWorst()(attempts, None, ANY, 0)
 
 
 @pytest.mark.parametrize("selector", [Diverse(), Random(), BestWorst()])
 def test_select_uses_no_dropped_response(selector: Diverse | Random | BestWorst) -> None:
-    own = responses("a b c", "a b d", "x y z")
-    own[0] = own[0].model_copy(update={"status": Status.DUPLICATE})
-    scores: Scores = scored(own, 9.0, 1.0, 0.0)
-    pairs = select(selector, [EXAMPLE], {EXAMPLE.id: own}, scores, ANY, round=2, seed=0)
-    assert [{p.a_id, p.b_id} for p in pairs] == [{own[1].id, own[2].id}]
+    attempts = responses("a b c", "a b d", "x y z")
+    attempts[0] = attempts[0].model_copy(update={"status": Status.DUPLICATE})
+    scores: Scores = scored(attempts, 9.0, 1.0, 0.0)
+    pairs = select(selector, [EXAMPLE], {EXAMPLE.id: attempts}, scores, ANY, round=2, seed=0)
+    assert [{p.a_id, p.b_id} for p in pairs] == [{attempts[1].id, attempts[2].id}]
     assert (pairs[0].selector, pairs[0].round, pairs[0].example_id) == (selector.kind, 2, EXAMPLE.id)
 
 
@@ -160,13 +160,13 @@ PAIR = Pair(example_id=EXAMPLE.id, a_id="a", b_id="b", selector="test")
 
 
 def judged(pair: Pair, *p_a: float | None, verdicts: str = "") -> list[Judgment]:
-    found = []
+    judgments = []
     for i, p in enumerate(p_a):
         verdict = {"A": "A", "B": "B", "t": "tie", "u": "unparsed"}.get(verdicts[i : i + 1]) or (
             "tie" if p is None or p == 0.5 else "A" if p > 0.5 else "B"
         )
-        found.append(Judgment(pair_id=pair.id, judge="j", shown=("ab", "ba")[i % 2], p_a=p, verdict=verdict))  # type: ignore[arg-type]
-    return found
+        judgments.append(Judgment(pair_id=pair.id, judge="j", shown=("ab", "ba")[i % 2], p_a=p, verdict=verdict))  # type: ignore[arg-type]
+    return judgments
 
 
 probabilities = st.floats(0, 1).map(lambda p: round(p, 3))
@@ -267,11 +267,11 @@ def test_copy_losers_depend_on_the_seed_alone() -> None:
 
 
 def test_a_list_is_spread_evenly_from_best_to_worst_and_compared_by_neighbours() -> None:
-    own = responses("a", "b", "c", "d", "e", "f", "g")
-    pairs = Listed(size=4)(own, scored(own, 1.0, 7.0, 2.0, 6.0, 3.0, 5.0, 4.0), LengthRule(), 0)
-    names = {r.id: r.text for r in own}
+    attempts = responses("a", "b", "c", "d", "e", "f", "g")
+    pairs = Listed(size=4)(attempts, scored(attempts, 1.0, 7.0, 2.0, 6.0, 3.0, 5.0, 4.0), LengthRule(), 0)
+    names = {r.id: r.text for r in attempts}
     assert ["".join(names[i] for i in pair) for pair in pairs] == ["bf", "fe", "ea"]
-    assert Listed()(own[:1], scored(own[:1], 1.0), LengthRule(), 0) == []
+    assert Listed()(attempts[:1], scored(attempts[:1], 1.0), LengthRule(), 0) == []
 
 
 def neighbours(*orders: str, strength: float = 0.8) -> list[Ranking]:
@@ -290,34 +290,34 @@ def test_neighbours_chain_into_lists_and_break_where_a_verdict_is_missing() -> N
 
 
 def test_diverse_quality_is_a_varied_good_one_against_a_common_bad_one() -> None:
-    own = responses("the cat sat down", "the cat sat here", "a heist by whiskers", "the cat sat there")
-    picked = DiverseQuality()(own, scored(own, 3.0, 0.0, 2.0, 0.5), LengthRule(), 0)
-    assert picked == [(own[2].id, own[3].id)]
-    assert DiverseQuality()(own, scored(own, 1.0, 1.0, 1.0, 1.0), LengthRule(), 0) == []
+    attempts = responses("the cat sat down", "the cat sat here", "a heist by whiskers", "the cat sat there")
+    picked = DiverseQuality()(attempts, scored(attempts, 3.0, 0.0, 2.0, 0.5), LengthRule(), 0)
+    assert picked == [(attempts[2].id, attempts[3].id)]
+    assert DiverseQuality()(attempts, scored(attempts, 1.0, 1.0, 1.0, 1.0), LengthRule(), 0) == []
 
 
 @given(attempts, st.integers(0, 5))
 def test_diverse_quality_prefers_only_what_the_critic_prefers(texts: list[str], seed: int) -> None:
-    own = responses(*texts)
-    scores = {r.id: float((i * 7 + seed) % 5) for i, r in enumerate(own)}
-    for good, bad in DiverseQuality()(own, scores, ANY, seed):
+    attempts = responses(*texts)
+    scores = {r.id: float((i * 7 + seed) % 5) for i, r in enumerate(attempts)}
+    for good, bad in DiverseQuality()(attempts, scores, ANY, seed):
         assert scores[good] > scores[bad]
 
 
 def test_teacher_mix_mixes_its_share_in_early_rounds_only() -> None:
     examples = [Example(text=f"Cat {i}.") for i in range(200)]
     mixed = TeacherMix(share=0.3, rounds=1, otherwise=Random())
-    found = {
+    attempts = {
         e.id: [
             *(Response(example_id=e.id, text=f"s {i}", author="student:x") for i in range(3)),
             *(Response(example_id=e.id, text=f"t {i}", author="teacher:y") for i in range(2)),
         ]
         for e in examples
     }
-    authors = {r.id: r.author for own in found.values() for r in own}
+    authors = {r.id: r.author for own in attempts.values() for r in own}
 
     def share(round: int) -> float:
-        pairs = select(mixed, examples, found, None, ANY, round=round, seed=1)
+        pairs = select(mixed, examples, attempts, None, ANY, round=round, seed=1)
         assert len(pairs) == 200
         return sum({authors[p.a_id], authors[p.b_id]} == {"student:x", "teacher:y"} for p in pairs) / 200
 

@@ -75,7 +75,7 @@ def write_verdicts(path: Path, rows: int = 24) -> Path:
 
 def test_training_from_a_file_to_a_saved_critic_with_figures(tiny_weights: Path, tmp_path: Path) -> None:
     shape = RewardArchitecture(weights=str(tiny_weights), layers=2, first_layer=0, lora=LoRA(rank=2, alpha=4))
-    how = CriticTraining(
+    training = CriticTraining(
         verdicts=str(write_verdicts(tmp_path / "v.jsonl")),
         teacher=None,
         architecture=shape,
@@ -83,7 +83,7 @@ def test_training_from_a_file_to_a_saved_critic_with_figures(tiny_weights: Path,
         lr=0.01,
         calibration_share=0.3,
     )
-    trained = train_critic(how)
+    trained = train_critic(training)
     card = trained.card
     assert (card.n, card.figures["n"]) == (6, 6)
     assert card.low <= card.agreement <= card.high
@@ -96,8 +96,8 @@ def test_training_from_a_file_to_a_saved_critic_with_figures(tiny_weights: Path,
     parts = component_figures(trained, rows)
     assert parts["whole"][0] == pytest.approx(measure(trained, rows)["agreement"], abs=1e-3)
     assert {"head", "features", "recall"} <= parts.keys()
-    told = [row.model_copy(update={"author_a": "teacher"}) if i % 2 else row for i, row in enumerate(rows)]
-    split = measure(trained, told)
+    mixed = [row.model_copy(update={"author_a": "teacher"}) if i % 2 else row for i, row in enumerate(rows)]
+    split = measure(trained, mixed)
     assert (split["n"], split["n_teacher_judged"]) == (3, 3)
     right = split["agreement"] * 3 + split["agreement_teacher"] * 3
     assert right == pytest.approx(6 * measure(trained, rows)["agreement"], abs=1e-2)

@@ -65,7 +65,7 @@ def test_an_attention_of_its_own_is_refused_and_generate_answers(family: str) ->
 def test_diverse_beams_are_those_of_the_plain_search(family: str) -> None:
     asked, opening = prompts(6, seed=5), OPENINGS.get(family)
     options = {"penalty": 0.8, "end": END, "max_tokens": 12}
-    found = dict(engine(family).diverse(asked, groups=3, padding=0, **options))
+    texts = dict(engine(family).diverse(asked, groups=3, padding=0, **options))
     for number, prompt in enumerate(asked):
         ids = torch.tensor([prompt])
         mask = torch.ones_like(ids, dtype=torch.bool)
@@ -74,7 +74,7 @@ def test_diverse_beams_are_those_of_the_plain_search(family: str) -> None:
         else:
             beams = causal_beams(network(family), ids, mask, 3, pad=0, **options)
         expected = [row[: row.index(END) + 1] if END in row else row for row in beams.ids[0].tolist()]
-        assert found[number] == expected
+        assert texts[number] == expected
 
 
 @pytest.mark.parametrize("family", ["llama", "bart"])
