@@ -16,6 +16,7 @@ from quipwright.core.text import (
     normalise,
     printable,
     repetition,
+    stock_turns,
     word_count,
     words,
 )
@@ -146,3 +147,25 @@ def test_printable_leaves_ordinary_text_alone() -> None:
 @given(st.lists(st.sampled_from("abcd"), max_size=8), st.lists(st.sampled_from("abcd"), max_size=8))
 def test_a_copy_is_told_by_the_word_distance(a: list[str], b: list[str]) -> None:
     assert is_copy(" ".join(a), " ".join(b), 0.3) == (n_dist(a, b, 1) <= 0.3)
+
+
+def test_stock_turns_are_endings_that_another_text_shares() -> None:
+    happy = [
+        "I lost my key, and I've never been happier.",
+        "It rained. I have never been happier!",
+        "Never been happier",
+    ]
+    assert stock_turns([*happy, "The cat ate it, so the cat is full."]) == 3 / 4
+    assert stock_turns(["been happier", "been happier"]) == 0  # two words are no turn
+    assert stock_turns(["a b c d", "x b c d", "a b c e", "a b c e", "c d e"]) == 4 / 5
+    assert stock_turns(["It rained."]) == 0
+    assert stock_turns([]) is None
+
+
+@given(st.lists(st.text(alphabet="ab ,.", max_size=12), min_size=1, max_size=8))
+def test_one_more_text_takes_no_stock_turn_away(texts: list[str]) -> None:
+    before = round((stock_turns(texts) or 0) * len(texts))
+    assert round((stock_turns([*texts, "c c c"]) or 0) * (len(texts) + 1)) == before
+    assert round((stock_turns(texts * 2) or 0) * 2 * len(texts)) == sum(
+        len([w for w in words(t) if w[0].isalnum()]) >= 3 for t in texts * 2
+    )

@@ -315,6 +315,7 @@ def summary(
         split="test",
         n=4,
         copy_rate=0.25,
+        stock_turns=0.125,
         empty=0,
         truncated=0,
         words=9,
@@ -352,7 +353,7 @@ def test_the_tables_numbers() -> None:
     assert brio.difference == pytest.approx(sum([0.3, 0.5, 0.3, 0.9]) / 4 - sum([0.2, 0.6, 0.3, 0.1]) / 4)
     raw = [sign_flip_test(mine, theirs), sign_flip_test([0.3, 0.5, 0.3, 0.9], [0.2, 0.6, 0.3, 0.1])]
     assert [dpo.p, brio.p] == pytest.approx(list(holm(raw)))
-    assert (dpo.length_ratio, dpo.copy_rate, dpo.distinct_2) == (1.5, 0.25, 0.5)
+    assert (dpo.length_ratio, dpo.copy_rate, dpo.stock_turns, dpo.distinct_2) == (1.5, 0.25, 0.125, 0.5)
 
 
 def test_the_rate_is_the_papers_where_both_showings_are_kept() -> None:

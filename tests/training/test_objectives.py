@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 
 from quipwright.core.errors import TrainingError
 from quipwright.core.settings import Settings
-from quipwright.students.batches import ANCHOR, LogProbs
-from quipwright.training.objectives import BRIO, DPO, MLE, SimPO, nll
+from quipwright.students.batches import ANCHOR, CONTRAST, LogProbs
+from quipwright.training.objectives import BRIO, DPO, KTO, MLE, SimPO, nll
 
 LOG2 = math.log(2)
 
@@ -318,3 +318,48 @@ def test_smoothing_without_the_vocabulary_mean_says_so() -> None:
 @pytest.mark.parametrize("objective", [MLE(), DPO(), SimPO(), BRIO(mean_length=5)])
 def test_every_objective_is_its_settings(objective: Settings) -> None:
     assert type(objective).model_validate(objective.model_dump()) == objective
+
+
+# --- KTO -------------------------------------------------------------------------------------------------------------
+
+KTO_RANKS = torch.tensor([[0, 1, CONTRAST]])
+
+
+def kto(contrast: float, **settings: object) -> float:
+    """The loss of a desirable response with r = 2 and an undesirable one with r = -3, and another's with ``contrast``."""
+    policy, reference = scores([[-8.0, -13.0, -20.0]]), scores([[-10.0, -10.0, -20.0 - contrast]])
+    return float(KTO(beta=0.1, **settings)(policy, reference, KTO_RANKS))
+
+
+def test_kto_by_hand() -> None:
+    # z = 1: (1 - s(0.1 (2 - 1)) + 1 - s(0.1 (1 + 3))) / 2 = (0.4750208125 + 0.4013123399) / 2
+    assert kto(1.0) == pytest.approx(0.4381665762)
+    assert kto(1.0, desirable_weight=2.0) == pytest.approx((2 * 0.4750208125 + 0.4013123399) / 2)
+    assert kto(1.0, undesirable_weight=0.5) == pytest.approx((0.4750208125 + 0.5 * 0.4013123399) / 2)
+    # below 0 the reference point is 0: (1 - s(0.2) + 1 - s(0.3)) / 2 = (0.4501660027 + 0.4255574832) / 2
+    assert kto(-5.0) == kto(0.0) == pytest.approx(0.4378617429)
+    assert kto(0.0, nll_weight=0.5) == pytest.approx(0.4378617429 + 0.5 * 8)
+
+
+def test_kto_has_no_gradient_through_its_reference_point() -> None:
+    policy = scores([[-8.0, -13.0, -20.0]])
+    policy.total.requires_grad_()
+    KTO(beta=0.1)(policy, scores([[-10.0, -10.0, -21.0]]), KTO_RANKS).sum().backward()
+    # -w s(g) s(-g) beta / 2 for the desirable column, + for the other: s(0.1) s(-0.1) = 0.2493760402 and s(0.4) s(-0.4) = 0.2402607458
+    assert policy.total.grad.tolist() == [pytest.approx([-0.01246880201, 0.01201303729, 0.0])]
+
+
+def test_kto_at_its_reference_is_one_half_and_needs_one() -> None:
+    policy = scores([[-8.0, -13.0]])
+    assert float(KTO()(policy, policy, torch.tensor([[0, 1]]))) == 0.5
+    with pytest.raises(TrainingError, match="KTO needs the reference"):
+        KTO()(policy, None, torch.tensor([[0, 1]]))
+
+
+def test_kto_weighs_both_sorts_alike_over_all_rows() -> None:
+    # rows of 1/4, 0 and 1 desirable columns: 1.25 rows' worth are, 1.75 are not
+    rows = [[0, 1, 1, 1, CONTRAST], [1, 1], [0, CONTRAST]]
+    assert KTO().balanced(rows).desirable_weight == 1.4
+    assert KTO(undesirable_weight=2).balanced(rows).desirable_weight == 2.8
+    assert KTO(desirable_weight=3).balanced(rows).desirable_weight == 3
+    assert KTO().balanced([[0, 0]]).desirable_weight is None

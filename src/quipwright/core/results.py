@@ -115,11 +115,13 @@ class PairScores(Record):
 class Quality(Record):
     """What a system's outputs look like on one split, beside any win rate.
 
-    ``copy_rate``, ``empty`` and ``truncated`` are shares of the ``n`` outputs. ``words`` is the mean number of words,
+    ``copy_rate``, ``empty`` and ``truncated`` are shares of the ``n`` outputs, ``stock_turns`` of those whose last three
+    words end another one too. ``words`` is the mean number of words,
     ``length_ratio`` words of output over words of literal. ``distinct_2`` is over all outputs, ``repetition`` the mean
     share of an output's trigrams that already stood in it, ``self_bleu`` how alike the outputs are (1: all the same),
     ``meaning`` the mean cosine of sentence embeddings of output and literal. ``levels`` are mean probabilities of the
-    task's grades, worst first, where the critic grades. ``None`` is unknown. A system without outputs has no quality.
+    task's grades over the ``graded`` outputs, worst first, where a critic grades, and ``level_ranges`` their 95 %
+    intervals. ``None`` is unknown. A system without outputs has no quality.
     """
 
     system: str
@@ -131,10 +133,20 @@ class Quality(Record):
     words: float
     length_ratio: float
     distinct_2: float
+    stock_turns: float | None = None
     levels: tuple[float, ...] | None = None
+    level_ranges: tuple[tuple[float, float], ...] = ()
+    graded: int = 0
     repetition: float | None = None
     self_bleu: float | None = None
     meaning: float | None = None
+
+    def shares(self, levels: int) -> tuple[Figure, ...]:
+        """The share of each of so many ``levels``; unknown ones where the outputs have no grades of as many."""
+        if self.levels is None or len(self.levels) != levels:
+            return (Figure(value=None, low=None, high=None),) * levels
+        ranges = self.level_ranges or ((None, None),) * len(self.levels)
+        return tuple(Figure(value=v, low=low, high=high) for v, (low, high) in zip(self.levels, ranges, strict=True))
 
 
 class Sample(Record):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from rapidfuzz.distance import Levenshtein
@@ -79,6 +80,14 @@ def distinct_n(texts: Iterable[str], n: int = 2) -> float:
     """Distinct n-grams over all n-grams of all texts (Li et al. 2016); 0 where there is none."""
     grams = [gram for text in texts for gram in _grams(words(text), n)]
     return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def stock_turns(texts: Iterable[str], n: int = 3) -> float | None:
+    """Share of ``texts`` whose last ``n`` words end another one too, punctuation and case apart: turns of phrase that fit
+    anything. A text of fewer words has no such end. ``None`` where there is no text."""
+    ends = [tuple(word for word in words(text) if word[0].isalnum())[-n:] for text in texts]
+    counts = Counter(end for end in ends if len(end) == n)
+    return sum(counts[end] > 1 for end in ends) / len(ends) if ends else None
 
 
 def repetition(text: str, n: int = 3) -> float:

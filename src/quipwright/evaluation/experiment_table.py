@@ -62,6 +62,7 @@ class Row(Settings):
     p: float | None = None
     length_ratio: float | None = None
     copy_rate: float | None = None
+    stock_turns: float | None = None
     distinct_2: float | None = None
     minutes: float = 0.0
     spent: Spent | None = None
@@ -197,8 +198,9 @@ def _judged(experiment: Experiment, name: str, judge: str, said: Verdicts) -> Ju
 def _outputs(experiment: Experiment, name: str, made: Sequence[RunSummary]) -> dict[str, float]:
     student = experiment.variants[name].student
     read = [q for s in made for q in s.quality if (q.system, q.split) == (student, experiment.split)]
-    fields = ("length_ratio", "copy_rate", "distinct_2")
-    return {field: fmean(getattr(q, field) for q in read) for field in fields} if read else {}
+    fields = ("length_ratio", "copy_rate", "stock_turns", "distinct_2")
+    values = {field: [value for q in read if (value := getattr(q, field)) is not None] for field in fields}
+    return {field: fmean(known) for field, known in values.items() if known}
 
 
 def _difference(mine: Scores, theirs: Scores) -> dict[str, Any]:

@@ -9,7 +9,8 @@ from statistics import fmean
 
 from quipwright.core.records import Example, Grade, Response, Status
 from quipwright.core.results import Quality
-from quipwright.core.text import distinct_n, is_copy, repetition, word_count, words
+from quipwright.core.statistics import share
+from quipwright.core.text import distinct_n, is_copy, repetition, stock_turns, word_count, words
 
 System = Mapping[str, Response]
 """A system's one answer by example id."""
@@ -32,6 +33,7 @@ def quality(
         return None
     texts = [response.text for _, response in answered]
     levels = [levels for _, r in answered if r.id in grades and (levels := grades[r.id].levels) is not None]
+    each_level = [share(values) for values in zip(*levels, strict=True)]
     cosines = [meaning[r.id] for _, r in answered if meaning and r.id in meaning]
     return Quality(
         system=name,
@@ -43,7 +45,10 @@ def quality(
         words=fmean(map(word_count, texts)),
         length_ratio=sum(map(word_count, texts)) / max(1, sum(word_count(e.text) for e, _ in answered)),
         distinct_2=distinct_n(texts),
-        levels=tuple(map(fmean, zip(*levels, strict=True))) if levels else None,
+        stock_turns=stock_turns(texts),
+        levels=tuple(one.value or 0.0 for one in each_level) or None,
+        level_ranges=tuple((one.low or 0.0, 1.0 if one.high is None else one.high) for one in each_level),
+        graded=len(levels),
         repetition=fmean(map(repetition, texts)),
         self_bleu=self_bleu(texts),
         meaning=fmean(cosines) if cosines else None,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from quipwright.core.metrics import Metrics
 from quipwright.core.records import Checkpoint, Judgment, Response
+from quipwright.core.results import Quality
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.core.version import VERSION
 from quipwright.critics.base import BuildContext, figures
@@ -95,7 +96,7 @@ def _record(summary: RunSummary, metrics: Metrics) -> None:
     names = summary.task.get("grades", ())
     for q in summary.quality:
         levels = dict(zip(names, q.levels or (), strict=False))
-        add(q.system, q.split, q.model_dump(exclude={"system", "split", "levels"}) | levels)
+        add(q.system, q.split, q.model_dump(exclude={"system", "split", "levels", "level_ranges"}) | levels)
 
 
 def _by(summary: RunSummary, judge: str) -> str:
@@ -164,18 +165,26 @@ def evaluation_warnings(evaluation: Evaluation, outside_judges: Sequence[CriticC
         if name not in ("teacher", "base") and q.empty > 0.05:
             warnings.append(f"{name} answers nothing at all on {q.empty:.0%} of {split}.")
         base = by_name.get(("imitation", split))
-        if base is None or not base.words or name in ("imitation", "teacher", "base"):
-            continue
-        if q.copy_rate > base.copy_rate + 0.05:
-            warnings.append(
-                f"{name} copies the literal more often than imitation on {split}: {q.copy_rate:.0%} against {base.copy_rate:.0%}."
-            )
-        if q.length_ratio > 1.25 * base.length_ratio:
-            warnings.append(
-                f"{name} writes {q.length_ratio / base.length_ratio:.2f} times as long as imitation on {split}."
-            )
-        if q.distinct_2 < 0.75 * base.distinct_2:
-            warnings.append(
-                f"{name} is less varied than imitation on {split}: distinct-2 {q.distinct_2:.2f} against {base.distinct_2:.2f}."
-            )
+        if base is not None and base.words and name not in ("imitation", "teacher", "base"):
+            warnings += _worse_looks(q, base)
     return warnings
+
+
+def _worse_looks(q: Quality, base: Quality) -> Iterator[str]:
+    """In what the outputs of a student look worse than those of the imitation student, ``base``, on the same split."""
+    name, split = q.system, q.split
+    if q.copy_rate > base.copy_rate + 0.05:
+        yield (
+            f"{name} copies the literal more often than imitation on {split}: {q.copy_rate:.0%} against {base.copy_rate:.0%}."
+        )
+    if q.stock_turns is not None and base.stock_turns is not None and q.stock_turns > base.stock_turns + 0.05:
+        yield (
+            f"{name} ends its answers alike more often than imitation on {split}: {q.stock_turns:.0%} against "
+            f"{base.stock_turns:.0%} share their last three words with another."
+        )
+    if q.length_ratio > 1.25 * base.length_ratio:
+        yield f"{name} writes {q.length_ratio / base.length_ratio:.2f} times as long as imitation on {split}."
+    if q.distinct_2 < 0.75 * base.distinct_2:
+        yield (
+            f"{name} is less varied than imitation on {split}: distinct-2 {q.distinct_2:.2f} against {base.distinct_2:.2f}."
+        )

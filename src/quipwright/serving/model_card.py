@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from quipwright.core.format import counts, number, percent, percent_range
+from quipwright.core.format import counts, hundred, number, percent, percent_range
 from quipwright.core.results import PairwiseResult, Quality
 from quipwright.data.task import Task
 
@@ -57,7 +57,8 @@ def model_card(summary: RunSummary, name: str, task: Task, form: str) -> str:
             "",
             *_quality_table(summary.quality, task.grades),
             "",
-            f"{', '.join(task.grades).capitalize()} are mean grade probabilities by the same critic.",
+            f"{', '.join(task.grades).capitalize()} are mean grade probabilities by the same critic, x 100 [95 %].",
+            "Stock turns: answers whose last three words end another one too.",
             "",
         ]
     )
@@ -109,11 +110,12 @@ def _pairwise_table(results: list[PairwiseResult]) -> list[str]:
 
 
 def _quality_table(looks: list[Quality], grades: tuple[str, ...]) -> list[str]:
-    heads = ("system", "split", "n", "copies", *grades, "distinct-2")
+    heads = ("system", "split", "n", "copies", "stock turns", *grades, "distinct-2")
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for q in looks:
-        levels = [percent(level) for level in q.levels or [None] * len(grades)]
-        cells = (q.system, q.split, str(q.n), percent(q.copy_rate), *levels, number(q.distinct_2))
+        levels = [hundred(share) for share in q.shares(len(grades))]
+        looks = (percent(q.copy_rate), percent(q.stock_turns))
+        cells = (q.system, q.split, str(q.n), *looks, *levels, number(q.distinct_2))
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 

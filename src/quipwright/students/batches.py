@@ -10,6 +10,9 @@ from torch import Tensor
 
 ANCHOR = -1
 """Rank of a column that is not compared but may serve as target of an MLE term (the teacher's text)."""
+CONTRAST = -2
+"""Rank of a column that is not compared and not learnt: another prompt's response, by which KTO measures its reference
+point."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +21,7 @@ class RankedBatch:
 
     ``prompt``/``prompt_mask``: token ids and which are real, right-padded. ``response``/``mask``: the same for the
     responses, end token included; a column without any real token is absent. ``rank``: 0 is best, equal ranks are
-    ties, :data:`ANCHOR` is not compared.
+    ties, :data:`ANCHOR` and :data:`CONTRAST` are not compared.
     """
 
     prompt: Int[Tensor, "batch src"]

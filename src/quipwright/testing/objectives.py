@@ -8,7 +8,7 @@ from quipwright.students.base import Prompted, Student
 from quipwright.students.scoring import score_rows
 from quipwright.testing.tiny_models import CharacterTask
 from quipwright.training.loop import train
-from quipwright.training.objectives import BRIO, DPO, MLE, AnyObjective, SimPO
+from quipwright.training.objectives import BRIO, DPO, KTO, MLE, AnyObjective, SimPO
 from quipwright.training.settings import TrainSettings
 
 OBJECTIVES: dict[str, AnyObjective] = {
@@ -23,6 +23,7 @@ OBJECTIVES: dict[str, AnyObjective] = {
     "sigmoid-norm": DPO(loss="sigmoid_norm", beta=1.0),
     "dpo-anchored": DPO(nll_weight=0.2),
     "simpo": SimPO(),
+    "kto": KTO(),
     "brio": BRIO(),
     "brio-official": BRIO(reduction="brio", margin="constant", alpha=2.0, rank_weight=10, mle_weight=0.1),
 }
@@ -38,9 +39,9 @@ def learns(student: Student, objective: AnyObjective, epochs: int, folder: Path)
     log = train(student, rows, objective, settings, folder, seed=1, reference=before)
     assert log.steps[-1]["loss"] < 0.9 * log.steps[0]["loss"]
     after = score_rows(student, CharacterTask.rows, 8)
-    if isinstance(objective, DPO):  # what it promises: more preferred than by the reference
+    if isinstance(objective, DPO | KTO):  # what it promises: more preferred than by the reference
         gain = after.total - before.total
-        if objective.loss in ("ipo", "sigmoid_norm"):
+        if isinstance(objective, DPO) and objective.loss in ("ipo", "sigmoid_norm"):
             gain = gain / after.tokens
         assert (gain[:, 0] > gain[:, 1]).all()
     else:

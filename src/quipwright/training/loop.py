@@ -24,7 +24,7 @@ from quipwright.students.base import Prompted, Student
 from quipwright.students.batches import LogProbs
 from quipwright.students.scoring import Reference, mle_loss
 from quipwright.training.early_stopping import EarlyStopping, ValidationCallback, best_point, out_of_patience
-from quipwright.training.objectives import BRIO, DPO, AnyObjective
+from quipwright.training.objectives import BRIO, DPO, KTO, AnyObjective
 from quipwright.training.resume import LogEntry, States, Trainee, TrainLog
 from quipwright.training.settings import TrainSettings, learning_rate, total_steps
 
@@ -134,7 +134,10 @@ def optimise(
 
 
 def measured(objective: AnyObjective, student: Student, rows: Sequence[Prompted]) -> AnyObjective:
-    """``objective`` with BRIO's lambda filled in: mean response length in the student's tokens over ``rows``."""
+    """``objective`` with what is measured on ``rows`` filled in: BRIO's lambda, the mean response length in the
+    student's tokens, and KTO's weight of desirable responses."""
+    if isinstance(objective, KTO):
+        return objective.balanced([row.ranks or range(len(row.responses)) for row in rows])
     if not isinstance(objective, BRIO) or objective.mean_length is not None or objective.margin == "constant":
         return objective
     lengths = torch.cat([student.collate([row]).mask.sum(-1).flatten() for row in rows]).float()

@@ -7,6 +7,7 @@ Every loss returns one number per row, so that the mean over rows is the same wh
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Annotated, ClassVar, Literal
 
 import torch
@@ -17,7 +18,7 @@ from torch.nn.functional import logsigmoid, relu
 
 from quipwright.core.errors import TrainingError
 from quipwright.core.settings import Settings
-from quipwright.students.batches import ANCHOR, LogProbs
+from quipwright.students.batches import ANCHOR, CONTRAST, LogProbs
 
 Rows = Float[Tensor, " batch"]
 
@@ -195,7 +196,7 @@ class BRIO(Settings):
 
 def _gaps(policy: LogProbs, rank: Int[Tensor, "batch k"]) -> Int[Tensor, "batch better worse"]:
     """How many ranks each column is ahead of each other one; 0 where either is absent or not compared."""
-    compared = (rank != ANCHOR) & (policy.tokens > 0)
+    compared = (rank >= 0) & (policy.tokens > 0)
     return torch.where(compared[:, None, :] & compared[:, :, None], rank[:, None, :] - rank[:, :, None], 0)
 
 
@@ -224,5 +225,49 @@ def _need_columns(policy: LogProbs, least: int, name: str) -> None:
         )
 
 
-AnyObjective = MLE | DPO | SimPO | BRIO
+class KTO(Settings):
+    """Kahneman-Tversky optimisation of single responses that are good or not (Ethayarajh et al. 2024 eq. 8).
+
+    A column of rank 0 is desirable, one of a higher rank is not. With r = policy - reference, sums over tokens, the loss
+    of a column is w (1 - s(beta (r - z))) where it is desirable, else w (1 - s(beta (z - r))); the row's is their mean.
+    The reference point z is max(0, r of the row's contrast columns), without a gradient: ``contrasts`` responses to other
+    prompts under this one. Departure: z is measured on the row, not on the batch, so that no row's loss depends on its
+    neighbours. ``desirable_weight`` unset: as much as makes both sorts weigh the same over all rows. ``nll_weight`` adds
+    that much MLE on the desirable columns.
+    """
+
+    kind: Literal["kto"] = "kto"
+    beta: float = Field(0.1, gt=0)
+    desirable_weight: float | None = Field(None, gt=0)
+    undesirable_weight: float = Field(1.0, gt=0)
+    contrasts: int = Field(1, ge=0)
+    nll_weight: float = Field(0.0, ge=0)
+    needs_reference: ClassVar[bool] = True
+    min_columns: ClassVar[int] = 1
+
+    def __call__(self, policy: LogProbs, reference: LogProbs | None, rank: Int[Tensor, "batch k"]) -> Rows:
+        """Loss per row. Raises :class:`TrainingError` without a reference."""
+        if reference is None:
+            raise TrainingError("KTO needs the reference's log-probabilities.", "Compute them before training.")
+        present = policy.tokens > 0
+        ratio = policy.total - reference.total
+        point = _row_mean(ratio, (rank == CONTRAST) & present).detach().clamp(min=0)
+        gain = self.beta * (ratio - point[:, None])
+        desirable = (1 if self.desirable_weight is None else self.desirable_weight) * torch.sigmoid(-gain)
+        loss = _row_mean(
+            torch.where(rank == 0, desirable, self.undesirable_weight * torch.sigmoid(gain)), (rank >= 0) & present
+        )
+        return loss + self.nll_weight * nll(policy, rank == 0) if self.nll_weight else loss
+
+    def balanced(self, rank: Sequence[Sequence[int]]) -> KTO:
+        """With ``desirable_weight`` filled in from the ranks of all rows; as it is where one sort is missing."""
+        compared = [[r for r in row if r >= 0] for row in rank]
+        good = sum(row.count(0) / len(row) for row in compared if row)
+        bad = sum(1 - row.count(0) / len(row) for row in compared if row)
+        if self.desirable_weight is not None or not good or not bad:
+            return self
+        return self.model_copy(update={"desirable_weight": round(self.undesirable_weight * bad / good, 6)})
+
+
+AnyObjective = MLE | DPO | SimPO | BRIO | KTO
 Objective = Annotated[AnyObjective, Field(discriminator="kind")]

@@ -18,8 +18,8 @@ from quipwright.evaluation.audit import AuditReport
 from quipwright.evaluation.experiment_table import WTR, Judged, Result, Row
 
 _HEADS = (
-    "variant", "runs", "WTR", "95 % inputs", "95 % seeds", "difference", "95 %", "p", "length", "copies", "distinct-2",
-    "minutes", "cost", "paper",
+    "variant", "runs", "WTR", "95 % inputs", "95 % seeds", "difference", "95 %", "p", "length", "copies", "stock turns",
+    "distinct-2", "minutes", "cost", "paper",
 )  # fmt: skip
 
 
@@ -87,7 +87,7 @@ def _cells(r: Row) -> list[str]:
     return [
         r.variant, str(r.runs), percent(r.rate), percent_range(r.low, r.high), percent_range(r.seeds_low, r.seeds_high),
         signed(r.difference), signed_range(r.difference_low, r.difference_high), p_value(r.p),
-        number(r.length_ratio), number(r.copy_rate), number(r.distinct_2), f"{r.minutes:.1f}",
+        number(r.length_ratio), number(r.copy_rate), number(r.stock_turns), number(r.distinct_2), f"{r.minutes:.1f}",
         UNKNOWN if r.spent is None else r.spent.money, UNKNOWN if r.paper is None else f"{r.paper:g} %",
     ]  # fmt: skip
 

@@ -79,20 +79,21 @@ def difference_block(d: PairedDifference) -> str:
 
 
 def quality_tables(rows: Sequence[Quality], grades: Sequence[str]) -> str:
-    """What the outputs look like, in two tables: grades and length, then variety and meaning."""
-    graded = list(grades) if any(q.levels for q in rows) else []
+    """What the outputs look like, in tables: copies and length, grades where there are any, variety and meaning."""
     first = [
         [
-            q.system, q.split, str(q.n), percent(q.copy_rate), percent(q.truncated),
-            *(percent(level) for level in q.levels or [None] * len(graded)), f"{q.words:.1f}", f"{q.length_ratio:.2f}",
+            q.system, q.split, str(q.n), percent(q.copy_rate), percent(q.stock_turns), percent(q.truncated),
+            f"{q.words:.1f}", f"{q.length_ratio:.2f}",
         ]
         for q in rows
     ]  # fmt: skip
+    graded = [[q.system, q.split, str(q.graded), *map(hundred, q.shares(len(grades)))] for q in rows if q.levels]
     second = [[q.system, q.split, *map(number, (q.repetition, q.distinct_2, q.self_bleu, q.meaning))] for q in rows]
     return "\n".join(
         [
-            text_table(("system", "split", "n", "copies", "cut off", *graded, "words", "length"), first, left=2),
+            text_table(("system", "split", "n", "copies", "stock turns", "cut off", "words", "length"), first, left=2),
             "",
+            *([text_table(("system", "split", "graded", *grades), graded, left=2), ""] if graded else []),
             text_table(("system", "split", "repeats", "distinct-2", "self-BLEU", "meaning"), second, left=2),
         ]
     )

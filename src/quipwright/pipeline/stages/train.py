@@ -23,7 +23,7 @@ from quipwright.students.common import WEIGHTS_FILE
 from quipwright.students.scoring import Reference, score_rows
 from quipwright.training.early_stopping import ValidationCallback
 from quipwright.training.loop import AnyObjective, measured, train
-from quipwright.training.objectives import BRIO
+from quipwright.training.objectives import BRIO, KTO
 from quipwright.training.preference.ranking import copy_losers
 from quipwright.training.preference.rows import ranked_rows
 from quipwright.training.settings import TrainSettings, total_steps
@@ -163,7 +163,9 @@ def _trained(
 
     def build(folder: Path) -> dict[str, Any]:
         student = ctx.students.to_train(parent)
-        scaled = measured(objective, student, length_rows or rows)  # lambda is of the run, not of a round's pairs
+        scaled = measured(
+            objective, student, rows if isinstance(objective, KTO) else length_rows or rows
+        )  # lambda is of the run, not of a round's pairs
         with bar(key.name, total_steps(len(rows), settings), "steps") as step:
             log = train(
                 student, rows, scaled, settings, folder, seed=ctx.seed + round,
