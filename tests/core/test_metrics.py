@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from quipwright.core.errors import DamagedError, RecipeError
-from quipwright.core.metrics import Metrics
+from quipwright.core.metrics import Metrics, Point
 from quipwright.data.run_summary import RunSummary
 from quipwright.testing.recipes import write_recipe
 from quipwright.testing.runs import run
@@ -40,9 +40,9 @@ def straight(
 
 
 def points(folder: Path) -> list[dict[str, Any]]:
-    """The stream without its times."""
+    """The stream without its times and ids."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    return [{k: v for k, v in json.loads(line).items() if k != "time"} for line in lines]
+    return [{k: v for k, v in json.loads(line).items() if k not in ("time", "id")} for line in lines]
 
 
 def test_every_step_and_every_figure_is_a_line(straight: tuple[Path, Path, RunSummary]) -> None:
@@ -210,11 +210,18 @@ def test_a_tracker_that_cannot_start_is_one_line(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize(
-    "line", ["{broken", "7", '{"time": 1}', '{"time": 1, "stage": "s", "round": 0, "step": 1, "values": 3}']
-)
+    "line",
+    [
+        "{broken", "7", '{"time": 1}', '{"time": 1, "stage": "s", "round": 0, "step": 1, "values": 3}',
+        Point(time=1, stage="s", round=0, step=1, values={"loss": 3}).to_line().replace("3.0", "2.0"),
+    ],
+)  # fmt: skip
 def test_an_unreadable_line_is_refused(line: str, tmp_path: Path) -> None:
     (tmp_path / "metrics.jsonl").write_text(line + "\n")
-    with pytest.raises(DamagedError, match="holds a line that is no point"), Metrics.open(tmp_path, "demo"):
+    with (
+        pytest.raises(DamagedError, match="holds a line that is no point or was changed"),
+        Metrics.open(tmp_path, "demo"),
+    ):
         pass
 
 

@@ -17,11 +17,14 @@ from quipwright.cli.app import app as command
 from quipwright.core.errors import DamagedError, DataError, RunError
 from quipwright.core.records import Judgment
 from quipwright.core.results import Sample
+from quipwright.core.storage.sealed_files import seal_of
 from quipwright.data.task import Task
 from quipwright.evaluation.human.formats import Imported, export_ratings, import_ratings
+from quipwright.evaluation.human.items import items_of_run
 from quipwright.evaluation.human.labels import read_labels
 from quipwright.evaluation.human.page import rating_app
-from quipwright.evaluation.human.ratings import Ratings, items_of_run
+from quipwright.evaluation.human.ratings import Ratings
+from quipwright.evaluation.report.evidence import read_evidence
 from quipwright.serving.gate import address
 from quipwright.testing.browser import browser, needs_browser, served, until
 from quipwright.testing.summaries import finished_run, made_summary
@@ -94,13 +97,40 @@ def test_a_torn_last_line_is_cut_and_a_changed_one_is_named(tmp_path: Path) -> N
     ratings.close()
     votes = tmp_path / "ratings" / "votes.jsonl"
     whole = votes.read_bytes()
-    votes.write_bytes(whole[:-20])
+    votes.write_bytes(whole + b'{"id": "to')  # killed while it wrote
     reopened = open_ratings(tmp_path)
-    assert reopened.judges() == ["human:ann"]
+    assert (reopened.judges(), votes.read_bytes()) == (["human:ann", "human:bo"], whole)
     reopened.close()
     votes.write_bytes(whole.replace(b'"A"', b'"B"', 1))
+    seal_of(votes).unlink()
     with pytest.raises(DamagedError, match="line 1"):
         Ratings.read(tmp_path / "ratings")
+
+
+@pytest.mark.parametrize("name", ["items.jsonl", "votes.jsonl"])
+@pytest.mark.parametrize("left", ["half", "nothing", "no file"])
+def test_votes_that_are_gone_are_missed(tmp_path: Path, name: str, left: str) -> None:
+    ratings = open_ratings(tmp_path)
+    for pair in ratings.items:
+        ratings.vote(judgment(pair, "ann"))
+    ratings.close()
+    file = tmp_path / "ratings" / name
+    lines = file.read_bytes().splitlines(keepends=True)
+    file.write_bytes(b"".join(lines[:2]) if left == "half" else b"")
+    if left == "no file":
+        file.unlink()
+    runner = CliRunner()
+    for arguments in (["rate", str(tmp_path), "--results"], ["audit", "--labels", str(tmp_path / "ratings")]):
+        refused = runner.invoke(command, arguments).exception
+        assert isinstance(refused, DamagedError)
+        assert str(file) in refused.problem
+    with pytest.raises(DamagedError, match=name):
+        read_evidence(tmp_path)
+    with pytest.raises(DamagedError, match=name):
+        open_ratings(tmp_path)
+    if (name, left) == ("votes.jsonl", "half"):  # go on with what is left, knowingly
+        seal_of(file).unlink()
+        assert len(Ratings.read(tmp_path / "ratings").votes) == 2
 
 
 def test_a_vote_that_cannot_be_stored_is_refused_and_spoils_no_later_one(tmp_path: Path) -> None:

@@ -21,7 +21,8 @@ from quipwright.core.storage.run_folder import record_fact
 from quipwright.data.run_summary import Counts, TrainingFacts
 from quipwright.data.task import Task
 from quipwright.evaluation.audit import AuditReport
-from quipwright.evaluation.human.ratings import Ratings, items_of_run
+from quipwright.evaluation.human.items import items_of_run
+from quipwright.evaluation.human.ratings import Ratings
 from quipwright.evaluation.pairwise import scores_between
 from quipwright.evaluation.report import across, plots, view
 from quipwright.evaluation.report.figures import Dot, bars, dot_plot
@@ -139,6 +140,9 @@ def test_an_audit_shows_all_that_was_measured(tmp_path: Path) -> None:
         "the floor of 60",
     ):
         assert words in text, words
+    (tmp_path / "audit.json").write_text(json.dumps([report.to_json()]).replace('"pairs": 8', '"pairs": 9'))
+    with pytest.raises(DamagedError, match=r"audit\.json cannot be read: ValueError: its hash is not that"):
+        report_run(tmp_path)
     (tmp_path / "audit.json").write_text('[{"critic": "x"}]')
     with pytest.raises(RunError, match="no audit of this version"):
         report_run(tmp_path)

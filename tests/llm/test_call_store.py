@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import resource
 import signal
@@ -18,6 +17,7 @@ import pytest
 
 from quipwright.core.errors import BudgetError, DamagedError, DiskError, RunError
 from quipwright.core.records import Sampling
+from quipwright.core.storage.sealed_files import read_sealed
 from quipwright.llm.call_rows import SPENT, Stored
 from quipwright.llm.call_store import FILE, CallStore
 from quipwright.llm.calls import Calls
@@ -85,7 +85,7 @@ def test_a_flipped_answer_counts_as_spent_and_is_asked_again(tmp_path: Path) -> 
         (tmp_path / FILE).write_bytes(raw.replace(b"answer to q3", b"ANSWER to q3"))
         ask(tmp_path, chat(server), requests(5), prices=prices)
         assert server.times()["q3"] == 2
-    assert json.loads((tmp_path / SPENT).read_text()) == {"attempts": 6, "money": 6.0}
+    assert read_sealed(tmp_path / SPENT) == {"attempts": 6, "money": 6.0}
 
 
 def test_threads_that_ask_the_same_pay_for_it_once(tmp_path: Path) -> None:

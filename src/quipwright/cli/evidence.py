@@ -142,7 +142,8 @@ def rate(
     from quipwright.data.run_summary import read_run
     from quipwright.data.task import Task
     from quipwright.evaluation.human.formats import import_ratings
-    from quipwright.evaluation.human.ratings import Ratings, items_of_run
+    from quipwright.evaluation.human.items import items_of_run
+    from quipwright.evaluation.human.ratings import Ratings
 
     summary = read_run(run)
     task = Task.parse(summary.task, str(run))

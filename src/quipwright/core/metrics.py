@@ -6,7 +6,6 @@ later, ends with the same curves as one that was not.
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 import time
@@ -15,20 +14,20 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import ConfigDict
 
 from quipwright.core.errors import DamagedError, RecipeError
-from quipwright.core.records import content_hash
+from quipwright.core.records import Record, content_hash
 from quipwright.core.storage.files import AppendOnly, disk_errors, read_lines, write_atomic
 
 FILE = "metrics.jsonl"
 Tracker = Literal["tensorboard", "trackio", "wandb"]
 
 
-class Point(BaseModel):
+class Point(Record):
     """One line of the stream: ``values`` by name at a step of a stage. ``time`` is in seconds since 1970, UTC."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(allow_inf_nan=False)
 
     time: float
     stage: str
@@ -83,7 +82,7 @@ class Metrics:
         if not fresh:
             return
         point = Point(time=_now(), stage=stage, round=round, step=step, values=fresh)
-        self._file.append([json.dumps(point.model_dump(), allow_nan=False)])
+        self._file.append([point.to_line()])
         self._seen |= {(stage, round, step, name) for name in fresh}
         for send in self._trackers:
             send(self._lines, point)
@@ -96,10 +95,11 @@ def _now() -> float:
 
 def _points(path: Path) -> list[Point]:
     try:
-        return [Point.model_validate_json(line) for line in read_lines(path)]
-    except ValueError:
+        return [Point.from_line(line) for line in read_lines(path)]
+    except (ValueError, RecursionError):
         raise DamagedError(
-            f"{path} holds a line that is no point.", "Remove the file: finished stages are written to it anew."
+            f"{path} holds a line that is no point or was changed.",
+            "Remove the file: finished stages are written to it anew.",
         ) from None
 
 

@@ -67,8 +67,10 @@ class Record(BaseModel):
 
     @classmethod
     def from_line(cls, line: str | bytes) -> Self:
-        """Inverse of :meth:`to_line`. Raises ``ValueError`` when the stored id does not match the content."""
+        """Inverse of :meth:`to_line`. Raises ``ValueError`` where the line is no record or its id not the content's."""
         fields = json.loads(line)
+        if not isinstance(fields, dict):
+            raise ValueError("not a JSON object")
         stored = fields.pop("id", None)
         record = cls.model_validate(fields)
         if stored != record.id:

@@ -6,11 +6,16 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any, Literal
 
+from pydantic import TypeAdapter
+
+from quipwright.core.errors import RunError
 from quipwright.core.progress import bar
-from quipwright.core.records import Comparison, Judgment
+from quipwright.core.records import Comparison, Judgment, content_hash
 from quipwright.core.statistics import Audit, Choice, Estimate, JudgedPair, audit
+from quipwright.core.storage.files import damaged, read_json
 from quipwright.core.text import word_count
 from quipwright.critics.base import Critic
 from quipwright.critics.combine import by_pair
@@ -56,13 +61,30 @@ class AuditReport:
         return "go" if agreed.low >= self.floor else "no-go" if agreed.high < self.floor else "unsure"
 
     def to_json(self) -> dict[str, Any]:
-        """Everything, as plain data."""
+        """Everything, as plain data, with a ``hash`` of it all."""
         audits = {question: asdict(measured) for question, measured in self.audits.items()}
-        return {
+        fields = {
             "critic": self.critic, "pairs": self.pairs, "main": self.main, "floor": self.floor,
             "decision": self.decision, "audits": audits, "seconds": self.seconds,
             "spent": self.spent.model_dump(mode="json") if self.spent else None,
         }  # fmt: skip
+        return {**fields, "hash": content_hash(fields)}
+
+
+def read_audits(path: Path) -> list[AuditReport]:
+    """The reports in the file that ``quipwright audit --json`` wrote. Raises :class:`DamagedError` for a file that was
+    changed and :class:`RunError` for one of another version."""
+    remedy = "Make it anew: quipwright audit … --json."
+    content = read_json(path, remedy)
+    try:
+        hashes = [report.pop("hash", None) for report in content]
+        reports = TypeAdapter(list[AuditReport]).validate_python(content)
+    except (AttributeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:100]
+        raise RunError(f"{path} is no audit of this version: {reason}.", remedy) from None
+    if hashes != [content_hash(report) for report in content]:
+        raise damaged(path, ValueError("its hash is not that of its content"), remedy)
+    return reports
 
 
 def agreement_columns(task: Task) -> dict[str, str]:

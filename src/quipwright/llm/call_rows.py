@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from quipwright.core.storage.files import damaged, read_json
+from quipwright.core.storage.files import damaged
+from quipwright.core.storage.sealed_files import read_sealed
 
 SPENT = "calls.spent.json"  # beside the store: what it must hold, so that its loss is noticed
+_REMEDY = "Restore it from a copy, or remove it: it is written anew from what the store holds."
 UNFINISHED = "stopped before an answer came"
 
 
@@ -75,11 +77,11 @@ class Spending:
         path = store.with_name(SPENT)
         if not path.exists():
             return None
-        spent = read_json(path)
+        spent = read_sealed(path, _REMEDY)
         try:
             return cls(int(spent["attempts"]), float(spent["money"]))
         except (KeyError, TypeError, ValueError) as error:
-            raise damaged(path, error) from None
+            raise damaged(path, error, _REMEDY) from None
 
 
 def row_hash(key: str, value: str) -> str:

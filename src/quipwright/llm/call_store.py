@@ -18,7 +18,8 @@ from threading import RLock
 from typing import Any
 
 from quipwright.core.errors import DamagedError, DiskError
-from quipwright.core.storage.files import disk_errors, locked, write_atomic
+from quipwright.core.storage.files import disk_errors, locked
+from quipwright.core.storage.sealed_files import write_sealed
 from quipwright.llm.call_rows import SPENT, Failed, Spending, Stored, read_note, read_row, read_text, row_hash
 from quipwright.llm.costs import CostLedger, Spent
 from quipwright.llm.write_ahead_log import Row, Tail
@@ -230,7 +231,7 @@ class CallStore:
         if attempts:
             with suppress(DiskError):
                 spent = {"attempts": attempts, "money": self.ledger.spent}
-                write_atomic(self.path.with_name(SPENT), json.dumps(spent))
+                write_sealed(self.path.with_name(SPENT), spent)
                 self._noted = True
 
     def salvaged(self, spent: Spending | None) -> None:

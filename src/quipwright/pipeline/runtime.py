@@ -20,6 +20,7 @@ from quipwright.critics.base import BuildContext, Critic, Grader
 from quipwright.critics.config import CriticConfig
 from quipwright.critics.reward_model.critic import FromGrades
 from quipwright.data.task import Task
+from quipwright.llm.call_rows import SPENT
 from quipwright.llm.call_store import FILE
 from quipwright.llm.calls import Calls
 from quipwright.llm.costs import Spent
@@ -69,7 +70,8 @@ class RunCalls:
 
     @property
     def _any(self) -> bool:
-        return (self._run.calls / FILE).exists()
+        """Whether calls were made, as far as the folder knows: a store that vanished is opened too, which refuses it."""
+        return any((self._run.calls / name).exists() for name in (FILE, SPENT))
 
 
 @dataclass(frozen=True)
@@ -198,6 +200,11 @@ class Students:
         """Write into the manifest how ``student`` writes."""
         decoding = student.decoding
         self._run.record("students", {self.weights: {"mode": decoding.mode, "reason": decoding.reason}})
+
+    def keep_decoding_noted(self) -> None:
+        """Write down anew how students write where the manifest that said so was lost."""
+        if self.weights not in self._run.manifest().get("students", {}):
+            self.note_decoding(self.untrained())
 
     def _fresh(self) -> Student:
         torch.manual_seed(self._seed)  # new adapters are drawn from it

@@ -42,6 +42,8 @@ def summarise(
     import torch
     import transformers
 
+    ctx.calls.note_capabilities()  # a manifest that was lost is complete again
+    ctx.students.keep_decoding_noted()
     learnt = [*steps, *rounds]
     outside = outsiders(recipe.critic, recipe.evaluate.judges, BuildContext(ctx.recipe_dir, ctx.task))
     summary = RunSummary(

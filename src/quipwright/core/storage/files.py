@@ -72,10 +72,11 @@ def file_sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-_RESTORE = "Restore it from a copy, or make the run anew."
+RESTORE = "Restore it from a copy, or make the run anew."
+"""What to do about a file of ours that is damaged, unless something better is known."""
 
 
-def read_json(path: Path, remedy: str = _RESTORE) -> Any:
+def read_json(path: Path, remedy: str = RESTORE) -> Any:
     """The JSON value of one of our own files.
 
     Raises :class:`DamagedError` naming the file for whatever goes wrong: not there, not UTF-8, not JSON, too deep.
@@ -86,7 +87,7 @@ def read_json(path: Path, remedy: str = _RESTORE) -> Any:
         raise damaged(path, error, remedy) from None
 
 
-def damaged(path: Path, error: Exception, remedy: str = _RESTORE) -> DamagedError:
+def damaged(path: Path, error: Exception, remedy: str = RESTORE) -> DamagedError:
     """The one error for a file of ours that cannot be read."""
     reason = "it is not there" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"
     return DamagedError(f"{path} cannot be read: {reason}.", remedy)
@@ -102,6 +103,11 @@ def read_lines(path: Path) -> list[str]:
         text = path.read_bytes().decode("utf-8")
     except (OSError, ValueError) as error:
         raise damaged(path, error) from None
+    return whole_lines(text)
+
+
+def whole_lines(text: str) -> list[str]:
+    """The lines of ``text`` that are ended and not empty."""
     return [line for line in text.split("\n")[:-1] if line]
 
 
@@ -142,10 +148,14 @@ class AppendOnly:
                 while written < len(data):
                     written += self._file.write(data[written:]) or 0
                 os.fsync(self._file.fileno())
-            except OSError:
+                self._written(data)
+            except (OSError, DiskError):
                 self._file.truncate(self._length)
                 raise
         self._length += len(data)
+
+    def _written(self, data: bytes) -> None:
+        """``data`` is on the disk. Whatever fails here takes it back."""
 
     def close(self) -> None:
         """Close the file."""

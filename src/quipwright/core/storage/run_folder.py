@@ -11,7 +11,8 @@ from typing import Any
 
 from quipwright.core.errors import RunError
 from quipwright.core.records import content_hash
-from quipwright.core.storage.files import damaged, disk_errors, locked, read_json, write_atomic
+from quipwright.core.storage.files import disk_errors, locked
+from quipwright.core.storage.sealed_files import read_sealed, write_sealed
 from quipwright.core.storage.stage_cache import StageCache
 
 STAGES, MANIFEST = "stages", "manifest.json"
@@ -28,21 +29,14 @@ def read_manifest(run: Path) -> dict[str, Any]:
     """What the folder ``run`` belongs to, and what was recorded of it. Raises
     :class:`~quipwright.core.errors.DamagedError`."""
     remedy = "Remove it and run the recipe again: it is written anew, and what is finished is not made twice."
-    manifest = read_json(run / MANIFEST, remedy)
-    if not isinstance(manifest, dict):
-        raise damaged(run / MANIFEST, ValueError("not a JSON object"), remedy)
-    return manifest
+    return read_sealed(run / MANIFEST, remedy)
 
 
 def record_fact(run: Path, name: str, fact: Any) -> None:
     """Write a ``fact`` of the run in folder ``run`` into its manifest; it is no part of what identifies the run."""
     manifest = read_manifest(run)
     if manifest.get(name) != fact:
-        _write_manifest(run, {**manifest, name: fact})
-
-
-def _write_manifest(run: Path, manifest: Mapping[str, Any]) -> None:
-    write_atomic(run / MANIFEST, json.dumps(manifest, indent=2, ensure_ascii=False))
+        write_sealed(run / MANIFEST, {**manifest, name: fact})
 
 
 @dataclass(frozen=True)
@@ -100,7 +94,7 @@ class RunFolder:
             raise RunError(f"{self.path} is not a run folder: it holds {others[0]!r}.", "Name a new or empty folder.")
         # A manifest that was lost is written anew: the keys of the stages tell whether they are this recipe's.
         manifest = {"name": recipe.get("name"), "identity": key, "compared": identity, "recipe": recipe}
-        _write_manifest(self.path, manifest)
+        write_sealed(self.path / MANIFEST, manifest)
 
     def manifest(self) -> dict[str, Any]:
         """See :func:`read_manifest`."""

@@ -22,7 +22,8 @@ from pydantic import BaseModel, ConfigDict
 
 from quipwright.core.errors import DamagedError, QuipwrightError
 from quipwright.core.records import Record, content_hash
-from quipwright.core.storage.files import AppendOnly, damaged, disk_errors, file_sha256, locked, read_json, write_atomic
+from quipwright.core.storage.files import AppendOnly, damaged, disk_errors, file_sha256, locked
+from quipwright.core.storage.sealed_files import read_sealed, write_sealed
 
 R = TypeVar("R", bound=Record)
 Chunks = Callable[[int], Iterator[Sequence[R]]]
@@ -157,7 +158,7 @@ class StageCache:
             shutil.rmtree(folder, ignore_errors=True)  # without its seal: the rest of a copy that was cut short
             os.replace(partial, folder)
         self._note(key, started, took(), made=True)
-        return folder, dict(read_json(folder / SEAL)["facts"])
+        return folder, dict(_sealed(folder)["facts"])
 
     def _lock(self, folder: Path) -> AbstractContextManager[None]:
         if not self.shared:
@@ -219,14 +220,17 @@ def _whole_chunks(path: Path, kind: type[R]) -> tuple[list[R], int]:
 def seal(folder: Path, names: Sequence[str], facts: Mapping[str, Any], seconds: float) -> None:
     """Close ``folder``: the hashes of its files ``names`` and its ``facts`` go to its seal."""
     files = {name: file_sha256(folder / name) for name in names}
-    text = json.dumps({"files": files, "facts": facts, "seconds": seconds}, indent=1, default=_plain)
-    write_atomic(folder / SEAL, text)
+    write_sealed(folder / SEAL, {"files": files, "facts": facts, "seconds": seconds}, _plain)
     (folder / _SECONDS).unlink(missing_ok=True)
+
+
+def _sealed(folder: Path) -> dict[str, Any]:
+    return read_sealed(folder / SEAL, f"Remove the folder ({folder}) to make it again, or restore it from a copy.")
 
 
 def check_seal(folder: Path) -> dict[str, Any]:
     """The facts of a sealed folder. Raises :class:`DamagedError` where a file is not what it was when sealed."""
-    content = read_json(folder / SEAL)
+    content = _sealed(folder)
     try:
         files, facts = dict(content["files"]), dict(content["facts"])
     except (KeyError, TypeError, ValueError) as error:
@@ -278,7 +282,7 @@ def _clock(folder: Path) -> Iterator[Callable[[], float]]:
 def _took(folder: Path) -> float | None:
     """Seconds that making the sealed stage in ``folder`` took."""
     try:
-        return float(read_json(folder / SEAL)["seconds"])
+        return float(_sealed(folder)["seconds"])
     except (KeyError, TypeError, ValueError):
         return None
 

@@ -63,17 +63,20 @@ def import_ratings(ratings: Ratings, path: Path) -> Imported:
 
     Skipped annotations, answers with several choices ticked, other controls than choices (a comment box) and what a tool
     asked of an attention check beyond its one question are left out and counted. Raises :class:`DataError` for a pair
-    that is not among the run's, a question that nobody asks, or an answer that cannot be read; nothing is added then.
+    that is not among the run's, a question that nobody asks, or an answer that cannot be read, and
+    :class:`~quipwright.core.errors.DiskError` where they cannot be stored; nothing is added then.
     """
     left_out: Counter[str] = Counter()
     rows = _read_csv(path) if file_kind(path, "Ratings") == "csv" else _read_tasks(path, left_out)
     votes = [vote for row in rows if (vote := _vote(ratings, path, row, left_out)) is not None]
-    added = 0
+    standing, added = dict(ratings.votes), []
     for vote in votes:
-        if ratings.votes.get((vote.pair_id, vote.judge, vote.question)) != vote:
-            ratings.vote(vote)
-            added += 1
-    return Imported(added, len(votes) - added, left_out)
+        key = (vote.pair_id, vote.judge, vote.question)
+        if standing.get(key) != vote:
+            standing[key] = vote
+            added.append(vote)
+    ratings.vote(*added)
+    return Imported(len(added), len(votes) - len(added), left_out)
 
 
 def _vote(ratings: Ratings, path: Path, row: Row, left_out: Counter[str]) -> Judgment | None:

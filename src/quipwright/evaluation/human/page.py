@@ -19,7 +19,8 @@ from starlette.routing import Route
 from quipwright.core.errors import DiskError
 from quipwright.core.records import Judgment, Verdict, content_hash
 from quipwright.data.task import Task
-from quipwright.evaluation.human.ratings import CANNOT_TELL, CHECK, Item, Ratings
+from quipwright.evaluation.human.items import CHECK, Item
+from quipwright.evaluation.human.ratings import CANNOT_TELL, Ratings
 from quipwright.serving.gate import Gate, form, pages
 
 _NAME = re.compile(r"[\w][\w .'@-]{0,39}")

@@ -1,4 +1,4 @@
-"""People's votes on a run: the pairs to rate and every answer, stored at once in two files that only grow.
+"""People's votes on a run: the pairs to rate and every answer, stored at once in two sealed files that only grow.
 
 ``ratings/items.jsonl`` holds the pairs with their texts and authors, ``ratings/votes.jsonl`` the answers and what was
 taken back. A vote is a ``Judgment`` like any critic's, signed ``human:<name>``.
@@ -14,38 +14,18 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from quipwright.core.errors import DamagedError, RunError
-from quipwright.core.records import Judgment, Pair, Record, content_hash
-from quipwright.core.results import Figure, Sample
+from quipwright.core.records import Judgment, Record
+from quipwright.core.results import Figure
 from quipwright.core.statistics import Choice, krippendorff_alpha, share
-from quipwright.core.storage.files import AppendOnly, disk_errors, locked, read_lines
-from quipwright.data.task import OVERALL
+from quipwright.core.storage.files import disk_errors, locked
+from quipwright.core.storage.sealed_files import SealedAppendOnly, read_sealed_lines, seal_of
+from quipwright.evaluation.human.items import Item
 from quipwright.evaluation.human.labelled_pair import LabelledPair
 
 CANNOT_TELL = "cannot tell"
-CHECK = "check"
 _SAID: dict[str, Choice] = {"A": "A", "B": "B", "tie": "tie"}
 Key = tuple[str, str, str]
 T = TypeVar("T", bound=Record)
-
-
-class Item(Record):
-    """A pair to rate: text A of ``candidate`` and text B of ``baseline``, with the ``questions`` asked about it, in order.
-
-    Authors are named as in ``Response`` where the run knows them, else by system; a page must never show them. The text
-    B of an attention ``check`` is known to be worse.
-    """
-
-    pair: Pair
-    literal: str
-    a: str
-    b: str
-    candidate: str
-    baseline: str
-    author_a: str
-    author_b: str
-    questions: tuple[str, ...]
-    split: str = ""
-    check: bool = False
 
 
 class Vote(Record):
@@ -85,13 +65,14 @@ class Ratings:
     items: dict[str, Item] = field(default_factory=dict)
     votes: dict[Key, Judgment] = field(default_factory=dict)
     order: list[Key] = field(default_factory=list)
-    _votes: AppendOnly | None = None
+    _votes: SealedAppendOnly | None = None
     _open: ExitStack = field(default_factory=ExitStack)
 
     @classmethod
     def read(cls, folder: Path) -> Ratings:
-        """What is stored. Raises :class:`RunError` when there is nothing, :class:`DamagedError` for a changed line."""
-        if not (folder / "items.jsonl").exists():
+        """What is stored. Raises :class:`RunError` when there is nothing, :class:`DamagedError` where a line is gone or was
+        changed."""
+        if not cls.held(folder):
             raise RunError(f"{folder} holds no ratings.", "Collect some first: quipwright rate RUN.")
         ratings = cls(folder)
         for item in _records(folder / "items.jsonl", Item):
@@ -99,6 +80,12 @@ class Ratings:
         for vote in _records(folder / "votes.jsonl", Vote):
             ratings._fold(vote)
         return ratings
+
+    @staticmethod
+    def held(folder: Path) -> bool:
+        """Whether anything was ever stored in ``folder``."""
+        items = folder / "items.jsonl"
+        return items.exists() or seal_of(items).exists()
 
     @classmethod
     def open(cls, folder: Path, items: Iterable[Item] = ()) -> Ratings:
@@ -111,9 +98,9 @@ class Ratings:
             folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as opening:
             opening.enter_context(locked(folder / "lock", str(folder), "Use that rating page, or stop it."))
-            stored = AppendOnly(folder / "items.jsonl")
+            stored = SealedAppendOnly(folder / "items.jsonl")
             opening.callback(stored.close)
-            votes = AppendOnly(folder / "votes.jsonl")
+            votes = SealedAppendOnly(folder / "votes.jsonl")
             opening.callback(votes.close)
             ratings = cls.read(folder)
             fresh = [item for item in items if item.pair.id not in ratings.items]
@@ -127,12 +114,12 @@ class Ratings:
         self._votes = None
         self._open.close()
 
-    def vote(self, judgment: Judgment) -> None:
-        """Store ``judgment``, on disk before this returns; the same judge's earlier answer to it is replaced.
+    def vote(self, *judgments: Judgment) -> None:
+        """Store ``judgments``, on disk before this returns; the same judge's earlier answer to each is replaced.
 
-        Raises :class:`~quipwright.core.errors.DiskError` where it cannot be stored; nothing has changed then.
+        Raises :class:`~quipwright.core.errors.DiskError` where they cannot be stored; nothing has changed then.
         """
-        self._record(Vote(act="vote", judgment=judgment, at=_now()))
+        self._record(*(Vote(act="vote", judgment=judgment, at=_now()) for judgment in judgments))
 
     def undo(self, judge: str) -> Judgment | None:
         """Take back the judge's last answer that still stands; ``None`` if there is none."""
@@ -191,11 +178,12 @@ class Ratings:
         ordered = sorted(groups, key=lambda g: (g[:2], place.get(g[2], len(place)), g[2]))
         return [_human_rate(group, groups[group]) for group in ordered]
 
-    def _record(self, vote: Vote) -> None:
+    def _record(self, *votes: Vote) -> None:
         if self._votes is None:
             raise RunError(f"{self.folder} is not open for votes.", "Open it with Ratings.open.")
-        self._votes.append([vote.to_line()])
-        self._fold(vote)
+        self._votes.append([vote.to_line() for vote in votes])
+        for vote in votes:
+            self._fold(vote)
 
     def _fold(self, vote: Vote) -> None:
         j = vote.judgment
@@ -208,69 +196,6 @@ class Ratings:
         if vote.act == "vote":
             self.votes[key] = j
             self.order.append(key)
-
-
-def items_of_run(
-    samples: Sequence[Sample],
-    systems: Sequence[str],
-    questions: Sequence[str],
-    limit: int | None = None,
-    checks: int = 0,
-) -> list[Item]:
-    """Pairs to rate: each system but the last against the last one, on a run's evaluation inputs.
-
-    Identical answers are left out: there is nothing to choose. ``limit`` inputs, spread by a hash so that several
-    invocations choose alike; ``checks`` attention checks are added. ``questions`` are the task's. Raises
-    :class:`RunError` for an unknown system.
-    """
-    known = list(dict.fromkeys(name for sample in samples for name in sample.answers))
-    for name in systems:
-        if name not in known:
-            raise RunError(f"This run has no answers of {name!r}.", f"It has: {', '.join(known)}.")
-    *candidates, baseline = systems
-    chosen = sorted(samples, key=lambda s: content_hash("rate", s.literal))[:limit]
-    pairs = [(sample, name) for sample in chosen for name in candidates]
-    items = [
-        _item(sample, name, baseline, questions)
-        for sample, name in pairs
-        if {name, baseline} <= sample.answers.keys()
-        and sample.answers[name].strip() != sample.answers[baseline].strip()
-    ]
-    return items + [_check(item) for item in items[:checks]]
-
-
-def _item(sample: Sample, candidate: str, baseline: str, questions: Sequence[str]) -> Item:
-    ids, authors, texts = sample.response_ids, sample.authors, sample.answers
-    pair = Pair(
-        example_id=sample.example_id,
-        a_id=ids.get(candidate) or content_hash(sample.example_id, candidate, texts[candidate]),
-        b_id=ids.get(baseline) or content_hash(sample.example_id, baseline, texts[baseline]),
-        selector=f"{candidate}:{baseline}",
-    )
-    return Item(
-        pair=pair,
-        literal=sample.literal,
-        a=texts[candidate],
-        b=texts[baseline],
-        candidate=candidate,
-        baseline=baseline,
-        author_a=authors.get(candidate, candidate),
-        author_b=authors.get(baseline, baseline),
-        questions=tuple(questions),
-        split=sample.split,
-    )
-
-
-def _check(item: Item) -> Item:
-    """A check from a real item: text B is its A with the words in the wrong order."""
-    garbled = " ".join(reversed(item.a.split()))
-    pair = item.pair.model_copy(update={"b_id": content_hash(garbled), "selector": CHECK})
-    return item.model_copy(
-        update={
-            "pair": pair, "b": garbled, "author_a": item.candidate, "author_b": CHECK, "baseline": CHECK,
-            "questions": (OVERALL,), "split": "", "check": True,
-        }
-    )  # fmt: skip
 
 
 def _human_rate(group: tuple[str, str, str], votes: Sequence[tuple[str, str, Judgment]]) -> HumanRate:
@@ -299,7 +224,7 @@ def _human_rate(group: tuple[str, str, str], votes: Sequence[tuple[str, str, Jud
 
 def _records(path: Path, kind: type[T]) -> Iterable[T]:
     """The records of ``path``; a torn last line is left out."""
-    for number, line in enumerate(read_lines(path) if path.exists() else (), 1):
+    for number, line in enumerate(read_sealed_lines(path), 1):
         try:
             yield kind.from_line(line)
         except (ValueError, RecursionError) as error:

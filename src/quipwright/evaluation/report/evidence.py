@@ -6,12 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from pydantic import TypeAdapter, ValidationError
-
-from quipwright.core.errors import RunError
 from quipwright.core.results import Figure
 from quipwright.core.statistics import Audit
-from quipwright.evaluation.audit import AuditReport
+from quipwright.evaluation.audit import AuditReport, read_audits
 from quipwright.evaluation.human.ratings import HumanRate, Ratings
 
 
@@ -49,18 +46,11 @@ class Fact:
 
 
 def read_evidence(run: Path) -> Evidence:
-    """What ``ratings`` and ``audit.json`` in the folder ``run`` hold. Raises :class:`RunError` for an audit of another
-    version."""
-    audits: list[AuditReport] = []
-    if (audit := run / "audit.json").exists():
-        try:
-            audits = TypeAdapter(list[AuditReport]).validate_json(audit.read_bytes())
-        except ValidationError as error:
-            raise RunError(
-                f"{audit} is no audit of this version: {error.error_count()} fields do not fit.",
-                "Make it anew: quipwright audit … --json.",
-            ) from None
-    if not (run / "ratings" / "items.jsonl").exists():
+    """What ``ratings`` and ``audit.json`` in the folder ``run`` hold. Raises as
+    :func:`~quipwright.evaluation.audit.read_audits` and :meth:`Ratings.read`."""
+    audit = run / "audit.json"
+    audits = read_audits(audit) if audit.exists() else []
+    if not Ratings.held(run / "ratings"):
         return Evidence(audits=audits)
     ratings = Ratings.read(run / "ratings")
     return Evidence(ratings.results(), ratings.checks(), audits)

@@ -1,0 +1,41 @@
+"""``python -m tests.drill [kills] [files] [disk]``: run those parts (all of them unless named) and print the table."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from pathlib import Path
+from resource import RUSAGE_CHILDREN, getrusage
+
+import torch
+
+from tests.drill.damages import files
+from tests.drill.disk import disk
+from tests.drill.kills import kills
+from tests.drill.small_run import Drill, drilled
+
+PARTS = {"kills": kills, "files": files, "disk": disk}
+
+
+def table(drill: Drill) -> str:
+    """All outcomes in Markdown."""
+    rows = [f"| `{what}` | {how} | {outcome} | {times} |" for (what, how, outcome), times in drill.outcomes.items()]
+    return "\n".join(["| command | what happened | outcome | times |", "| --- | --- | --- | ---: |", *rows])
+
+
+def main(names: list[str]) -> int:
+    """Run the parts ``names``; 1 where anything went wrong."""
+    torch.set_num_threads(1)  # forked children must not wait for threads that they do not have
+    with tempfile.TemporaryDirectory() as place, drilled(Path(place).resolve()) as drill:
+        for name in names or PARTS:
+            before = getrusage(RUSAGE_CHILDREN)
+            PARTS[name](drill)
+            after = getrusage(RUSAGE_CHILDREN)
+            seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            print(f"{name}: {seconds:.0f} seconds of processor time", file=sys.stderr)
+    print(table(drill))
+    return int(bool(drill.wrong))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
