@@ -65,7 +65,7 @@ def files(drill: Drill) -> None:
 
 def _mend(drill: Drill, file: Path, expected: str) -> None:
     """Take away what was named, as the message says, and run the recipe again."""
-    how = "refused; run again without the damaged stage or file"
+    how = "refused; again without what was named"
     if file.parts[0] == "stages":
         shutil.rmtree(drill.run / file.parent)
     elif file.name == "calls.sqlite":
@@ -74,7 +74,7 @@ def _mend(drill: Drill, file: Path, expected: str) -> None:
         (drill.run / file).unlink(missing_ok=True)
     again = drill.distil()
     same = again.code == 0 and drill.result() == expected
-    words = "same result" if same else "another result"
+    words = "again: same result" if same else "another result"
     drill.note("distil", how, words, "" if same else f"{file}: {again.err[-600:]}")
 
 

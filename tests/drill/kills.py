@@ -28,22 +28,22 @@ def kills(drill: Drill) -> None:
     for stage, seconds in drill.seconds.items():
         for instant in range(INSTANTS):
             number = SIGNALS[instant % len(SIGNALS)]
-            how = f"{number.name} in {stage}"
+            how = f"stopped in {stage}"
             drill.fresh()
             _take_away(drill, stage)
             sent = len(drill.server.bodies)
             stopped = drill.distil(ended_in(stage, drill.rng.uniform(0, seconds), number))
             if stopped.code not in (0, CODES[number]) or stopped.broke:
-                drill.note("distil", how, f"exit {stopped.code}", stopped.err[-600:])
+                drill.note("distil", how, f"exit {stopped.code}", f"{number.name}: {stopped.err[-600:]}")
                 continue
             again = drill.distil()
             asked = len(drill.server.bodies) - sent
             if again.code or drill.result() != expected:
-                drill.note("distil", how, "another result", again.err[-600:] or "exit 0")
+                drill.note("distil", how, "another result", f"{number.name}: {again.err[-600:] or 'exit 0'}")
             elif asked > len(LITERALS) + CONCURRENCY:
                 drill.note("distil", how, "asked again", f"{asked} requests for {len(LITERALS)} answers")
             else:
-                drill.note("distil", how, "the same run again: same result")
+                drill.note("distil", how, "again: same result")
 
 
 def _take_away(drill: Drill, stage: str) -> None:

@@ -94,7 +94,7 @@ class Drill:
         """What the run in place holds for ever: its summary without times, its manifest, the hashes of its weights."""
         summary = json.loads((self.run / "summary.json").read_text(encoding="utf-8"))
         summary.pop("stages")
-        summary["spent"] = [[spent["stage"], spent["model"], spent["calls"]] for spent in summary["spent"]]
+        summary["spent"] = sum(spent["calls"] for spent in summary["spent"])
         manifest = json.loads((self.run / "manifest.json").read_text(encoding="utf-8"))
         for name in ("summary.json", "hash"):  # the summary holds times
             manifest.pop(name)

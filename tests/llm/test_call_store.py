@@ -77,7 +77,9 @@ def test_a_note_of_what_was_spent_that_cannot_be_read_is_named(tmp_path: Path) -
             pass
 
 
-def test_a_flipped_answer_counts_as_spent_and_is_asked_again(tmp_path: Path) -> None:
+def test_a_flipped_answer_is_told_counts_as_spent_and_is_asked_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     prices = {"m": Price(input=0, output=0, call=1.0)}
     with FaultyServer() as server:
         ask(tmp_path, chat(server), requests(5), prices=prices)
@@ -85,7 +87,10 @@ def test_a_flipped_answer_counts_as_spent_and_is_asked_again(tmp_path: Path) -> 
         (tmp_path / FILE).write_bytes(raw.replace(b"answer to q3", b"ANSWER to q3"))
         ask(tmp_path, chat(server), requests(5), prices=prices)
         assert server.times()["q3"] == 2
+    assert "1 damaged answers are asked for again where they are needed" in " ".join(capsys.readouterr().err.split())
     assert read_sealed(tmp_path / SPENT) == {"attempts": 6, "money": 6.0}
+    with CallStore.open(tmp_path) as store:
+        assert [(spent.stage, spent.calls, spent.cost) for spent in store.spent()] == [("", 5, 5.0), ("damaged", 1, None)]
 
 
 def test_threads_that_ask_the_same_pay_for_it_once(tmp_path: Path) -> None:

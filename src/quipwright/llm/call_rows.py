@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from quipwright.core.storage.files import damaged
 from quipwright.core.storage.sealed_files import read_sealed
+from quipwright.llm.costs import Spent
 
 SPENT = "calls.spent.json"  # beside the store: what it must hold, so that its loss is noticed
 _REMEDY = "Restore it from a copy, or remove it: it is written anew from what the store holds."
@@ -82,6 +83,31 @@ class Spending:
             return cls(int(spent["attempts"]), float(spent["money"]))
         except (KeyError, TypeError, ValueError) as error:
             raise damaged(path, error, _REMEDY) from None
+
+
+def spent_by_stage(answers: Iterable[Stored], failures: Iterable[Failed], damaged: int) -> list[Spent]:
+    """What ``answers`` and ``failures`` cost by stage and model, in the order of their first answers; of the ``damaged``
+    answers nothing is known but their number."""
+    spent: dict[tuple[str, str], Spent] = {}
+
+    def add(one: Spent) -> None:
+        key = (one.stage, one.model)
+        spent[key] = spent[key] + one if key in spent else one
+
+    for row in answers:
+        add(
+            Spent(
+                stage=row.stage, model=row.model, calls=1, tokens_in=row.tokens_in, tokens_out=row.tokens_out,
+                uncounted=int(row.tokens_in is None or row.tokens_out is None), cost=row.cost,
+                unpriced=int(row.cost is None), charged=row.charged, seconds=row.seconds,
+            )
+        )  # fmt: skip
+    for failure in failures:
+        if failure.given_up or failure.charged:
+            add(Spent(stage="given up", model=failure.model, charged=failure.charged))
+    if damaged:
+        add(Spent(stage="damaged", model="unknown", calls=damaged, uncounted=damaged, unpriced=damaged))
+    return list(spent.values())
 
 
 def row_hash(key: str, value: str) -> str:

@@ -18,9 +18,20 @@ from threading import RLock
 from typing import Any
 
 from quipwright.core.errors import DamagedError, DiskError
+from quipwright.core.progress import console
 from quipwright.core.storage.files import disk_errors, locked
 from quipwright.core.storage.sealed_files import write_sealed
-from quipwright.llm.call_rows import SPENT, Failed, Spending, Stored, read_note, read_row, read_text, row_hash
+from quipwright.llm.call_rows import (
+    SPENT,
+    Failed,
+    Spending,
+    Stored,
+    read_note,
+    read_row,
+    read_text,
+    row_hash,
+    spent_by_stage,
+)
 from quipwright.llm.costs import CostLedger, Spent
 from quipwright.llm.write_ahead_log import Row, Tail
 
@@ -35,6 +46,7 @@ CREATE TABLE IF NOT EXISTS notes (name TEXT PRIMARY KEY, value TEXT NOT NULL, ha
 """
 _LOOKUP = 500
 _SALVAGED = "spent on the store that this one was salvaged from"
+_DAMAGED = "answers that were damaged and dropped"
 
 
 class CallStore:
@@ -46,7 +58,6 @@ class CallStore:
         self.tail = Tail(path.parent)
         self.ledger = CostLedger()
         self.stage: Callable[[], str] = str  # what goes on now, for the account of its calls
-        self.damaged: list[str] = []
         self._noted = False  # whether the file beside the store says that there are calls
         self._db = connection
         self._lock = RLock()  # several threads ask, one connection writes
@@ -162,24 +173,9 @@ class CallStore:
             last = page[-1][0]
 
     def spent(self) -> list[Spent]:
-        """What was spent, by stage and model in the order of their first answers; what was not answered comes last."""
-        found: dict[tuple[str, str], Spent] = {}
-        for row in self.rows():
-            key = (row.stage, row.model)
-            one = Spent(
-                stage=row.stage, model=row.model, calls=1, tokens_in=row.tokens_in, tokens_out=row.tokens_out,
-                uncounted=int(row.tokens_in is None or row.tokens_out is None), cost=row.cost,
-                unpriced=int(row.cost is None), charged=row.charged, seconds=row.seconds,
-            )  # fmt: skip
-            found[key] = found[key] + one if key in found else one
-        for failure in self._unanswered():
-            if not (failure.given_up or failure.charged):
-                continue
-            key = ("given up", failure.model)
-            found[key] = found.get(key, Spent(stage=key[0], model=key[1])) + Spent(
-                stage=key[0], model=key[1], charged=failure.charged
-            )
-        return list(found.values())
+        """What was spent, by stage and model in the order of their first answers; what was not answered comes last, with
+        the answers that were damaged."""
+        return spent_by_stage(self.rows(), self._unanswered(), int(self.note(_DAMAGED) or 0))
 
     def _take_over(self) -> None:
         """Store what an earlier process had been given but not yet committed."""
@@ -199,7 +195,9 @@ class CallStore:
                 self.add(stored, counted=False)
         for key in bad:
             self._db.execute("DELETE FROM calls WHERE key = ?", (key,))
-        self.damaged = bad
+        if bad:
+            self.set_note(_DAMAGED, int(self.note(_DAMAGED) or 0) + len(bad))
+            console.print(f"{self.path}: {len(bad)} damaged answers are asked for again where they are needed.")
         for failure in self._unanswered():
             self.ledger.failures += failure.given_up
             self.ledger.attempts += failure.attempts

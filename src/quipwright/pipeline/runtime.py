@@ -62,7 +62,7 @@ class RunCalls:
                 f"{model.role} {model_name(model.model)}": model.able.model_dump(mode="json")
                 for model in known(self._recipe, self.opened)
             }
-            self._run.record("models", capabilities)
+            self._run.record("models", {**self.capabilities(), **capabilities})
 
     def capabilities(self) -> dict[str, dict[str, Any]]:
         """What the manifest says of the models."""

@@ -3,7 +3,7 @@
 A stage's folder is ``<stage>-<part>-<key>``; the key hashes its settings and inputs. So a finished stage is free to run
 again, and runs that share a stage make it once. Row stages append ``rows.jsonl`` in chunks, each closed by a marker
 line: a torn chunk is cut off and made again. Built stages (checkpoints) grow in a ``.partial`` folder that is renamed
-when complete. ``done.json`` seals both with sizes and SHA-256.
+when complete. ``done.json`` seals both with the SHA-256 of their files and a hash of itself.
 """
 
 from __future__ import annotations
