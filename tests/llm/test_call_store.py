@@ -90,7 +90,10 @@ def test_a_flipped_answer_is_told_counts_as_spent_and_is_asked_again(
     assert "1 damaged answers are asked for again where they are needed" in " ".join(capsys.readouterr().err.split())
     assert read_sealed(tmp_path / SPENT) == {"attempts": 6, "money": 6.0}
     with CallStore.open(tmp_path) as store:
-        assert [(spent.stage, spent.calls, spent.cost) for spent in store.spent()] == [("", 5, 5.0), ("damaged", 1, None)]
+        assert [(spent.stage, spent.calls, spent.cost) for spent in store.spent()] == [
+            ("", 5, 5.0),
+            ("damaged", 1, None),
+        ]
 
 
 def test_threads_that_ask_the_same_pay_for_it_once(tmp_path: Path) -> None:
