@@ -332,7 +332,7 @@ def test_wrong_systems_are_one_line(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no run folder"):
         open_system(str(tmp_path))
     with pytest.raises(DataError, match="--data"):
-        open_system("student")
+        open_system("shipped")
     a = open_system(file(tmp_path / "a.jsonl", {"one": "x"}))
     b = open_system(file(tmp_path / "b.jsonl", {"two": "x"}))
     with pytest.raises(DataError, match="No literal"):

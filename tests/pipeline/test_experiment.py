@@ -37,7 +37,7 @@ from quipwright.pipeline.experiment.critics import load_critic_table, run_critic
 from quipwright.pipeline.experiment.grid import load_experiment, recipe_of, run_experiment
 from quipwright.pipeline.recipe import Recipe
 from quipwright.pipeline.stages.teach import teach
-from quipwright.serving.export import export
+from quipwright.serving.export.folder import export
 from quipwright.serving.writer import Writer
 from quipwright.testing.faulty_server import FaultyServer
 from quipwright.testing.payloads import PAYLOADS

@@ -13,7 +13,7 @@ from quipwright.core.errors import DataError
 from quipwright.core.records import Grade, Response
 from quipwright.data.task import Task
 from quipwright.serving.batch_files import write_file
-from quipwright.serving.model_card import base_model
+from quipwright.serving.export.origin import base_model
 from quipwright.serving.writer import Writer, chosen
 
 LITERAL = "The bus was late again today."

@@ -7,7 +7,7 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from quipwright.cli import critic, data, distil, evidence, experiment, serve, write
+from quipwright.cli import critic, data, distil, evidence, experiment, push, serve, write
 from quipwright.cli.output import Harmless
 from quipwright.core.version import VERSION
 
@@ -37,7 +37,7 @@ def _root(
         print(context.get_help())
 
 
-for group in (distil, write, serve, evidence, critic, experiment, data):
+for group in (distil, write, push, serve, evidence, critic, experiment, data):
     group.register(app)
 
 

@@ -76,7 +76,8 @@ def audit(
 
 def compare(
     systems: Annotated[
-        list[str], typer.Argument(help="RUN, RUN:STUDENT, FILE.jsonl, teacher or student; the last is the baseline.")
+        list[str],
+        typer.Argument(help="RUN, RUN:STUDENT, shipped, an export, FILE.jsonl or teacher; the last is the baseline."),
     ],
     judge: Annotated[list[str], typer.Option("--judge", help="A critic, as in audit; repeatable.")] = ["reward"],  # noqa: B006
     data: Annotated[Path | None, typer.Option(help="Literals that students answer anew.")] = None,

@@ -38,13 +38,14 @@ def serve(
     from quipwright.serving.app import Served, serving_app
     from quipwright.serving.gate import address, new_token
     from quipwright.serving.http_server import run_server
-    from quipwright.serving.writer import SHIPPED, Writer, is_run
+    from quipwright.serving.writer import SHIPPED, Writer, is_run, run_and_student
 
-    folder = Path(run) if run is not None and is_run(run) else None
+    reference = run or SHIPPED
+    folder = run_and_student(reference)[0] if is_run(run_and_student(reference)[0]) else None
     grader = _grader(critic, folder)
-    writer = Writer.load(run or SHIPPED, student)
+    writer = Writer.load(reference, student)
     token = new_token(host)
-    served = Served(writer.student, writer.task, writer.name, grader, _teacher_answers(run, folder), waiting)
+    served = Served(writer.student, writer.task, writer.name, grader, _teacher_answers(reference, folder), waiting)
     here = address(host, port)
     print(f"{writer.name}: page {here}/" + (f"?token={token}" if token else ""))
     print(f"API base {here}/v1, key {token or 'any'}. Stop with Ctrl-C.", flush=True)
@@ -81,11 +82,12 @@ def _critic_of_run(run: Path) -> Grader | None:
     return critic if isinstance(critic, Grader) else None
 
 
-def _teacher_answers(reference: str | None, run: Path | None) -> Callable[[str], Sequence[str] | None]:
+def _teacher_answers(reference: str, run: Path | None) -> Callable[[str], Sequence[str] | None]:
     """What finds the teacher's recorded answers: the run's, or for the shipped student those of the corpus that ships."""
     from quipwright.data.recorded_teacher import RecordedTeacher
     from quipwright.evaluation.systems import taught
+    from quipwright.serving.writer import SHIPPED
 
     if run is not None:
         return taught(run)
-    return RecordedTeacher().open().paraphrases if reference is None else lambda literal: None
+    return RecordedTeacher().open().paraphrases if reference == SHIPPED else lambda literal: None

@@ -52,14 +52,24 @@ def write(
 
 
 def export(
-    run: Annotated[str, typer.Argument(help="A finished run folder.")],
+    source: Annotated[str, typer.Argument(metavar="RUN", help="shipped, a run, an export folder or a hub id.")],
     target: Annotated[Path, typer.Argument(help="A new folder for the student.")],
     student: Annotated[str | None, typer.Option(help="Which student (default: the last trained).")] = None,
-    form: Annotated[str, typer.Option("--to", help="adapter (small), or hf (merged weights any tool loads).")] = "hf",
+    form: Annotated[
+        str,
+        typer.Option("--to", help="hf (merged weights), peft (adapter), gguf (llama.cpp) or adapter (for recipes)."),
+    ] = "hf",
 ) -> None:
-    """Take a trained student out of RUN, with a model card."""
-    if form not in ("adapter", "hf"):
-        raise RecipeError(f"--to got {form!r}.", "Use adapter or hf.")
-    from quipwright.serving.export import export as run_export
+    """Take a trained student out of RUN for other tools, with a model card."""
+    print(run_export(source, target, student, form))
 
-    print(run_export(Path(run), target, student, "adapter" if form == "adapter" else "hf"))
+
+def run_export(source: str, target: Path, student: str | None, form: str, where: str = ".") -> Path:
+    """Export; see :func:`quipwright.serving.export.folder.export`. Raises :class:`RecipeError` for an unknown form."""
+    from quipwright.serving.export.card import FORMS
+    from quipwright.serving.export.folder import export as write_export
+
+    chosen = next((known for known in FORMS if known == form), None)
+    if chosen is None:
+        raise RecipeError(f"--to got {form!r}.", f"Use {', '.join(FORMS[:-1])} or {FORMS[-1]}.")
+    return write_export(source, target, student, chosen, where)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from quipwright.core.errors import DataError, RunError
 from quipwright.core.records import Example, Response, Split, Status
@@ -14,9 +14,7 @@ from quipwright.core.text import normalise
 from quipwright.data.examples import SPLITS, Row, read_rows, source_name, split_of
 from quipwright.data.run_summary import RunSummary, read_run
 from quipwright.data.task import Task
-
-if TYPE_CHECKING:
-    from quipwright.serving.writer import Writer
+from quipwright.serving.writer import SHIPPED, Writer, is_export, run_and_student, shipped_trainer
 
 _FIELDS = ("output", "text", "paraphrase", "response")
 
@@ -51,24 +49,25 @@ def open_system(reference: str, rows: Sequence[Row] | None = None, task: Task | 
     """The system that ``reference`` names.
 
     ``RUN`` or ``RUN:STUDENT``: a run's recorded answers (by default its last student's; ``RUN:teacher``, ``RUN:base``);
-    ``FILE.jsonl``: outputs of any system; ``teacher``: the recorded teacher that ships; ``student``: the student that
-    ships. With ``rows`` (literals to answer) students answer those anew. ``task`` names the column of outputs.
+    ``FILE.jsonl``: outputs of any system; ``teacher``: the recorded teacher that ships; ``shipped``, an export's folder
+    or a hub id: a student that answers ``rows``. With ``rows`` (literals to answer) a run's students answer those anew.
+    ``task`` names the column of outputs.
     Raises :class:`RunError` or :class:`DataError` for anything else.
     """
     if reference == "teacher":
         return _teacher()
-    if reference == "student":
-        if rows is None:
-            raise DataError("The student that ships has no recorded answers.", "Name literals with --data FILE.")
-        from quipwright.serving.writer import SHIPPED, Writer, shipped_trainer
-
-        return _live("student", Writer.load(SHIPPED), rows, shipped_trainer())
-    if is_table(reference):
+    if is_table(reference) and not Path(reference).is_dir():
         return _file(Path(reference), (task or Task.load()).output)
-    folder, student = _run(reference)
+    folder, student = run_and_student(reference)
+    is_hub_id = not folder.is_dir() and reference.count("/") == 1 and not reference.startswith((".", "~", "/"))
+    if reference == SHIPPED or is_export(folder) or is_hub_id:
+        return _export(reference, rows)
+    if not folder.is_dir():
+        raise RunError(
+            f"There is no system {reference!r}.",
+            "Name a run, RUN:STUDENT, an export's folder, a hub id, a .jsonl file, teacher or shipped.",
+        )
     if rows is not None and student not in ("teacher", "base"):
-        from quipwright.serving.writer import Writer
-
         return _live(reference, Writer.of_run(folder, student), rows, _trainer(read_run(folder), student))
     return _recorded(folder, student)
 
@@ -132,15 +131,11 @@ def taught(folder: Path) -> Callable[[str], Sequence[str]]:
     return find
 
 
-def _run(reference: str) -> tuple[Path, str | None]:
-    folder, colon, student = reference.rpartition(":")
-    if colon and Path(folder).is_dir():
-        return Path(folder), student
-    if not Path(reference).is_dir():
-        raise RunError(
-            f"There is no system {reference!r}.", "Name a run folder, RUN:STUDENT, a .jsonl file, teacher or student."
-        )
-    return Path(reference), None
+def _export(reference: str, rows: Sequence[Row] | None) -> Outputs:
+    """A student without a run, which answers ``rows`` now."""
+    if rows is None:
+        raise DataError(f"{reference} has no recorded answers.", "Name literals with --data FILE.")
+    return _live(reference, Writer.load(reference), rows, shipped_trainer() if reference == SHIPPED else None)
 
 
 def _recorded(folder: Path, student: str | None) -> Outputs:

@@ -89,8 +89,9 @@ def compare(
 ) -> CompareResult:
     """Every system against the last one, by every judge, with intervals, tests and length control.
 
-    A system is ``RUN``, ``RUN:STUDENT``, a file of outputs, ``teacher`` or ``student`` (those that ship), or
-    :class:`~quipwright.evaluation.systems.Outputs`. ``judges`` are critics as ``quipwright audit`` names them.
+    A system is ``RUN``, ``RUN:STUDENT``, a file of outputs, ``teacher`` or ``shipped`` (those that ship), an export's
+    folder, a hub id, or :class:`~quipwright.evaluation.systems.Outputs`. ``judges`` are critics as ``quipwright audit``
+    names them.
     ``literals``: sentences that students answer anew. ``tie`` is the half-width of the band around one half that counts
     as a tie. ``guard``: copies and broken texts lose, whatever the judge says.
     Raises :class:`~quipwright.core.errors.DataError` where the systems have no sentence in common.

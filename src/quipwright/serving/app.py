@@ -33,7 +33,7 @@ from quipwright.serving.chat_api import (
     settled,
 )
 from quipwright.serving.gate import Gate, form, pages
-from quipwright.serving.writer import is_sound
+from quipwright.serving.writer import BEAMS, MAX_TOKENS, is_sound
 from quipwright.students.base import Generated, Student
 
 TRIES = 3  # samples beside the beam's answer on the page
@@ -169,8 +169,8 @@ class Endpoint:
             raise BadRequestError("Write a sentence with at least one letter.")
         prompt = self._prompt(literal)
         beam, drawn = await asyncio.gather(
-            self.batcher.ask(Ask(prompt, Sampling(beams=5, max_tokens=48), 1)),
-            self.batcher.ask(Ask(prompt, Sampling(temperature=0.7, top_p=0.95, max_tokens=48), TRIES)),
+            self.batcher.ask(Ask(prompt, Sampling(beams=BEAMS, max_tokens=MAX_TOKENS), 1)),
+            self.batcher.ask(Ask(prompt, Sampling(temperature=0.7, top_p=0.95, max_tokens=MAX_TOKENS), TRIES)),
         )
         titled = [("Its best", beam[0].text)]
         others = list(dict.fromkeys(g.text for g in drawn if g.text != beam[0].text))

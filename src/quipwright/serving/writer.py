@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from quipwright.core.errors import DamagedError, RunError, WeightsError
 from quipwright.core.paths import inside, resolve
@@ -17,14 +18,18 @@ from quipwright.critics.reward_model.card import CARD_FILE, RewardCard
 from quipwright.critics.reward_model.critic import RewardModelConfig, RewardModelCritic
 from quipwright.data.run_summary import read_run
 from quipwright.data.task import Task
+from quipwright.serving.prompt_template import wrapping
 from quipwright.students.base import Generated, Student, StudentSettings
 from quipwright.students.common import WEIGHTS_FILE
 from quipwright.students.load import open_student
+from quipwright.students.peft_files import ADAPTER_CONFIG, ADAPTER_FILE, load_peft, peft_settings
 
 SHIPPED = "shipped"
 """The reference of the student that ships."""
 STUDENT_FILE, TASK_FILE = "student.json", "task.json"
 """What an export holds beside its weights."""
+BEAMS, MAX_TOKENS = 5, 48
+"""How one text is written: that many beams, that many tokens at most."""
 
 
 @dataclass
@@ -32,7 +37,8 @@ class Writer:
     """A student with its task; :meth:`load` opens one.
 
     ``critic`` ranks several samples where the best of them are asked for (default: the critic that ships). ``seed`` is
-    that of the samples, ``max_tokens`` the limit of one text.
+    that of the samples, ``max_tokens`` the limit of one text. ``folder``: the run or export that it was read from, where
+    the weights it started from are seen from ``recipe_dir``.
     """
 
     student: Student
@@ -40,21 +46,23 @@ class Writer:
     name: str = "student"
     critic: RewardModelCritic | None = None
     seed: int = 0
-    max_tokens: int = 48
+    max_tokens: int = MAX_TOKENS
+    folder: Path | None = None
+    recipe_dir: Path | None = None
 
     @classmethod
     def load(cls, reference: str | Path = SHIPPED, student: str | None = None) -> Writer:
-        """The student that ``reference`` names: ``shipped``, a run's folder, an export's folder, or a hub id.
+        """The student that ``reference`` names: ``shipped``, ``RUN``, ``RUN:STUDENT``, an export's folder, or a hub id.
 
         ``student`` names one of a run's (default: the last one trained). Raises :class:`RunError` where a run is not
         finished or has no such student, :class:`DamagedError` where its weights are not those that were trained, and
         :class:`WeightsError` where there is nothing to load.
         """
         if reference == SHIPPED:
-            return cls._of_export(resolve("bundled:student", "Student"), "student")
-        folder = Path(reference)
-        if is_run(reference):
-            return cls.of_run(folder, student)
+            return cls._of_export(resolve("bundled:student", "Student"), SHIPPED)
+        folder, named = run_and_student(reference)
+        if is_run(folder):
+            return cls.of_run(folder, student or named)
         if student is not None:
             raise RunError(f"{reference} is no run, so it has no student {student!r}.", "Leave --student out.")
         if folder.is_dir():
@@ -72,27 +80,24 @@ class Writer:
         settings = StudentSettings.model_validate(summary.recipe["student"])
         student = open_student(settings, task.student_chat, recipe_dir_of(folder))
         student.load(_sealed_weights(folder, chosen, summary.checkpoints[chosen]))
-        return cls(student, task, f"{folder.resolve().name}:{chosen}")
+        name = f"{folder.resolve().name}:{chosen}"
+        return cls(student, task, name, folder=folder, recipe_dir=recipe_dir_of(folder))
 
     @classmethod
     def _of_export(cls, folder: Path, name: str) -> Writer:
-        """An export: an adapter with its settings, or a folder of merged weights."""
+        """An export: an adapter with its settings, ours or PEFT's, or a folder of merged weights."""
         task = Task.load()
         if (folder / TASK_FILE).exists():
             task = Task.parse(json.loads((folder / TASK_FILE).read_text(encoding="utf-8")), str(folder / TASK_FILE))
-        if (folder / STUDENT_FILE).exists():
-            settings = StudentSettings.model_validate_json((folder / STUDENT_FILE).read_text(encoding="utf-8"))
-            student = open_student(settings, task.student_chat)
+        settings = _settings_of_export(folder)
+        student = open_student(settings, task.student_chat)
+        if (folder / WEIGHTS_FILE).exists():
             student.load(folder)
-            return cls(student, task, name)
-        if not (folder / "config.json").exists():
-            raise WeightsError(
-                f"{folder} is neither a run nor an export: it has no summary.json, {STUDENT_FILE} or config.json.",
-                "Name the folder of a finished run, or make an export: quipwright export RUN DIR.",
-            )
-        kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("is_encoder_decoder", False)
-        settings = StudentSettings(kind="seq2seq" if kind else "causal", weights=str(folder), tuning="full")
-        return cls(open_student(settings, task.student_chat), task, name)
+        elif (folder / ADAPTER_FILE).exists():
+            load_peft(student, folder)
+        elif task.student_chat:  # our template makes the prompt itself; here the task does
+            student.tokenizer.chat_template = student.tokenizer.chat_template.removeprefix(wrapping(task))
+        return cls(student, task, name, folder=folder)
 
     def write(self, sentence: str, *, n: int = 1, best_of: int = 0) -> list[str]:
         """``n`` paraphrases of ``sentence``, best first; see :meth:`write_all`."""
@@ -112,7 +117,7 @@ class Writer:
         """
         drawn, prompts = max(n, best_of), self._prompts(sentences)
         if drawn == 1:
-            beams = Sampling(beams=5, max_tokens=self.max_tokens)
+            beams = Sampling(beams=BEAMS, max_tokens=self.max_tokens)
             return ((i, [texts[0].text]) for i, texts in self.student.write(prompts, beams))
         if drawn > n and self.critic is None:
             self.critic = shipped_critic()
@@ -123,7 +128,7 @@ class Writer:
 
     def answers(self, sentences: Sequence[str]) -> list[Generated]:
         """The 5-beam answer to each sentence."""
-        sampling = Sampling(beams=5, max_tokens=self.max_tokens)
+        sampling = Sampling(beams=BEAMS, max_tokens=self.max_tokens)
         return [texts[0] for texts in self.student.generate(self._prompts(sentences), sampling)]
 
     def _prompts(self, sentences: Sequence[str]) -> list[str]:
@@ -147,6 +152,37 @@ def chosen(literal: str, texts: Sequence[str], n: int, drawn: int, critic: Rewar
 def is_sound(text: str, literal: str) -> bool:
     """Whether ``text`` is a paraphrase at all: no copy of ``literal``, not empty or degenerate."""
     return not degenerate(text, literal) and not is_copy(text, literal)
+
+
+def _settings_of_export(folder: Path) -> StudentSettings:
+    if (folder / STUDENT_FILE).exists():
+        return StudentSettings.model_validate_json((folder / STUDENT_FILE).read_text(encoding="utf-8"))
+    if (folder / ADAPTER_CONFIG).exists():
+        return peft_settings(folder)
+    if any(folder.glob("*.gguf")):
+        raise WeightsError(
+            f"{folder} holds GGUF files.", "llama.cpp, Ollama and LM Studio read them; see its README.md."
+        )
+    if not (folder / "config.json").exists():
+        raise WeightsError(
+            f"{folder} is neither a run nor an export: it has no summary.json, {STUDENT_FILE} or config.json.",
+            "Name the folder of a finished run, or make an export: quipwright export RUN DIR.",
+        )
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    kind: Any = "seq2seq" if config.get("is_encoder_decoder") else "causal"
+    precision: Any = "bf16" if (config.get("dtype") or config.get("torch_dtype")) == "bfloat16" else "fp32"
+    return StudentSettings(kind=kind, weights=str(folder), tuning="full", precision=precision)
+
+
+def is_export(folder: Path) -> bool:
+    """Whether ``folder`` holds a student without its run."""
+    return any((folder / name).exists() for name in (STUDENT_FILE, ADAPTER_CONFIG, "config.json"))
+
+
+def run_and_student(reference: str | Path) -> tuple[Path, str | None]:
+    """The folder in ``RUN`` or ``RUN:STUDENT``, and the student where one is named."""
+    folder, colon, student = str(reference).rpartition(":")
+    return (Path(folder), student) if colon and is_run(folder) else (Path(reference), None)
 
 
 def is_run(reference: str | Path) -> bool:

@@ -1,0 +1,59 @@
+"""A LoRA student as PEFT writes it: ``adapter_config.json`` and ``adapter_model.safetensors``."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from quipwright.core.errors import RecipeError, WeightsError
+from quipwright.core.storage.files import read_json
+from quipwright.students.base import LoRA, Student, StudentSettings
+
+ADAPTER_CONFIG, ADAPTER_FILE = "adapter_config.json", "adapter_model.safetensors"
+_FACTOR = re.compile(r"\.(lora_[AB])\.default\.weight$")
+_BARE_FACTOR = re.compile(r"\.(lora_[AB])\.weight$")
+
+
+def save_peft(student: Student, folder: Path, base: str) -> None:
+    """Write the adapter of ``student`` to ``folder`` in bf16; ``base`` is what PEFT loads it onto: a hub id or a folder.
+
+    Raises :class:`RecipeError` for a student that was trained in full.
+    """
+    if not isinstance(student.settings.tuning, LoRA):
+        raise RecipeError("This student was trained in full, so it has no adapter.", "Use --to hf.")
+    network: Any = student.module.network
+    tensors = {_FACTOR.sub(r".\1.weight", name): value for name, value in student.trainable().items()}
+    save_file({n: v.detach().to(torch.bfloat16).cpu().contiguous() for n, v in tensors.items()}, folder / ADAPTER_FILE)
+    (folder / ADAPTER_FILE).chmod(0o644)
+    settings = network.peft_config["default"].to_dict()
+    settings |= {"base_model_name_or_path": base, "inference_mode": True, "revision": student.settings.revision}
+    settings["target_modules"] = sorted(settings["target_modules"])
+    kept = {k: v for k, v in settings.items() if v is not None}
+    (folder / ADAPTER_CONFIG).write_text(json.dumps(kept, indent=2, default=str) + "\n", encoding="utf-8")
+
+
+def peft_settings(folder: Path, kind: str = "causal") -> StudentSettings:
+    """The settings of a student whose adapter lies in ``folder``. Raises :class:`WeightsError` for another sort of adapter."""
+    config = read_json(folder / ADAPTER_CONFIG)
+    if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("rank_pattern"):
+        raise WeightsError(f"{folder} holds an adapter that is no plain LoRA.", "Merge it into its base model first.")
+    lora = LoRA(rank=config["r"], alpha=config["lora_alpha"])
+    return StudentSettings.model_validate(
+        {"kind": kind, "weights": config["base_model_name_or_path"], "revision": config.get("revision"), "tuning": lora}
+    )
+
+
+def load_peft(student: Student, folder: Path) -> None:
+    """Read the adapter in ``folder`` into ``student``. Raises :class:`WeightsError` where it is of another student."""
+    stored = {_BARE_FACTOR.sub(r".\1.default.weight", n): v for n, v in load_file(folder / ADAPTER_FILE).items()}
+    parameters = student.trainable()
+    if stored.keys() != parameters.keys() or any(stored[n].shape != p.shape for n, p in parameters.items()):
+        raise WeightsError(f"{folder / ADAPTER_FILE} does not fit {student.settings.weights}.", "Check its base model.")
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(stored[name])
