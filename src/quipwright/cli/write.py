@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -24,9 +28,17 @@ def write(
         str | None, typer.Option(help="A run, an export folder or a hub id; the shipped student if left out.")
     ] = None,
     student: Annotated[str | None, typer.Option(help="Which student of the run (default: the last).")] = None,
-    source: Annotated[Path | None, typer.Option("--input", help="A file of sentences: lines, .jsonl or .csv.")] = None,
-    target: Annotated[Path | None, typer.Option("--output", help="Where to write: lines, .jsonl or .csv.")] = None,
+    source: Annotated[
+        str | None,
+        typer.Option("--input", help="Sentences: lines, .jsonl, .csv, .tsv, .parquet, or - for standard input."),
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option("--output", help="Where to write, in such a form too; - is standard output.")
+    ] = None,
     column: Annotated[str | None, typer.Option(help="The column or field of the sentences.")] = None,
+    form: Annotated[
+        str, typer.Option("--format", help="The form of standard input and output: lines, jsonl, csv or tsv.")
+    ] = "lines",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
 ) -> None:
     """Paraphrase SENTENCE, or every row of a file, in the way the student was taught."""
@@ -35,20 +47,36 @@ def write(
         raise DataError("write takes a sentence or --input FILE, one of them.", example)
     if sentence is not None and not any(character.isalpha() for character in sentence):
         raise DataError(f"There is no sentence in {sentence!r}.", example)
-    if source is not None and not source.exists():
+    if form not in ("lines", "jsonl", "csv", "tsv"):
+        raise RecipeError(f"--format got {form!r}.", "Use lines, jsonl, csv or tsv.")
+    if source not in (None, "-") and not Path(str(source)).exists():
         raise DataError(f"Input {source} does not exist.", "Check the path.")
-    from quipwright.serving.batch_files import write_file
+    from quipwright.serving.batch_files import Job, write_file
     from quipwright.serving.writer import SHIPPED, Writer
 
     writer = Writer.load(run or SHIPPED, student)
     writer.seed = seed
-    if sentence is not None:
-        print("\n".join(writer.write(sentence, n=n, best_of=best_of)))
-    elif source is not None:
-        done, failed = write_file(writer, source, target, column, n, best_of)
-        from quipwright.core.progress import console
+    if source is None:
+        print("\n".join(writer.write(str(sentence), n=n, best_of=best_of)))
+        return
+    from quipwright.core.progress import console
 
-        console.print(f"{done} sentences written" + (f", {failed} left out with their reason" if failed else "") + ".")
+    with _opened(source, form) as path:
+        place = None if target in (None, "-") else Path(str(target))
+        done, failed = write_file(writer, path, place, Job(column, n, best_of), form)
+    console.print(f"{done} rows written" + (f", {failed} left out with their reason" if failed else "") + ".")
+
+
+@contextmanager
+def _opened(source: str, form: str) -> Iterator[Path]:
+    """The input as a file: standard input is read to its end first."""
+    if source != "-":
+        yield Path(source)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"stdin.{'txt' if form == 'lines' else form}"
+        path.write_bytes(sys.stdin.buffer.read())
+        yield path
 
 
 def export(

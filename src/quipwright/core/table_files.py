@@ -80,11 +80,13 @@ def read_table(path: Path, what: str = "Input") -> Iterator[TableRow]:
     return _delimited(path, text, "\t" if kind == "tsv" else ",")
 
 
-def csv_line(cells: Iterable[object]) -> str:
-    """One line of CSV, its end (CR LF) included. A text that a spreadsheet would run gets a leading apostrophe, which
+def csv_line(cells: Iterable[object], separator: str = ",") -> str:
+    """One line of CSV (or TSV), its end (CR LF) included. A text that a spreadsheet would run gets a leading apostrophe, which
     :func:`read_table` takes away again; numbers stay as they are."""
     line = io.StringIO()
-    csv.writer(line).writerow([_guarded(cell) if isinstance(cell, str) else cell for cell in cells])
+    csv.writer(line, delimiter=separator).writerow(
+        [_guarded(cell) if isinstance(cell, str) else cell for cell in cells]
+    )
     return line.getvalue()
 
 

@@ -1,7 +1,8 @@
 """The task's prompt in the languages of other tools: a Jinja chat template, and the Go template of an Ollama Modelfile.
 
-A chat template of ours takes a plain sentence as the user's turn and shows the student what it was trained on (in the task's default style, where it names styles). Of a
-longer conversation it shows the last user's turn and what the assistant says to it: a student keeps no conversation.
+A chat template of ours takes a plain sentence as the user's turn and shows the student what it was trained on, in the
+task's default style where it names styles. Of a longer conversation it shows the last user's turn and what the assistant
+says to it: a student keeps no conversation.
 """
 
 from __future__ import annotations

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from quipwright.core.errors import DamagedError, RunError, WeightsError
 from quipwright.core.paths import inside, resolve
-from quipwright.core.records import Checkpoint, Response, Sampling
+from quipwright.core.records import Checkpoint, Response, Sampling, content_hash
 from quipwright.core.storage.files import file_sha256
 from quipwright.core.storage.run_folder import recipe_dir_of, stages_of
 from quipwright.core.text import degenerate, is_copy, normalise
@@ -23,6 +23,7 @@ from quipwright.students.base import Generated, Student, StudentSettings
 from quipwright.students.common import WEIGHTS_FILE
 from quipwright.students.load import open_student
 from quipwright.students.peft_files import ADAPTER_CONFIG, ADAPTER_FILE, load_peft, peft_settings
+from quipwright.students.weights import known_sha256
 
 SHIPPED = "shipped"
 """The reference of the student that ships."""
@@ -37,8 +38,8 @@ class Writer:
     """A student with its task; :meth:`load` opens one.
 
     ``critic`` ranks several samples where the best of them are asked for (default: the critic that ships). ``seed`` is
-    that of the samples, ``max_tokens`` the limit of one text. ``folder``: the run or export that it was read from, where
-    the weights it started from are seen from ``recipe_dir``.
+    that of the samples, ``max_tokens`` the limit of one text. ``folder``: where its weights were read from; the ones it
+    started from are seen from ``recipe_dir``.
     """
 
     student: Student
@@ -79,9 +80,10 @@ class Writer:
         task = Task.parse(summary.task, str(folder))
         settings = StudentSettings.model_validate(summary.recipe["student"])
         student = open_student(settings, task.student_chat, recipe_dir_of(folder))
-        student.load(_sealed_weights(folder, chosen, summary.checkpoints[chosen]))
+        weights = _sealed_weights(folder, chosen, summary.checkpoints[chosen])
+        student.load(weights)
         name = f"{folder.resolve().name}:{chosen}"
-        return cls(student, task, name, folder=folder, recipe_dir=recipe_dir_of(folder))
+        return cls(student, task, name, folder=weights, recipe_dir=recipe_dir_of(folder))
 
     @classmethod
     def _of_export(cls, folder: Path, name: str) -> Writer:
@@ -99,6 +101,11 @@ class Writer:
             student.tokenizer.chat_template = student.tokenizer.chat_template.removeprefix(wrapping(task))
         return cls(student, task, name, folder=folder)
 
+    def fingerprint(self) -> str:
+        """What the trained weights are known by."""
+        files = sorted(self.folder.glob("*.safetensors")) if self.folder is not None else []
+        return content_hash([known_sha256(path) for path in files])
+
     def write(self, sentence: str, *, n: int = 1, best_of: int = 0) -> list[str]:
         """``n`` paraphrases of ``sentence``, best first; see :meth:`write_all`."""
         return self.write_all([sentence], n=n, best_of=best_of)[0]
@@ -106,25 +113,48 @@ class Writer:
     def write_all(self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0) -> list[list[str]]:
         """``n`` paraphrases of each sentence, in their order; see :meth:`stream`."""
         texts = dict(self.stream(sentences, n=n, best_of=best_of))
-        return [texts[i] for i in range(len(sentences))]
+        return [[g.text for g in texts[i]] for i in range(len(sentences))]
 
-    def stream(self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0) -> Iterator[tuple[int, list[str]]]:
+    def stream(
+        self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0
+    ) -> Iterator[tuple[int, list[Generated]]]:
         """Each sentence's number and its ``n`` paraphrases, as they are written: the 5-beam answer for one, nucleus samples
         for several. Hand over all sentences: they are written together.
 
         With ``best_of`` that many samples are drawn and the critic's ``n`` best are returned, best first; copies of the
-        sentence and degenerate texts come last. Raises :class:`DataError` at once where a sentence leaves no room.
+        sentence, degenerate texts and those that the limit cut off come last. A single answer that the limit cuts off is
+        written once more with four times the room. What is still cut off then ends in an ellipsis.
+        Raises :class:`DataError` at once where a sentence leaves no room.
         """
         drawn, prompts = max(n, best_of), self._prompts(sentences)
         if drawn == 1:
             beams = Sampling(beams=BEAMS, max_tokens=self.max_tokens)
-            return ((i, [texts[0].text]) for i, texts in self.student.write(prompts, beams))
+            return self._whole(prompts, self.student.write(prompts, beams))
         if drawn > n and self.critic is None:
             self.critic = shipped_critic()
         critic = self.critic if drawn > n else None
         sampling = Sampling(temperature=0.7, top_p=0.95, max_tokens=self.max_tokens, seed=self.seed)
         written = self.student.write(prompts, sampling, drawn + drawn // 2)
-        return ((i, chosen(sentences[i], [g.text for g in texts], n, drawn, critic)) for i, texts in written)
+        return ((i, list(map(marked, chosen(sentences[i], texts, n, drawn, critic)))) for i, texts in written)
+
+    def _whole(
+        self, prompts: Sequence[str], written: Iterator[tuple[int, list[Generated]]]
+    ) -> Iterator[tuple[int, list[Generated]]]:
+        """``written``, those that the limit cut off once more with more room, as far as the context has it."""
+        cut: list[tuple[int, list[Generated]]] = []
+        for place, texts in written:
+            if texts[0].truncated:
+                cut.append((place, texts))
+            else:
+                yield place, texts[:1]
+        again = [prompts[place] for place, _ in cut]
+        longest = max((len(self.student.prompt_ids(prompt)) for prompt in again), default=0)
+        room = min(4 * self.max_tokens, self.student.settings.context - longest)
+        if cut and room > self.max_tokens:
+            for number, texts in self.student.write(again, Sampling(beams=BEAMS, max_tokens=room)):
+                yield cut[number][0], [marked(texts[0])]
+        else:
+            yield from ((place, [marked(texts[0])]) for place, texts in cut)
 
     def answers(self, sentences: Sequence[str]) -> list[Generated]:
         """The 5-beam answer to each sentence."""
@@ -135,18 +165,24 @@ class Writer:
         return [self.task.prompt(normalise(sentence)) for sentence in sentences]
 
 
-def chosen(literal: str, texts: Sequence[str], n: int, drawn: int, critic: RewardModelCritic | None) -> list[str]:
-    """The ``n`` best of at most ``drawn`` distinct ``texts``: sound ones first, by ``critic`` where there is one."""
-    distinct = list(dict.fromkeys(texts))
-    sound = [t for t in distinct if is_sound(t, literal)]
-    unsound = [t for t in distinct if t not in sound]
-    candidates = (sound + unsound)[:drawn]
+def chosen(
+    literal: str, texts: Sequence[Generated], n: int, drawn: int, critic: RewardModelCritic | None
+) -> list[Generated]:
+    """The ``n`` best of at most ``drawn`` distinct ``texts``: sound and whole ones first, by ``critic`` where there is one."""
+    distinct = list({g.text: g for g in reversed(texts)}.values())[::-1]
+    sound = [g for g in distinct if is_sound(g.text, literal) and not g.truncated]
+    candidates = (sound + [g for g in distinct if g not in sound])[:drawn]
     if critic is not None:
-        responses = [Response(example_id="", text=t, author="student") for t in candidates]
+        responses = [Response(example_id="", text=g.text, author="student") for g in candidates]
         grades = critic.grade([literal] * len(responses), responses)
         score = {r.text: g.score for r, g in zip(responses, grades, strict=True)}
-        candidates.sort(key=lambda t: (t not in sound, -score[t]))
+        candidates.sort(key=lambda g: (g not in sound, -score[g.text]))
     return candidates[:n]
+
+
+def marked(generated: Generated) -> Generated:
+    """``generated`` with an ellipsis where the limit cut it off."""
+    return replace(generated, text=f"{generated.text}…") if generated.truncated else generated
 
 
 def is_sound(text: str, literal: str) -> bool:

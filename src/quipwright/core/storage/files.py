@@ -52,12 +52,17 @@ def _disk_error(path: Path, reason: str) -> DiskError:
 
 
 def write_atomic(path: Path, text: str) -> None:
-    """Write ``text`` to ``path`` through a temporary file, fsync and rename: readers see the old or the new, whole."""
+    """Write ``text`` to ``path`` in UTF-8 as :func:`write_atomic_bytes` does."""
+    write_atomic_bytes(path, text.encode("utf-8"))
+
+
+def write_atomic_bytes(path: Path, content: bytes) -> None:
+    """Write ``content`` to ``path`` through a temporary file, fsync and rename: readers see the old or the new, whole."""
     temporary = path.with_name(path.name + ".tmp")
     with disk_errors(path):
         try:
-            with open(temporary, "w", encoding="utf-8") as file:
-                file.write(text)
+            with open(temporary, "wb") as file:
+                file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
