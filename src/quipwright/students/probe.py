@@ -8,21 +8,17 @@ that is right is taken.
 from __future__ import annotations
 
 import copy
-import json
-from collections.abc import Callable
-from dataclasses import asdict, replace
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from quipwright.core.errors import QuipwrightError, WeightsError
-from quipwright.core.records import content_hash
-from quipwright.core.settings import cache_dir
-from quipwright.core.storage.files import write_atomic
+from quipwright.core.errors import WeightsError
 from quipwright.students.batches import RankedBatch
 from quipwright.students.common import pad
+from quipwright.students.findings import remembered
 from quipwright.students.policy import ScoringPath, bare, scored_logits
 from quipwright.students.seq2seq_policy import Seq2SeqPath, Seq2SeqPolicy, start_token
 from quipwright.students.shrink import VOCABULARY, shrunken, windows
@@ -36,9 +32,7 @@ SHORT = ((5, (7, 4, 6)), (4, (3, 5)))
 """Rows of a probe: tokens of the prompt, and of its responses. No text is longer than a shrunken window."""
 LONG = ((9, (11, 8)), (6, (14,)))
 """The same beyond the shrunken windows."""
-P = TypeVar("P")
 _VERSION = 2  # of what is probed: older results are found out anew
-_FOUND: dict[str, dict[str, Any]] = {}
 _WAYS = ((True, True), (True, False), (False, True), (False, False))  # packed, head
 
 
@@ -52,7 +46,7 @@ def scoring_path(network: Any) -> ScoringPath:
 
     model = bare(network)
     attention = {"attn_implementation": model.config._attn_implementation}
-    return remembered("causal", model.config, ScoringPath, lambda: _probed(AutoModelForCausalLM, model, attention))
+    return remembered(f"scoring {_VERSION} causal", model.config, ScoringPath, lambda: _probed(AutoModelForCausalLM, model, attention))
 
 
 def _probed(kind: Any, model: Any, attention: dict[str, Any]) -> ScoringPath:
@@ -63,41 +57,6 @@ def _probed(kind: Any, model: Any, attention: dict[str, Any]) -> ScoringPath:
         limits = windows(model.config)
         return replace(path, longest=min(limits)) if path.packed and limits else path
     return find_path(small, windows(model.config))
-
-
-def remembered(kind: str, config: Any, result: Callable[..., P], probe: Callable[[], P]) -> P:
-    """What ``probe`` found for ``config``, kept in the cache folder for this version of the libraries; a refusal is
-    kept too."""
-    import transformers
-
-    noise = ("_name_or_path", "transformers_version", "dtype", "torch_dtype")
-    tree = {name: value for name, value in config.to_dict().items() if name not in noise}
-    attention = str(config._attn_implementation)
-    text = json.dumps(tree, sort_keys=True, default=str)
-    key = content_hash(_VERSION, kind, attention, transformers.__version__, torch.__version__, text)
-    path = cache_dir() / "scoring" / f"{key}.json"
-    if key not in _FOUND:
-        try:
-            _FOUND[key] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            try:
-                _FOUND[key] = asdict(probe())  # type: ignore[call-overload]
-            except WeightsError as error:
-                _FOUND[key] = {"refused": [error.problem, error.remedy]}
-            _keep(path, _FOUND[key])
-    known = _FOUND[key]
-    if "refused" in known:
-        raise WeightsError(*known["refused"])
-    return result(**known)
-
-
-def _keep(path: Any, found: dict[str, Any]) -> None:
-    """Write ``found``; a folder that cannot be written costs the next opening a second probe, and nothing else."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(found))
-    except (OSError, QuipwrightError):
-        return
 
 
 def random_network(kind: Any, config: Any, **options: Any) -> Any:
@@ -205,7 +164,7 @@ def seq2seq_path(network: Any) -> Seq2SeqPath:
             small = copy.deepcopy(model).float().eval()
         return find_seq2seq_path(small)
 
-    return remembered("seq2seq", model.config, Seq2SeqPath, probe)
+    return remembered(f"scoring {_VERSION} seq2seq", model.config, Seq2SeqPath, probe)
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
+from pathlib import Path
 
 import pytest
 import torch
@@ -100,14 +101,14 @@ def test_layers_that_are_no_attention_are_refused_by_their_kind() -> None:
     assert (finding.mode, finding.reason) == ("generate", "it has layers of the kinds ['linear_attention']")
 
 
-def test_a_model_that_rearranges_its_keys_is_refused() -> None:
+def test_a_model_that_rearranges_its_keys_is_refused(tmp_path: Path) -> None:
     class Copying(Shelf):
         def _signed(self, keys: torch.Tensor) -> torch.Tensor:
             return keys.clone()
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("quipwright.students.engine.pool.Shelf", Copying)
-        patch.setattr("quipwright.students.engine.probe._findings", {})
+        patch.setenv("QUIPWRIGHT_CACHE", str(tmp_path))
         finding = probe(fresh("llama"), None)
     assert finding.mode == "generate"
     assert "rearranges keys" in finding.reason

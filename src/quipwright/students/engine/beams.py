@@ -47,7 +47,7 @@ class Beams:
             prompt.state = Search(prompt.rows[:], [0.0] * self.lanes)
             self._choose(prompt, row_values, row_values, row_tokens, [0] * len(row_tokens))
 
-    def advance(self, rows: Sequence[Row], logits: Tensor) -> list[tuple[int, int]]:
+    def advance(self, rows: Sequence[Row], logits: Tensor) -> list[tuple[Row, Row]]:
         """Extend every beam; the rows (from, to) that a child took over from another row's parent."""
         number = {id(row): i for i, row in enumerate(rows)}
         prompts = list({id(row.prompt): row.prompt for row in rows}.values())
@@ -61,10 +61,9 @@ class Beams:
         ratio = total / length[:, None]
         token = tokens[order].flatten(1).gather(1, index)
         parent = index // tokens.shape[1]
-        copies: list[tuple[int, int]] = []
+        copies: list[tuple[Row, Row]] = []
         for prompt, *lists in zip(prompts, *(t.tolist() for t in (total, ratio, token, parent)), strict=True):
-            pairs = self._choose(prompt, *lists)
-            copies += [(number[id(source)], number[id(target)]) for source, target in pairs]
+            copies += self._choose(prompt, *lists)
         return copies
 
     def _choose(
@@ -79,7 +78,9 @@ class Beams:
         search.finished = sorted(search.finished + new, key=lambda pair: -pair[0])[: self.lanes]
         chosen = [j for j in range(len(tokens)) if tokens[j] != self.end][: self.lanes]
         full = len(search.finished) == self.lanes
-        if last or (full and ratios[chosen[0]] <= search.finished[-1][0]):
+        best = scores[chosen[0]] / self.limit  # what no text that is still to end can exceed
+        settled = len(search.finished) >= self.count and best < search.finished[self.count - 1][0]
+        if last or settled or (full and ratios[chosen[0]] <= search.finished[-1][0]):
             prompt.texts = [text for _, text in search.finished[: self.count]]
             for row in search.beams:
                 row.done = True

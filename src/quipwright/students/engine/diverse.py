@@ -29,7 +29,7 @@ class Diverse:
             prompt.texts = [row.tokens for row in prompt.rows]
         self._choose([prompt.rows for prompt in prompts], logits.repeat_interleave(self.lanes, 0))
 
-    def advance(self, rows: Sequence[Row], logits: Tensor) -> list[tuple[int, int]]:
+    def advance(self, rows: Sequence[Row], logits: Tensor) -> list[tuple[Row, Row]]:
         """Every group that has not ended chooses its next token."""
         groups: dict[int, list[Row]] = {}
         for row in rows:

@@ -9,6 +9,7 @@ A random number depends on the seed, the prompt, the sample's number and the tok
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Sequence
 from hashlib import blake2b
 
@@ -46,17 +47,30 @@ def _shifted(state: Tensor, bits: int) -> Tensor:
     return (state >> bits) & ((1 << (64 - bits)) - 1)
 
 
-def draw(logits: Tensor, keys: Tensor, places: Tensor, temperature: float, top_p: float) -> Tensor:
-    """One token a row of ``logits`` (rows x vocabulary), int64.
+def draw(
+    logits: Tensor,
+    keys: Tensor,
+    places: Tensor,
+    temperature: float,
+    top_p: float,
+    rows: Sequence[int] | None = None,
+) -> Tensor:
+    """One token a text, int64, from ``logits`` (rows x vocabulary).
 
-    ``keys``: each row's :func:`stream`; ``places``: the number of the token in its text, from 0. ``temperature`` 0
-    takes the likeliest token.
+    ``keys``: each text's :func:`stream`; ``places``: the number of the token in its text, from 0; ``rows``: the row of
+    each text, ascending (default: a text a row). ``temperature`` 0 takes the likeliest token.
     """
+    row = range(len(logits)) if rows is None else rows
+    index = torch.tensor(row, device=logits.device)
     if temperature == 0:
-        return logits.argmax(-1)
+        return logits.argmax(-1)[index]
     size = _ROWS if logits.device.type == "cpu" else max(1, len(logits))
-    parts = [slice(begin, begin + size) for begin in range(0, len(logits), size)]
-    return torch.cat([_Masses(logits[p], temperature, top_p).draw(keys[p], places[p] * _NUMBERS) for p in parts])
+    tokens = []
+    for begin in range(0, len(logits), size):
+        texts = slice(bisect_left(row, begin), bisect_left(row, begin + size))
+        masses = _Masses(logits[begin : begin + size], temperature, top_p)
+        tokens.append(masses.draw(index[texts] - begin, keys[texts], places[texts] * _NUMBERS))
+    return torch.cat(tokens)
 
 
 class _Masses:
@@ -74,18 +88,18 @@ class _Masses:
         self.sums = self.padded.sum(-1).double().cumsum(-1)
         self.total = self.sums[:, -1]
 
-    def draw(self, keys: Tensor, counters: Tensor) -> Tensor:
-        """A token of each row's nucleus."""
+    def draw(self, rows: Tensor, keys: Tensor, counters: Tensor) -> Tensor:
+        """A token of the nucleus of each of ``rows``."""
         tokens = torch.zeros_like(keys)
         waiting = torch.arange(len(keys), device=keys.device)
         for attempt in range(ATTEMPTS):
-            token = self._pick(waiting, uniforms(keys[waiting], counters[waiting] + attempt))
-            accepted = self._inside(waiting, token)
+            token = self._pick(rows[waiting], uniforms(keys[waiting], counters[waiting] + attempt))
+            accepted = self._inside(rows[waiting], token)
             tokens[waiting[accepted]] = token[accepted]
             waiting = waiting[~accepted]
             if len(waiting) == 0:
                 return tokens
-        tokens[waiting] = self._sorted(waiting, uniforms(keys[waiting], counters[waiting] + ATTEMPTS))
+        tokens[waiting] = self._sorted(rows[waiting], uniforms(keys[waiting], counters[waiting] + ATTEMPTS))
         return tokens
 
     def _pick(self, rows: Tensor, uniform: Tensor) -> Tensor:

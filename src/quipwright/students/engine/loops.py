@@ -23,8 +23,8 @@ class Decoding(Protocol):
     def begin(self, prompts: Sequence[Prompt], logits: Tensor) -> None:
         """Give ``prompts`` their rows and each row its first token, from logits ``prompts x vocabulary``."""
 
-    def advance(self, rows: Sequence[Row], logits: Tensor) -> list[tuple[int, int]]:
-        """Give each row its next token; the rows (from, to) whose own columns must be copied first."""
+    def advance(self, rows: Sequence[Row], logits: Tensor) -> list[tuple[Row, Row]]:
+        """Give each row its next token; the rows (from, to) whose own columns must be copied, new rows included."""
 
 
 def run(

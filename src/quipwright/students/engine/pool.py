@@ -32,16 +32,28 @@ class Prompt:
     state: Any = None  # of the way of decoding
 
 
+@dataclass
+class Text:
+    """A sample that is being written: its number among its prompt's texts, its random stream and its ids so far."""
+
+    lane: int
+    key: int
+    tokens: list[int]
+
+
 @dataclass(eq=False)
 class Row:
-    """A text that is being written. ``age``: its columns in the cache; the last of ``tokens`` is not there yet."""
+    """What is being written. ``age``: its columns in the cache; the last of ``tokens`` is not there yet.
+
+    ``texts``: the samples that are alike so far and share this row; empty where a row is one text for good.
+    """
 
     prompt: Prompt
     lane: int
     tokens: list[int]
-    key: int = 0
     age: int = 0
     done: bool = False
+    texts: list[Text] = field(default_factory=list)
 
 
 Mode = Literal["mixed", "waves"]
@@ -53,7 +65,7 @@ class Pool:
     def __init__(
         self, network: Any, mode: Mode, opening: Sequence[int] | None, lanes: int, places: int, floor: int | None = None
     ) -> None:
-        """``opening``: what an encoder-decoder's decoder is given first. ``lanes``: rows a prompt; ``places``: rows;
+        """``opening``: what an encoder-decoder's decoder is given first. ``lanes``: texts a prompt; ``places``: texts;
         ``floor``: least rows of a product, for a sum that does not depend on their number (on a CPU ``FLOOR``)."""
         self.network, self.mode, self.opening, self.lanes = network, mode, list(opening or ()), lanes
         self.device = next(network.parameters()).device
@@ -74,7 +86,7 @@ class Pool:
 
     def room(self) -> int:
         """How many prompts may join now: none before a quarter of the places is free, or rows of another age are left."""
-        free = self.capacity - len(self.rows)
+        free = self.capacity - sum(max(1, len(row.texts)) for row in self.rows)
         if self.rows and (self.mode == "waves" or 4 * free < self.capacity):
             return 0
         return min(free // self.lanes, 2 * self.capacity // self.lanes - len(self._living()))
@@ -187,8 +199,16 @@ class Pool:
             for shelf in self.shelves:
                 shelf.seat(len(self.rows), torch.zeros(0, dtype=torch.long, device=self.device), [], self.places, need)
 
-    def copy(self, pairs: Sequence[tuple[int, int]]) -> None:
-        """Copy own columns of rows (from, to), all read before any is written."""
+    def copy(self, pairs: Sequence[tuple[Row, Row]]) -> None:
+        """Copy own columns of rows (from, to), all read before any is written. A new row is seated."""
+        if pairs:
+            number = {id(row): i for i, row in enumerate(self.rows)}
+            new = [target for _, target in pairs if id(target) not in number]
+            number |= {id(row): len(self.rows) + i for i, row in enumerate(new)}
+            self.rows += new
+            self._move([(number[id(source)], number[id(target)]) for source, target in pairs])
+
+    def _move(self, pairs: Sequence[tuple[int, int]]) -> None:
         if pairs:
             source, target = torch.tensor(pairs, device=self.device).T
             for shelf in self.shelves:
@@ -201,7 +221,7 @@ class Pool:
         movers = [i for i in range(alive, len(self.rows)) if not self.rows[i].done]
         for hole, mover in zip(holes, movers, strict=True):
             self.rows[hole] = self.rows[mover]
-        self.copy(list(zip(movers, holes, strict=True)))
+        self._move(list(zip(movers, holes, strict=True)))
         del self.rows[alive:]
         if self.rows and 4 * len(self._living()) < 3 * len(self.prompts):
             self.enter([])

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from quipwright.core.records import content_hash
 from quipwright.students.engine.attention import NAME
 from quipwright.students.engine.pool import Mode, Pool, Prompt, Row
+from quipwright.students.findings import remembered
 
 LIMIT = 2e-4  # standard deviations of the logits: a hundred times float32's rounding, a hundredth of a wrong position
 _LENGTHS, _LANES, _STEPS, _LATER = (19, 7), 2, 12, 3
@@ -31,26 +36,30 @@ class Finding:
     prompt: int = 0
 
 
-_findings: dict[str, Finding] = {}
-
-
 def probe(network: Any, opening: Sequence[int] | None) -> Finding:
-    """What was found out about ``network`` (float32: in bfloat16 rounding alone hides a wrong position).
+    """What was found out about ``network``, tried in float32: in bfloat16 rounding alone hides a wrong position.
 
     Two prompts with two rows each, the second joining three steps after the first, are fed random tokens; all logits are
-    compared with those of whole sequences without a cache. Networks of the same class and configuration are probed
-    once in a process. The network's attention is left as it was.
+    compared with those of whole sequences without a cache. A class and configuration is probed once by an engine of
+    this source, and remembered. The network is left as it was.
     """
-    key = (
-        f"{type(network).__qualname__} {opening} {network.device.type} {network.config.to_json_string(use_diff=False)}"
-    )
-    if key not in _findings:
-        before = network.config._attn_implementation
-        try:
-            _findings[key] = _probe(network, opening)
-        finally:
-            network.set_attn_implementation(before)
-    return _findings[key]
+    kind = f"engine {_source()} {type(network).__qualname__} {list(opening or ())} {network.device.type}"
+    return remembered(kind, network.config, Finding, lambda: _in_float32(network, opening))
+
+
+@cache
+def _source() -> str:
+    """A hash of the engine's own files: another engine may do what this one cannot."""
+    return content_hash([path.read_text(encoding="utf-8") for path in sorted(Path(__file__).parent.glob("*.py"))])
+
+
+def _in_float32(network: Any, opening: Sequence[int] | None) -> Finding:
+    exact = network if network.dtype == torch.float32 else copy.deepcopy(network).float()
+    before = exact.config._attn_implementation
+    try:
+        return _probe(exact, opening)
+    finally:
+        exact.set_attn_implementation(before)
 
 
 def _probe(network: Any, opening: Sequence[int] | None) -> Finding:
