@@ -44,6 +44,7 @@ def serve(
     folder = run_and_student(reference)[0] if is_run(run_and_student(reference)[0]) else None
     grader = _grader(critic, folder)
     writer = Writer.load(reference, student)
+    _ = writer.student.decoding  # opened now: the first request must not wait for it
     token = new_token(host)
     served = Served(writer.student, writer.task, writer.name, grader, _teacher_answers(reference, folder), waiting)
     here = address(host, port)

@@ -99,6 +99,27 @@ def test_families_write_the_same_in_any_company(family: str, monkeypatch: pytest
     check(engine, prompts(12, seed=4), monkeypatch, options, alone=(0, 3))
 
 
+@pytest.mark.parametrize("family", ["llama", "t5", "bart"])
+def test_samples_share_a_row_for_as_long_as_they_are_alike(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine.of(fresh(family), OPENINGS.get(family))
+    step, steps = Pool.step, []
+
+    def counted(self: Pool) -> torch.Tensor:
+        steps.append((len(self.rows), {(row.prompt.number, *row.tokens) for row in self.rows}))
+        return step(self)
+
+    monkeypatch.setattr(Pool, "step", counted)
+    options = {"top_p": 1.0, "max_tokens": 8, "end": -1, "seed": 5}
+    texts = dict(engine.sample(prompts(4), k=5, temperature=0.4, **options))
+    beginnings = {(i, *text[:t]) for i, row in texts.items() for text in row for t in range(1, 8)}
+    assert len(beginnings) < 4 * 5 * 7
+    assert sum(rows for rows, _ in steps) == len(beginnings)
+    assert set().union(*(seen for _, seen in steps)) == beginnings
+    steps.clear()
+    list(engine.sample(prompts(4), k=5, temperature=0.0, **options))
+    assert [rows for rows, _ in steps] == [4] * 7  # five equal texts a prompt
+
+
 def test_seeds_differ_and_equal_prompts_get_equal_texts() -> None:
     engine = Engine.of(fresh("llama"))
     options = {"k": 2, "temperature": 1.0, "top_p": 1.0, "max_tokens": 12, "end": END}

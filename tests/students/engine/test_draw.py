@@ -137,6 +137,16 @@ def test_streams_differ_by_seed_sample_and_prompt() -> None:
     assert len({stream(s, n, p) for s, n, p in product((0, 1, 11), (0, 1, 11), ([1], [1, 1], [11], []))}) == 36
 
 
+def test_texts_that_share_a_row_draw_as_from_rows_of_their_own() -> None:
+    logits = torch.randn(20, 1000, generator=torch.Generator().manual_seed(6))
+    rows = [0, 0, 0, 3, 7, 7, 8, 15, 16, 16, 19]  # a part of eight rows may have no text at all
+    keys = torch.tensor([stream(1, i, [2]) for i in range(len(rows))])
+    places = torch.arange(len(rows))
+    for temperature in (0.0, 0.9):
+        shared = draw(logits, keys, places, temperature, 0.8, rows)
+        assert shared.tolist() == draw(logits[rows], keys, places, temperature, 0.8).tolist()
+
+
 def test_a_draw_does_not_depend_on_its_neighbours() -> None:
     logits = torch.randn(40, 1000, generator=torch.Generator().manual_seed(5)) * 3
     keys = torch.tensor([stream(1, 0, [i]) for i in range(40)])

@@ -10,8 +10,9 @@ import torch
 
 from quipwright.students.diverse_beams import causal_beams, seq2seq_beams
 from quipwright.students.engine import Engine
-from quipwright.students.engine.beams import best_tokens
+from quipwright.students.engine.beams import Beams, best_tokens
 from quipwright.students.engine.fallback import Fallback
+from quipwright.students.engine.pool import Prompt
 from quipwright.students.engine.probe import probe
 from quipwright.students.engine.shelves import Shelf
 from tests.students.engine.families import END, OPENINGS, REFUSED, SERVED, fresh, generate, network, prompts
@@ -40,6 +41,24 @@ def test_beams_are_generates(family: str, monkeypatch: pytest.MonkeyPatch) -> No
     asked = prompts(6, seed=2)
     expected = {i: generate(family, prompt, LIMIT, beams=5, n=2) for i, prompt in enumerate(asked)}
     assert dict(engine(family).beam(asked, beams=5, n=2, max_tokens=LIMIT, end=END)) == expected
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "t5"])
+def test_the_best_beam_is_generates_though_its_search_ends_sooner(family: str) -> None:
+    asked = prompts(8, seed=7)
+    expected = {i: generate(family, prompt, LIMIT, beams=3) for i, prompt in enumerate(asked)}
+    assert dict(engine(family).beam(asked, beams=3, max_tokens=LIMIT, end=END)) == expected
+
+
+def test_a_search_ends_when_no_other_text_can_win() -> None:
+    # the end has probability 0.9, so a text of the end alone scores -0.105; another one has at most log 0.06 / limit:
+    # -0.703 within 4 tokens, but -0.070 within 40
+    logits = torch.tensor([[0.06, 0.9, 0.03, 0.01]]).log()
+    for limit, count, over in ((4, 1, True), (40, 1, False), (4, 2, False)):
+        prompt = Prompt(0, [2])
+        Beams(2, count, limit, END).begin([prompt], logits)
+        assert [row.done for row in prompt.rows] == [over] * 2
+        assert prompt.texts == ([[END]] if over else [])
 
 
 def test_families_whose_positions_are_given_or_relative_mix_ages() -> None:

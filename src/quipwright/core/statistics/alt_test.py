@@ -9,7 +9,6 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import false_discovery_control, ttest_1samp
 
 ANNOTATORS = 3  # with two, the test only asks which of them the judge resembles
 ITEMS = 30  # an annotator's; the t-test leans on the normality of a mean
@@ -80,6 +79,8 @@ def alt_test(
         raise ValueError("every item needs one place per annotator; None where that one gave no label")
     if not 0 <= epsilon <= 1 or not 0 < alpha < 1:
         raise ValueError(f"epsilon must lie in 0..1 and alpha between 0 and 1, got {epsilon} and {alpha}")
+    from scipy.stats import false_discovery_control  # takes long to import
+
     count = len(people[0]) if people else 0
     compared = {j: _wins(judge, people, j) for j in range(count)}
     enough = {j: wins for j, wins in compared.items() if len(wins) >= max(2, min_items)}
@@ -116,4 +117,6 @@ def _p(wins: np.ndarray, epsilon: float) -> float:
     behind = wins[:, 1] - wins[:, 0]
     if np.ptp(behind) == 0:  # no variance: t is infinite, or 0/0 at epsilon itself
         return 0.0 if behind[0] < epsilon else 1.0
+    from scipy.stats import ttest_1samp
+
     return float(ttest_1samp(behind, epsilon, alternative="less").pvalue)

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binomtest, norm
+from scipy.special import bdtr, ndtri
 
 Floats = NDArray[np.float64]
 
@@ -182,7 +182,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     """Exact two-sided p-value of McNemar's test (1947) from the discordant inputs: won by a alone, by b alone."""
     if only_a < 0 or only_b < 0:
         raise ValueError(f"counts cannot be negative, got {only_a} and {only_b}")
-    return float(binomtest(only_a, only_a + only_b, 0.5).pvalue) if only_a + only_b else 1.0
+    return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -263,7 +263,7 @@ def normal_quantile(level: float) -> float:
     """z of a two-sided interval: 1.96 for 0.95. Raises ``ValueError`` unless 0 < level < 1."""
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
-    return float(norm.ppf((1 + level) / 2))
+    return float(ndtri((1 + level) / 2))
 
 
 def _finite(values: Sequence[float], what: str) -> Floats:

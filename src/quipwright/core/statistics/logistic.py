@@ -6,7 +6,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from scipy.optimize import brentq
 from scipy.special import expit
 
 from quipwright.core.statistics.intervals import Floats, Interval, normal_quantile
@@ -52,6 +51,8 @@ def profile_interval(
     the other has: Wilson's upper end is below 0.975 at 18 of 20, the likelihood ratio's lower end above 0.9 at 20 of 20.
     ``dispersion``: see :func:`quipwright.core.statistics.intervals.dispersion`.
     """
+    from scipy.optimize import brentq  # takes long to import
+
     bar = normal_quantile(level) ** 2 * dispersion
     best = _minimum(x, target, 1.0, penalty, 0.0)
     centre = float(np.clip(best[place], -_BOUND, _BOUND))

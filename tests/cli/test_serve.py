@@ -1,0 +1,34 @@
+"""The command ``serve``: what is ready before it listens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from quipwright.data.task import Task
+from quipwright.serving.writer import Writer
+from quipwright.students.base import DecodingMode
+
+
+def test_the_engine_is_open_before_the_server_listens(
+    quipwright: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order: list[str] = []
+
+    class Student:
+        @property
+        def decoding(self) -> DecodingMode:
+            order.append("engine")
+            return DecodingMode("mixed")
+
+        def write(self, *_: Any) -> None:
+            order.append("text")
+
+    writer = Writer(cast(Any, Student()), Task.load())
+    monkeypatch.setattr(Writer, "load", lambda *_: writer)
+    monkeypatch.setattr("quipwright.serving.http_server.run_server", lambda *_: order.append("server"))
+    code, out, _ = quipwright("serve", "--critic", "none")
+    assert (code, order) == (0, ["engine", "server"])
+    assert "API base http://127.0.0.1:8500/v1, key any." in out
