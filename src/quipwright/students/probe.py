@@ -46,7 +46,9 @@ def scoring_path(network: Any) -> ScoringPath:
 
     model = bare(network)
     attention = {"attn_implementation": model.config._attn_implementation}
-    return remembered(f"scoring {_VERSION} causal", model.config, ScoringPath, lambda: _probed(AutoModelForCausalLM, model, attention))
+    return remembered(
+        f"scoring {_VERSION} causal", model.config, ScoringPath, lambda: _probed(AutoModelForCausalLM, model, attention)
+    )
 
 
 def _probed(kind: Any, model: Any, attention: dict[str, Any]) -> ScoringPath:
