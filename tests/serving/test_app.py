@@ -1,13 +1,9 @@
-"""The endpoint with the real client, batching, limits, errors, and the page."""
+"""The endpoint with the real client: answers, limits, errors, and the page."""
 
 from __future__ import annotations
 
-import asyncio
 import json
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,41 +14,11 @@ import pytest
 from quipwright.core.records import Example, Grade, Response, Sampling, Status
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.critics.loading import critic_settings, own_critic
-from quipwright.data.task import Task
 from quipwright.evaluation.systems import taught
-from quipwright.serving.app import Served, serving_app
-from quipwright.serving.batcher import Ask, Batcher
-from quipwright.serving.chat_api import cut, settled
-from quipwright.students.base import Generated, StudentSettings
-from quipwright.students.causal import CausalStudent
 from quipwright.testing.browser import browser, needs_browser, served, until
 from quipwright.testing.runs import stored_stage
 from quipwright.testing.summaries import made_summary
-from quipwright.testing.tiny_models import causal_student
-
-MODEL = "tiny:feedback"
-
-
-Written = Iterator[tuple[int, list[Generated]]]
-
-
-class Echo:
-    """A student that answers with its prompt's sentence and remembers its batches; slow on demand."""
-
-    def __init__(self, pause: float = 0.0) -> None:
-        self.pause, self.batches, self.samplings = pause, list[int](), list[Sampling]()
-        self.threads: set[int] = set()
-
-    def write(self, prompts: Sequence[str], sampling: Sampling, k: int = 1) -> Written:
-        self.batches.append(len(prompts))
-        self.samplings.append(sampling)
-        self.threads.add(threading.get_ident())
-        time.sleep(self.pause)
-        sentences = [p.split("\n")[0].removeprefix("Plain: ") for p in prompts]
-        return (
-            (n, [Generated(f"{s} Ha {i}.", truncated=sampling.max_tokens < 5) for i in range(k)])
-            for n, s in enumerate(sentences)
-        )
+from tests.serving.students import MODEL, Echo, Written, app, client, say
 
 
 class Funny:
@@ -60,28 +26,6 @@ class Funny:
 
     def grade(self, literals: Sequence[str], responses: Sequence[Response]) -> list[Grade]:
         return [Grade(response_id=r.id, judge=self.name, score=1.25, levels=(0.1, 0.3, 0.6)) for r in responses]
-
-
-def app(student: Any, token: str | None = None, **how: Any) -> Any:
-    return serving_app(Served(student, Task.load(), MODEL, **how), token)
-
-
-def client(address: str, key: str = "any") -> openai.OpenAI:
-    return openai.OpenAI(base_url=f"{address}/v1", api_key=key, max_retries=0, timeout=120)
-
-
-def say(c: openai.OpenAI, text: str = "The bus was late.", **how: Any) -> Any:
-    return c.chat.completions.create(model=MODEL, messages=[{"role": "user", "content": text}], **how)
-
-
-@pytest.fixture(scope="module")
-def tiny(tiny_weights: Path) -> Iterator[str]:
-    """The address of a tiny random student."""
-    student = CausalStudent.open(
-        StudentSettings(weights=str(tiny_weights), precision="fp32", tuning="full", context=200)
-    )
-    with served(app(student)) as address:
-        yield address
 
 
 def test_the_real_client_talks_to_a_real_student(tiny: str) -> None:
@@ -97,171 +41,6 @@ def test_the_real_client_talks_to_a_real_student(tiny: str) -> None:
     assert len(drawn.choices) == 3
     with pytest.raises(openai.BadRequestError, match="leaves no room"):
         say(c, "word " * 400)
-
-
-def test_a_stream_is_the_same_text(tiny: str) -> None:
-    c = client(tiny)
-    whole = say(c, max_tokens=12, temperature=0)
-    events = list(say(c, max_tokens=12, temperature=0, stream=True, stream_options={"include_usage": True}))
-    text = "".join(e.choices[0].delta.content or "" for e in events if e.choices)
-    assert text == whole.choices[0].message.content
-    assert events[-1].usage.total_tokens == whole.usage.total_tokens
-    assert [e.choices[0].finish_reason for e in events if e.choices][-1] in ("stop", "length")
-
-
-def test_a_stream_begins_before_the_text_is_finished() -> None:
-    student = causal_student("qwen2", context=200)  # untrained, but it writes words
-    write, streaming, seen = student.write, threading.Event(), threading.Event()
-    in_time = list[bool]()
-
-    def held(*args: Any, **more: Any) -> Any:
-        """Does not end before the reader of a stream has its first words, unless none come for a minute."""
-        found = list(write(*args, **more))
-        if streaming.is_set():
-            in_time.append(seen.wait(60))
-        return found
-
-    student.write = held
-    with served(app(student)) as address:
-        c = client(address)
-        for stop in (None, ["zebra crossing"]):
-            whole = say(c, max_tokens=60, temperature=0, stop=stop).choices[0].message.content
-            assert len(whole.split()) > 2, "the tiny student must write some words for this test to mean anything"
-            streaming.set()
-            pieces = []
-            for event in say(c, max_tokens=60, temperature=0, stop=stop, stream=True):
-                if event.choices and event.choices[0].delta.content:
-                    pieces.append(event.choices[0].delta.content)
-                    seen.set()
-            assert len(pieces) > 1
-            assert in_time[-1]
-            assert "".join(pieces) == whole
-            streaming.clear()
-            seen.clear()
-        middle = whole.split(" ")[1]
-        cut = "".join(
-            e.choices[0].delta.content or "" for e in say(c, max_tokens=60, temperature=0, stop=middle, stream=True)
-        )
-        assert cut == say(c, max_tokens=60, temperature=0, stop=middle).choices[0].message.content
-        with pytest.raises(openai.BadRequestError, match="leaves no room"):
-            say(c, "word " * 400, temperature=0, stream=True)
-
-
-def test_streams_and_whole_answers_share_a_batch() -> None:
-    student = causal_student("qwen2", context=200)  # untrained, but it writes words
-    write, batches = student.write, list[int]()
-
-    def counted(prompts: Sequence[str], *args: Any, **more: Any) -> Any:
-        batches.append(len(prompts))
-        return write(prompts, *args, **more)
-
-    student.write = counted
-    sentences = [f"Sentence {i} is here." for i in range(8)]
-
-    def one(i: int) -> str:
-        how: dict[str, Any] = {"max_tokens": 40, "temperature": 0}
-        if i % 2:
-            return str(say(c, sentences[i], **how).choices[0].message.content)
-        return "".join(e.choices[0].delta.content or "" for e in say(c, sentences[i], stream=True, **how))
-
-    with served(app(student)) as address, ThreadPoolExecutor(8) as pool:
-        c = client(address)
-        found = list(pool.map(one, range(8)))
-        assert max(batches) > 1
-        assert found == [say(c, text, max_tokens=40, temperature=0).choices[0].message.content for text in sentences]
-
-
-def test_a_stream_that_breaks_off_says_so() -> None:
-    class Broken(Echo):
-        def write(self, prompts: Sequence[str], sampling: Sampling, k: int = 1, on_token: Any = None) -> Any:
-            on_token(0, "The bus was")
-            raise RuntimeError("CUDA secret /home/user/path")
-
-    with served(app(Broken())) as address:
-        stream = say(client(address), temperature=0, stream=True)
-        with pytest.raises(openai.APIError, match="The student failed") as wrong:
-            list(stream)
-        assert "secret" not in str(wrong.value)
-
-
-@pytest.mark.parametrize("stops", [(), ("END",), ("ab", "b c d e", "c"), (" d",), ("zz zz zz",)])
-def test_what_is_settled_stays(stops: tuple[str, ...]) -> None:
-    whole = "a b ab c d e END of it, a  b c d e"
-    final, told = cut(Generated(whole, False), stops).text, ""
-    for length in range(len(whole) + 1):
-        now = settled(whole[:length].strip(), stops)
-        assert now.startswith(told) or told.startswith(now)
-        told = max(told, now, key=len)
-        assert final.startswith(told)
-    assert told or len(final) < 4
-
-
-def test_concurrent_requests_share_batches_and_one_thread() -> None:
-    student = Echo(pause=0.1)
-    with served(app(student)) as address, ThreadPoolExecutor(24) as pool:
-        c = client(address)
-        texts = [f"Sentence {i} is here." for i in range(24)]
-        found = list(pool.map(lambda t: say(c, t).choices[0].message.content, texts))
-    assert found == [f"{t} Ha 0." for t in texts]
-    assert max(student.batches) > 1
-    assert len(student.batches) < 12
-    assert len(student.threads) == 1
-
-
-def test_draws_of_one_seed_share_a_batch_and_draws_without_repeat_no_prompt_in_it() -> None:
-    student = Echo()
-    batcher = Batcher(student.write, wait=0.05)
-    how = Sampling(temperature=0.9)
-    asks = [("a", 7), ("b", 7), ("a", 7), ("a", 8), ("a", None), ("a", None), ("b", None)]
-
-    async def answers() -> list[list[Generated]]:
-        async with batcher.running():
-            return await asyncio.gather(*(batcher.ask(Ask(prompt, how, 1, seed)) for prompt, seed in asks))
-
-    assert [texts[0].text for texts in asyncio.run(answers())] == [f"{prompt} Ha 0." for prompt, _ in asks]
-    seeds = [s.seed for s in student.samplings]
-    assert list(zip(student.batches, seeds, strict=True))[:2] == [(3, 7), (1, 8)]
-    assert student.batches[2:] == [2, 1]  # the second "a" without a seed is another draw
-    assert len(set(seeds)) == 4
-
-
-def test_a_request_is_answered_when_its_own_texts_are_written() -> None:
-    first = threading.Event()
-
-    class Slow(Echo):
-        def write(self, prompts: Sequence[str], sampling: Sampling, k: int = 1) -> Written:
-            for number, texts in super().write(prompts, sampling, k):
-                yield number, texts
-                assert first.wait(60)
-
-    async def ask_two() -> list[str]:
-        batcher, done = Batcher(Slow().write, wait=0.05), list[str]()
-
-        async def one(prompt: str) -> None:
-            done.append((await batcher.ask(Ask(prompt, Sampling(), 1)))[0].text)
-            first.set()
-
-        async with batcher.running():
-            await asyncio.gather(one("a"), one("b"))
-        assert batcher.batches == [2]
-        return done
-
-    assert asyncio.run(ask_two()) == ["a Ha 0.", "b Ha 0."]
-
-
-def test_a_full_queue_says_wait() -> None:
-    with served(app(Echo(pause=0.4), waiting=2)) as address, ThreadPoolExecutor(12) as pool:
-        c = client(address)
-
-        def one(_: int) -> str:
-            try:
-                return str(say(c).choices[0].message.content)
-            except openai.RateLimitError as error:
-                return "wait " + error.response.headers["retry-after"]
-
-        answers = list(pool.map(one, range(12)))
-    assert "wait 1" in answers
-    assert any(a.startswith("The bus") for a in answers)
 
 
 @pytest.mark.parametrize(
@@ -357,9 +136,9 @@ def test_the_critic_of_a_run_grades_its_page(tmp_path: Path) -> None:
     assert own_critic(tmp_path, {"critic": {"kind": "multiple_choice"}}) is None
     (tmp_path / "critic").mkdir()
     (tmp_path / "critic" / "critic.json").write_text("{}")
-    own = own_critic(tmp_path, {"critic": {"kind": "active_labelling"}})
-    assert own == str(tmp_path / "critic")
-    assert critic_settings(own)[0].critic.kind == "reward"
+    labelled = own_critic(tmp_path, {"critic": {"kind": "active_labelling"}})
+    assert labelled == str(tmp_path / "critic")
+    assert critic_settings(labelled)[0].critic.kind == "reward"
 
 
 def test_messages_stop_and_length() -> None:
@@ -371,8 +150,8 @@ def test_messages_stop_and_length() -> None:
             {"role": "assistant", "content": "Ha."},
             {"role": "user", "content": [{"type": "text", "text": "Second one."}]},
         ]
-        found = c.chat.completions.create(model=MODEL, messages=messages, stop=" Ha")
-        assert found.choices[0].message.content == "Second one."
+        answer = c.chat.completions.create(model=MODEL, messages=messages, stop=" Ha")
+        assert answer.choices[0].message.content == "Second one."
         assert say(c, max_tokens=3).choices[0].finish_reason == "length"
         assert [x.message.content for x in say(c, n=2, temperature=0).choices] == ["The bus was late. Ha 0."] * 2
 

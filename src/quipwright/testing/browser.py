@@ -48,13 +48,13 @@ def browser(profile: Path, width: int = 1100, height: int = 900, dark: bool = Fa
 
 
 @contextlib.contextmanager
-def served(app: Any, port: int = 0) -> Iterator[str]:
+def served(app: Any) -> Iterator[str]:
     """``app`` on a real port of this machine; yields its address."""
     from quipwright.serving.http_server import make_server
 
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.bind(("127.0.0.1", port))
+    listener.bind(("127.0.0.1", 0))
     server = make_server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
