@@ -33,8 +33,15 @@ def read_until(process: subprocess.Popen[str], words: str) -> None:
     raise AssertionError(f"never saw {words!r}")
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize("moment", ["loading libraries", " steps"])
+@pytest.mark.parametrize(
+    ("number", "moment"),
+    [
+        (signal.SIGINT, "loading libraries"),
+        (signal.SIGTERM, " steps"),
+        pytest.param(signal.SIGTERM, "loading libraries", marks=pytest.mark.slow),
+        pytest.param(signal.SIGINT, " steps", marks=pytest.mark.slow),
+    ],
+)
 def test_a_signal_ends_a_run_with_its_code_and_the_way_to_go_on(
     number: signal.Signals, moment: str, tiny_recipe: Path, tmp_path: Path
 ) -> None:
