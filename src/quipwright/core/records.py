@@ -155,7 +155,7 @@ class Response(Record):
 
 
 class Pair(Record):
-    """Two responses of one example, to be compared."""
+    """Two responses of one example, to be compared. ``selector`` names the rule that picked them, or what they are for."""
 
     example_id: str
     a_id: str

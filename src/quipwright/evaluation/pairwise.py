@@ -25,6 +25,7 @@ from quipwright.core.statistics import (
     win_tie_loss,
 )
 from quipwright.core.text import word_count
+from quipwright.critics.combine import by_pair
 from quipwright.evaluation.quality import System
 
 DEFINITIONS = {
@@ -35,6 +36,8 @@ DEFINITIONS = {
 }
 """The scoring rules, by name."""
 
+SELECTOR = "evaluation"
+"""What a pair of two systems' answers says of who picked it."""
 Scores = Mapping[str, float | None]
 """By example id the mean probability that the candidate is better, ``None`` where it could not be read."""
 BothOrders = tuple[float | None, float | None]
@@ -54,7 +57,7 @@ def comparisons(
     mine, theirs = systems[candidate], systems[baseline]
     return [
         Comparison(
-            Pair(example_id=e.id, a_id=mine[e.id].id, b_id=theirs[e.id].id, selector=f"{candidate}:{baseline}"),
+            Pair(example_id=e.id, a_id=mine[e.id].id, b_id=theirs[e.id].id, selector=SELECTOR),
             e.text,
             mine[e.id].text,
             theirs[e.id].text,
@@ -69,12 +72,10 @@ def both_orders(compared: Sequence[Comparison], judgments: Sequence[Judgment]) -
 
     A judge that is shown no order answers once, and the answer stands for both.
     """
-    by_pair: dict[str, dict[str, float | None]] = {}
-    for judgment in judgments:
-        by_pair.setdefault(judgment.pair_id, {})[judgment.shown] = judgment.credit
+    judged = by_pair(judgments)
     result = []
     for comparison in compared:
-        answers = by_pair.get(comparison.pair.id, {})
+        answers = {judgment.shown: judgment.credit for judgment in judged.get(comparison.pair.id, ())}
         only = next(iter(answers.values()), None)
         result.append((answers["ab"], answers["ba"]) if len(answers) == 2 else (only, only))
     return result

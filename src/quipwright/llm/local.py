@@ -6,54 +6,29 @@ Every row draws from its own random stream, so an answer does not depend on what
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
-from pydantic import Field
 from torch import Tensor
 
 from quipwright.core.errors import RecipeError, WeightsError
-from quipwright.core.records import Sampling, content_hash
-from quipwright.llm.calls import Calls
-from quipwright.llm.in_process import InProcessModel
-from quipwright.llm.model_settings import ModelSettings
 from quipwright.llm.openai_api import seed_of
+from quipwright.llm.own_weights import OwnWeights
 from quipwright.llm.prompts import Continuation, labels_after, prompt_ids, render, takes_system, text_after
-from quipwright.llm.recorder import recorded
-from quipwright.llm.types import Capabilities, ChatModel, Completion, Request, Score, Token
-from quipwright.students.weights import load, load_network
+from quipwright.llm.types import Capabilities, Completion, Request, Score, Token
+from quipwright.students.weights import device, load, load_network
 
 
-class Local(ModelSettings):
-    """Local or hub weights as a teacher or critic.
+class Local(OwnWeights):
+    """Local or hub weights as a teacher or critic. ``weights``: ``embedded``, a folder, or a hub name."""
 
-    ``weights``: ``embedded``, a folder, or a hub name. ``batch`` bounds the rows computed at once; ``context`` the
-    tokens of a prompt and its answer.
-    """
-
-    in_process: ClassVar[bool] = True
     kind: Literal["local"] = "local"
     weights: str = "embedded"
-    revision: str | None = None
-    precision: Literal["bf16", "fp32"] = "bf16"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
-    batch: int = Field(16, ge=1)
-    context: int = Field(2048, ge=64)
-    record: str | None = None
 
-    def identity(self) -> dict[str, Any]:
-        """What of these settings changes an answer."""
-        return {"kind": self.kind, "weights": self.weights, "revision": self.revision, "precision": self.precision}
-
-    @property
-    def at_once(self) -> int:
-        """A full batch."""
-        return self.batch
-
-    def build(self, calls: Calls) -> ChatModel:
-        """The model, storing through ``calls``; the weights are loaded when something is asked that is not stored."""
-        model = InProcessModel(self.weights, self.identity(), lambda: TransformersBackend.open(self), calls)
-        return recorded(model, self.record, calls)
+    def backend(self) -> TransformersBackend:
+        """The network with its tokenizer."""
+        return TransformersBackend.open(self)
 
 
 class TransformersBackend:
@@ -76,7 +51,8 @@ class TransformersBackend:
         dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
         network = load_network(AutoModelForCausalLM, settings.weights, settings.revision, dtype)
         tokenizer = load(AutoTokenizer, settings.weights, settings.revision)
-        return cls(network.to(_device(settings.device)), tokenizer, settings.weights, settings.batch, settings.context)
+        network = network.to(device() if settings.device == "auto" else settings.device)
+        return cls(network, tokenizer, settings.weights, settings.batch, settings.context)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -192,35 +168,21 @@ class _Row:
     """One answer in the making."""
 
     def __init__(self, request: Request, prompt: Sequence[int]) -> None:
+        from quipwright.students.engine.draw import stream  # with it come parts of transformers that a recipe needs not
+
         self.request, self.prompt = request, prompt
         self.ids: list[int] = []
         self.tokens: list[Token] = []
         self.finish = "" if request.sampling.max_tokens > 0 else "length"
-        # Of the prompt too: rows of one batch must not share their luck.
-        self.luck = torch.Generator().manual_seed(int(content_hash(seed_of(request.sampling), list(prompt))[:12], 16))
+        # Of the prompt too: rows of one batch must not share their random numbers.
+        self.key = torch.tensor([stream(seed_of(request.sampling), 0, prompt)])
 
     @property
     def done(self) -> bool:
         return bool(self.finish)
 
     def draw(self, logits: Tensor) -> int:
-        sampling = self.request.sampling
-        if sampling.temperature <= 0:
-            return int(logits.argmax())
-        return int(torch.multinomial(_nucleus(logits, sampling), 1, generator=self.luck))
+        from quipwright.students.engine.draw import draw
 
-
-def _nucleus(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Probabilities at the sampling's temperature, zero outside the smallest set that holds ``top_p`` of them."""
-    p = (logits / sampling.temperature).softmax(-1)
-    if sampling.top_p >= 1:
-        return p
-    ordered, places = p.sort(descending=True)
-    ordered[ordered.cumsum(-1) - ordered >= sampling.top_p] = 0
-    return torch.zeros_like(p).scatter(-1, places, ordered)
-
-
-def _device(wanted: str) -> str:
-    if wanted != "auto":
-        return wanted
-    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        sampling, place = self.request.sampling, torch.tensor([len(self.ids)])
+        return int(draw(logits[None], self.key, place, max(0.0, sampling.temperature), sampling.top_p))

@@ -3,50 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 from pydantic import Field
 
 from quipwright.core.errors import RecipeError, WeightsError
-from quipwright.llm.calls import Calls
-from quipwright.llm.in_process import InProcessModel
-from quipwright.llm.model_settings import ModelSettings
 from quipwright.llm.openai_api import clean, seed_of
+from quipwright.llm.own_weights import OwnWeights
 from quipwright.llm.prompts import Continuation, labels_after, prompt_ids, render, takes_system, text_after
-from quipwright.llm.recorder import recorded
-from quipwright.llm.types import Capabilities, ChatModel, Completion, Request, Score, Token
+from quipwright.llm.types import Capabilities, Completion, Request, Score, Token
 
 
-class Vllm(ModelSettings):
+class Vllm(OwnWeights):
     """Weights in vLLM. ``batch`` prompts are handed over at once and stored when all are done; ``gpus`` share a model.
 
-    ``context``: tokens of a prompt and its answer. ``memory``: share of each GPU's memory to use.
+    ``memory``: share of each GPU's memory to use.
     """
 
-    in_process: ClassVar[bool] = True
     kind: Literal["vllm"] = "vllm"
-    weights: str
-    revision: str | None = None
-    precision: Literal["bf16", "fp32"] = "bf16"
     batch: int = Field(2048, ge=1)
     gpus: int = Field(1, ge=1)
-    context: int = Field(2048, ge=64)
     memory: float = Field(0.9, gt=0, le=1)
-    record: str | None = None
 
-    def identity(self) -> dict[str, Any]:
-        """What of these settings changes an answer."""
-        return {"kind": self.kind, "weights": self.weights, "revision": self.revision, "precision": self.precision}
-
-    @property
-    def at_once(self) -> int:
-        """A full batch."""
-        return self.batch
-
-    def build(self, calls: Calls) -> ChatModel:
-        """The model, storing through ``calls``; the engine starts when something is asked that is not stored."""
-        model = InProcessModel(self.weights, self.identity(), lambda: VllmBackend.open(self), calls)
-        return recorded(model, self.record, calls)
+    def backend(self) -> VllmBackend:
+        """A started engine."""
+        return VllmBackend.open(self)
 
 
 class VllmBackend:

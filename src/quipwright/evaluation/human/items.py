@@ -8,6 +8,7 @@ from quipwright.core.errors import RunError
 from quipwright.core.records import Pair, Record, content_hash
 from quipwright.core.results import Sample
 from quipwright.data.task import OVERALL
+from quipwright.evaluation.pairwise import SELECTOR
 
 CHECK = "check"
 
@@ -67,7 +68,7 @@ def _item(sample: Sample, candidate: str, baseline: str, questions: Sequence[str
         example_id=sample.example_id,
         a_id=ids.get(candidate) or content_hash(sample.example_id, candidate, texts[candidate]),
         b_id=ids.get(baseline) or content_hash(sample.example_id, baseline, texts[baseline]),
-        selector=f"{candidate}:{baseline}",
+        selector=SELECTOR,
     )
     return Item(
         pair=pair,

@@ -19,6 +19,7 @@ from quipwright.core.results import Figure
 from quipwright.core.statistics import Choice, krippendorff_alpha, share
 from quipwright.core.storage.files import disk_errors, locked
 from quipwright.core.storage.sealed_files import SealedAppendOnly, read_sealed_lines, seal_of
+from quipwright.critics.combine import by_pair
 from quipwright.evaluation.human.items import Item
 from quipwright.evaluation.human.labelled_pair import LabelledPair
 
@@ -142,13 +143,15 @@ class Ratings:
     def labels(self) -> list[LabelledPair]:
         """The votes as labels for an audit or for training; checks and those who could not tell are left out."""
         labels = []
+        judged = by_pair(self.votes.values())
         for item in self.items.values():
             if item.check:
                 continue
             votes: dict[str, dict[str, Choice]] = {}
-            for (pair_id, judge, question), judgment in self.votes.items():
-                if pair_id == item.pair.id and judgment.verdict in _SAID:
-                    votes.setdefault(question, {})[judge.removeprefix("human:")] = _SAID[judgment.verdict]
+            for judgment in judged.get(item.pair.id, ()):
+                if judgment.verdict in _SAID:
+                    rater = judgment.judge.removeprefix("human:")
+                    votes.setdefault(judgment.question, {})[rater] = _SAID[judgment.verdict]
             if votes:
                 labels.append(
                     LabelledPair(
@@ -169,11 +172,11 @@ class Ratings:
 
     def results(self) -> list[HumanRate]:
         """Each pair of systems and question, in the order they were first rated."""
-        groups: dict[tuple[str, str, str], list[tuple[str, str, Judgment]]] = {}
-        for (pair_id, judge, question), judgment in self.votes.items():
-            item = self.items[pair_id]
+        groups: dict[tuple[str, str, str], list[Judgment]] = {}
+        for judgment in self.votes.values():
+            item = self.items[judgment.pair_id]
             if not item.check:
-                groups.setdefault((item.candidate, item.baseline, question), []).append((pair_id, judge, judgment))
+                groups.setdefault((item.candidate, item.baseline, judgment.question), []).append(judgment)
         place = {question: i for i, question in enumerate(self.questions)}
         ordered = sorted(groups, key=lambda g: (g[:2], place.get(g[2], len(place)), g[2]))
         return [_human_rate(group, groups[group]) for group in ordered]
@@ -198,27 +201,24 @@ class Ratings:
             self.order.append(key)
 
 
-def _human_rate(group: tuple[str, str, str], votes: Sequence[tuple[str, str, Judgment]]) -> HumanRate:
-    said = [(pair_id, j.verdict) for pair_id, _, j in votes if j.verdict in _SAID]
-    units = [pair_id for pair_id, _ in said]
-    verdicts = [verdict for _, verdict in said]
-    by_pair: dict[str, list[str]] = {}
-    for pair_id, verdict in said:
-        by_pair.setdefault(pair_id, []).append(verdict)
+def _human_rate(group: tuple[str, str, str], votes: Sequence[Judgment]) -> HumanRate:
+    said = [judgment for judgment in votes if judgment.verdict in _SAID]
+    units, verdicts = [judgment.pair_id for judgment in said], [judgment.verdict for judgment in said]
+    pairs = by_pair(said).values()
     credit = {"A": 1.0, "tie": 0.5, "B": 0.0}
     return HumanRate(
         candidate=group[0],
         baseline=group[1],
         question=group[2],
-        raters=len({judge for _, judge, _ in votes}),
-        pairs=len(by_pair),
+        raters=len({judgment.judge for judgment in votes}),
+        pairs=len(pairs),
         wins=verdicts.count("A"),
         ties=verdicts.count("tie"),
         losses=verdicts.count("B"),
         cannot_tell=len(votes) - len(said),
         rate=Figure.of(share([float(v != "B") for v in verdicts], units)),
         score=Figure.of(share([credit[v] for v in verdicts], units)),
-        alpha=Figure.of(krippendorff_alpha(list(by_pair.values()))),
+        alpha=Figure.of(krippendorff_alpha([[judgment.verdict for judgment in pair] for pair in pairs])),
     )
 
 

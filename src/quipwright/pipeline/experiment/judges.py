@@ -14,7 +14,7 @@ from quipwright.critics.loading import opened_settings
 from quipwright.data.run_summary import RunSummary
 from quipwright.evaluation.audit import judge_all
 from quipwright.evaluation.experiment import Experiment, Run, Verdicts
-from quipwright.evaluation.pairwise import orders_won
+from quipwright.evaluation.pairwise import SELECTOR, orders_won
 
 
 def judged(
@@ -50,5 +50,5 @@ def _won(experiment: Experiment, run: Run, critic: Critic, summary: RunSummary) 
 
 def _comparison(sample: Sample, mine: str, theirs: str) -> Comparison:
     a_id, b_id = (sample.response_ids.get(name, name) for name in (mine, theirs))
-    pair = Pair(example_id=sample.example_id, a_id=a_id, b_id=b_id, selector=f"{mine}:{theirs}")
+    pair = Pair(example_id=sample.example_id, a_id=a_id, b_id=b_id, selector=SELECTOR)
     return Comparison(pair, sample.literal, sample.answers[mine], sample.answers[theirs])

@@ -1,0 +1,47 @@
+"""What the engines that load weights into this process share: which weights, how they are stored, how they are asked."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any, ClassVar, Literal
+
+from pydantic import Field
+
+from quipwright.llm.calls import Calls
+from quipwright.llm.in_process import Backend, InProcessModel
+from quipwright.llm.model_settings import ModelSettings
+from quipwright.llm.recorder import recorded
+from quipwright.llm.types import ChatModel
+
+
+class OwnWeights(ModelSettings):
+    """Base of weights that run in this process.
+
+    ``weights``: a folder or a hub name. ``batch`` bounds the rows that are handed over at once; ``context`` the tokens
+    of a prompt and its answer.
+    """
+
+    in_process: ClassVar[bool] = True
+    weights: str
+    revision: str | None = None
+    precision: Literal["bf16", "fp32"] = "bf16"
+    batch: int = Field(16, ge=1)
+    context: int = Field(2048, ge=64)
+    record: str | None = None
+
+    @abstractmethod
+    def backend(self) -> Backend:
+        """The loaded model. Raises :class:`~quipwright.core.errors.WeightsError` when it cannot be had."""
+
+    def identity(self) -> dict[str, Any]:
+        """What of these settings changes an answer."""
+        return {"kind": self.kind, "weights": self.weights, "revision": self.revision, "precision": self.precision}
+
+    @property
+    def at_once(self) -> int:
+        """A full batch."""
+        return self.batch
+
+    def build(self, calls: Calls) -> ChatModel:
+        """The model, storing through ``calls``; the weights are loaded when something is asked that is not stored."""
+        return recorded(InProcessModel(self.weights, self.identity(), self.backend, calls), self.record, calls)
