@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet -c constraints.txt
 COVERAGE := --cov=quipwright --cov-branch --cov-report=term:skip-covered
+# One thread a worker: tiny models gain nothing by more, and the tests' own processes inherit it.
+WORKERS ?= 2
+PARALLEL := -n $(WORKERS) --dist worksteal
 
 .PHONY: setup demo test test-all lint docs bench bench-calls clean
 
@@ -29,10 +32,11 @@ lint: setup
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
-test: lint docs
-	$(BIN)/python -m pytest $(COVERAGE)
+test: setup
+	$(MAKE) -j2 -O lint docs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
 
-# server-test is llama.cpp with its server as a wheel: a real model behind real HTTP.
+# Every test, one after the other, with its coverage. server-test is llama.cpp with its server as a wheel: a real model behind real HTTP.
 test-all: lint docs
 	$(PIP) -e '.[server-test]'
 	$(BIN)/python -m pytest -m '' $(COVERAGE)
