@@ -1,20 +1,19 @@
-"""The whole flow on tiny weights: what a run leaves behind, resuming after a kill, and what a rerun repeats."""
+"""The whole flow on tiny weights: what a run leaves behind, what a rerun repeats, and what may be added to it."""
 
 from __future__ import annotations
 
 import json
-import os
+import math
 import shutil
-import signal
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 import torch
 
 from quipwright.core.storage.run_folder import RunFolder
+from quipwright.core.text import degenerate, is_copy
 from quipwright.critics.base import BuildContext
 from quipwright.critics.config import outsiders
 from quipwright.critics.reward_model.critic import RewardModelCritic
@@ -28,37 +27,28 @@ from quipwright.pipeline.recipe import load_recipe
 from quipwright.pipeline.stages.teach import teach
 from quipwright.pipeline.stages.train import train_sft
 from quipwright.serving.writer import Writer
-from quipwright.testing.recipes import write_recipe
 from quipwright.testing.runs import run, run_context
 from quipwright.testing.tiny_models import causal_network, chat_tokenizer
+from tests.pipeline.results import result
 
-STAGES = ["teach", "sft-imitation", "sample-1", "select-1", "judge-1", "rank-1", "reference-1", "preference-1"]
-
-
-def result(summary: RunSummary) -> dict[str, object]:
-    """What must not depend on how often the run was interrupted."""
-    kept = summary.model_dump(mode="json")
-    kept.pop("stages")
-    return kept
-
-
-@pytest.fixture(scope="module")
-def straight(
-    tmp_path_factory: pytest.TempPathFactory, tiny_weights: Path, tiny_critic: Path, corpus_file: Path
-) -> tuple[Path, Path, RunSummary]:
-    """An uninterrupted run: its recipe, folder and summary."""
-    folder = tmp_path_factory.mktemp("straight")
-    recipe = write_recipe(folder, tiny_weights, tiny_critic, corpus_file)
-    return recipe, folder / "run", run(recipe, folder / "run")
+STAGES = [
+    "teach", "sft-imitation", "sample-1", "select-1", "judge-1", "rank-1", "reference-1", "preference-1",
+    "decode-imitation-test", "decode-feedback-test", "best_of-imitation-test", "grade-best-imitation-test",
+    "best_of-feedback-test", "grade-best-feedback-test", "decode-base-test", "grade-test", "judge-test",
+]  # fmt: skip
+CARD = {"agreement": 0.7, "low": 0.6, "high": 0.8, "n": 50}
 
 
 def test_a_run_leaves_what_it_promises(straight: tuple[Path, Path, RunSummary]) -> None:
     _, folder, summary = straight
     stored = json.loads((folder / "summary.json").read_text())
-    assert {"pairwise", "stages", "critic", "checkpoints"} <= stored.keys()
-    assert [rule["rule"] for rule in stored["pairwise"][0]["rules"]] == ["per order", "strict", "tolerant", "verdict"]
-    assert all({"name", "stage", "seconds", "skipped", "took", "folder"} == stage.keys() for stage in stored["stages"])
-    assert {"agreement", "low", "high", "n"} <= stored["critic"].keys()
+    assert stored == summary.model_dump(mode="json")
+    assert [stage.name for stage in summary.stages] == STAGES
+    assert summary.counts.literals == {"train": 8, "valid": 2, "test": 2}
+    assert (summary.counts.teacher, summary.counts.untaught) == (12 * 3, 0)
+    assert (summary.training["sft-imitation"].rows, len(summary.training["sft-imitation"].losses)) == (8, 24 * 8 / 4)
+    assert {name: summary.critic[name] for name in ("agreement", "low", "high", "n")} == CARD
+    assert [rule.rule for rule in summary.pairwise[0].rules] == ["per order", "strict", "tolerant", "verdict"]
     authors = stored["samples"][0]["authors"]
     assert authors["teacher"].startswith("teacher:")
     assert authors["feedback"] == f"student:{summary.checkpoints['feedback'].id}"
@@ -69,6 +59,36 @@ def test_a_run_leaves_what_it_promises(straight: tuple[Path, Path, RunSummary]) 
     page = report_run(folder).read_text()
     assert "<script" not in page
     assert "Content-Security-Policy" in page
+
+
+def preference(critic: RewardModelCritic, literal: str, a: str, b: str) -> float:
+    """P(a is better): by the rules against broken texts and copies, else by the critic's two scores."""
+    for faulty in (lambda text: degenerate(text, literal) is not None, lambda text: is_copy(text, literal)):
+        if faulty(a) or faulty(b):
+            return (1 + faulty(b) - faulty(a)) / 2
+    first, second = critic.scores([literal] * 2, [a, b])
+    return 1 / (1 + math.exp(second - first))
+
+
+def test_scores_and_rates_are_those_of_the_critic_by_hand(
+    straight: tuple[Path, Path, RunSummary], tiny_critic: Path
+) -> None:
+    summary, critic = straight[2], RewardModelCritic.load(tiny_critic)
+    checked = []
+    for scores in summary.scores:
+        names = scores.candidate, scores.baseline
+        if not set(names) <= summary.samples[0].answers.keys():
+            continue
+        by_hand = {
+            s.example_id: preference(critic, s.literal, *(s.answers[name] for name in names)) for s in summary.samples
+        }
+        assert scores.scores == pytest.approx(by_hand, abs=1e-4)
+        (met,) = (w for w in summary.pairwise if (w.candidate, w.baseline) == names)
+        assert met.n == 2
+        assert met.score.value == pytest.approx(fmean(by_hand.values()), abs=1e-4)
+        assert met.headline.rate.value == fmean(p >= 0.45 for p in by_hand.values())
+        checked.append(names)
+    assert {("imitation", "teacher"), ("feedback", "teacher"), ("feedback", "imitation")} <= set(checked)
 
 
 def test_the_reference_is_the_imitation_student_and_the_first_loss_is_ln_2(
@@ -95,88 +115,9 @@ def test_a_second_run_repeats_nothing(straight: tuple[Path, Path, RunSummary]) -
     assert result(again) == result(summary)
 
 
-_KILLER = """
-import os, signal, sys
-from quipwright.core.storage import stage_cache as store
-from quipwright.pipeline.recipe import load_recipe
-from quipwright.core.storage.run_folder import RunFolder
-stage, moment, recipe_file, folder = sys.argv[1:]
-def die(*_args, **_kwargs):
-    os.kill(os.getpid(), signal.SIGKILL)
-if moment == "before-seal":
-    sealed = store.seal
-    def seal(place, *rest):
-        die() if place.name.startswith(stage + "-") else sealed(place, *rest)
-    store.seal = seal
-else:
-    from quipwright.core.metrics import Metrics
-    add = Metrics.add
-    def add_and_die(metrics, stage, round, step, values):
-        add(metrics, stage, round, step, values)
-        if step == 10:  # three steps behind the state that the next run resumes from
-            die()
-    Metrics.add = add_and_die
-from quipwright.pipeline.distil import distil
-from quipwright.data.examples import load_examples
-recipe, base = load_recipe(recipe_file)
-place, tree, identity = __import__("pathlib").Path(folder), recipe.model_dump(mode="json"), recipe.results_key()
-with RunFolder.open(place, tree, identity=identity) as run:
-    distil(recipe, run, base)
-"""
-
-
-@pytest.mark.parametrize("stage", [*STAGES, "decode-feedback-test", "grade-test", "judge-test"])
-def test_killed_before_a_stage_is_sealed_it_resumes_to_the_same_result(
-    straight: tuple[Path, Path, RunSummary], tmp_path: Path, stage: str
-) -> None:
-    recipe, folder, summary = straight
-    copy = tmp_path / "run"
-    # Everything up to the stage stands; the process dies after the stage's work and before its seal.
-    shutil.copytree(folder, copy)
-    for arrow in (copy / "stages").iterdir():
-        if arrow.name.startswith(stage + "-") or arrow.stat().st_mtime > _sealed_at(folder, stage):
-            shutil.rmtree(arrow)
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    killed = subprocess.run(
-        [sys.executable, "-c", _KILLER, stage, "before-seal", str(recipe), str(copy)], env=env, capture_output=True
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-800:]
-    assert result(run(recipe, copy)) == result(summary)
-
-
-def _sealed_at(folder: Path, stage: str) -> float:
-    return next((folder / "stages").glob(f"{stage}-*")).stat().st_mtime
-
-
 def test_the_manifest_says_how_students_write(straight: tuple[Path, Path, RunSummary]) -> None:
     manifest = json.loads((straight[1] / "manifest.json").read_text())
     assert list(manifest["students"].values()) == [{"mode": "mixed", "reason": ""}]
-
-
-def test_a_torn_chunk_is_made_again(straight: tuple[Path, Path, RunSummary], tmp_path: Path) -> None:
-    recipe, folder, summary = straight
-    copy = tmp_path / "run"
-    shutil.copytree(folder, copy)
-    sample = next((copy / "stages").glob("sample-1-*"))
-    (sample / "done.json").unlink()
-    rows = (sample / "rows.jsonl").read_bytes()
-    (sample / "rows.jsonl").write_bytes(rows[: int(len(rows) * 0.6)])
-    assert result(run(recipe, copy)) == result(summary)
-    assert (sample / "rows.jsonl").read_bytes() == rows
-
-
-def test_killed_in_the_middle_of_training_it_resumes_to_the_same_weights(
-    straight: tuple[Path, Path, RunSummary], tmp_path: Path
-) -> None:
-    recipe, _, summary = straight
-    env = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    killed = subprocess.run(
-        [sys.executable, "-c", _KILLER, "", "in-training", str(recipe), str(tmp_path / "run")],
-        env=env,
-        capture_output=True,
-    )
-    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()[-800:]
-    assert result(run(recipe, tmp_path / "run"))["checkpoints"] == result(summary)["checkpoints"]
 
 
 def test_a_judge_is_added_to_a_finished_run_and_changes_nothing_that_was_there(

@@ -2,45 +2,31 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from quipwright.core.config_files import validate
-from quipwright.core.errors import DataError, RecipeError
+from quipwright.core.errors import RecipeError
 from quipwright.core.records import (
     Checkpoint,
     Example,
     Ranking,
     Response,
     Status,
-    ids_hash,
 )
 from quipwright.core.results import Quality
-from quipwright.core.storage.run_folder import RunFolder
-from quipwright.core.storage.stage_cache import StageKey
 from quipwright.critics.heuristics import HeuristicCritic
 from quipwright.critics.reward_model.critic import RewardModelConfig
 from quipwright.data.run_summary import RunSummary, TrainingFacts
-from quipwright.pipeline.distil import distil
 from quipwright.pipeline.evaluate import Evaluation
-from quipwright.pipeline.recipe import Recipe, load_recipe
-from quipwright.pipeline.rounds import Ranked, Step, named_students, rank_attempts, remembered
+from quipwright.pipeline.recipe import Recipe
+from quipwright.pipeline.rounds import Ranked, Step, named_students, remembered
 from quipwright.pipeline.stages.train import Trained
 from quipwright.pipeline.summary import evaluation_warnings
-from quipwright.serving.writer import Writer
-from quipwright.students.base import Prompted
 from quipwright.students.batches import ANCHOR
-from quipwright.testing.faulty_server import FaultyServer
-from quipwright.testing.recipes import write_recipe
-from quipwright.testing.runs import run_context
-from quipwright.testing.tiny_models import seq2seq_student
 from quipwright.training.early_stopping import EarlyStopping, ValidationPoint, best_point, out_of_patience
-from quipwright.training.loop import measured
-from quipwright.training.objectives import BRIO
 from quipwright.training.preference.pairs import copies_last
 from quipwright.training.preference.rows import best_of, ranked_rows, winners
 
@@ -241,221 +227,3 @@ def test_a_scorer_is_of_a_runs_identity() -> None:
     assert without["scorer"] is None
     assert with_one["scorer"] is not None
     assert {**with_one, "scorer": None} == without
-
-
-# --- whole runs ------------------------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def run(tmp_path: Path, tiny_weights: Path, tiny_critic: Path, corpus_file: Path) -> Run:
-    """Run the tiny recipe with overrides."""
-    path = write_recipe(tmp_path, tiny_weights, tiny_critic, corpus_file)
-
-    def go(*sets: str, folder: str = "run", shared: Path | None = None) -> RunSummary:
-        usual = ("evaluate.best_of=0", "evaluate.base=false")
-        recipe, base = load_recipe(str(path), [*usual, *sets])
-        with RunFolder.open(tmp_path / folder, recipe.model_dump(mode="json"), shared=shared) as opened:
-            return distil(recipe, opened, base)
-
-    return go
-
-
-LEARN = "learn.copy_share=0"
-RANDOM = "select={kind: random}"  # a pair of every literal, in later rounds too
-
-
-@pytest.mark.parametrize(
-    "sets",
-    [
-        ("learn.objective={kind: mle}",),
-        ("learn.objective={kind: mle}", "learn.source=best_of_n"),
-        ("learn.objective={kind: mle}", "learn.source=teacher"),
-        ("learn.objective={kind: brio}",),
-        ("learn.objective={kind: dpo, nll_weight: 0.1}", "learn.anchor=true"),
-        ("learn.objective={kind: simpo, nll_weight: 0.1}", "learn.anchor=true"),
-        ("learn.objective={kind: brio}", "select={kind: list, size: 3}"),
-        ("select={kind: diverse_quality}",),
-        ("select={kind: teacher_mix, share: 1.0}",),
-        ("candidates={kind: diverse_beam, k: 3, max_tokens: 60}", "select={kind: random}"),
-        ("candidates={kind: mixed, k: 4, beams: 2, max_tokens: 60}",),
-    ],
-    ids=lambda sets: " ".join(sets),
-)
-def test_every_way_of_learning_runs(run: Run, sets: tuple[str, ...]) -> None:
-    summary = run(LEARN, *sets)
-    assert list(summary.checkpoints) == ["imitation", "feedback"]
-    feedback = summary.checkpoints["feedback"]
-    assert feedback.parent_id == summary.checkpoints["imitation"].id
-    assert feedback.weights_hash != summary.checkpoints["imitation"].weights_hash
-
-
-def test_brio_then_dpo_is_a_recipe_of_two_steps(run: Run) -> None:
-    brio = "{objective: {kind: brio}, copy_share: 0, train: {epochs: 1, lr: 0.001}}"
-    summary = run(LEARN, f"teacher_preferences={{select: {{kind: diverse, length_rule: before}}, learn: {brio}}}")
-    marks = summary.checkpoints
-    steps = [(name, mark.objective) for name, mark in marks.items()]
-    assert steps == [("imitation", "mle"), ("teacher_preferences", "brio"), ("feedback", "dpo")]
-    assert marks["teacher_preferences"].parent_id == marks["imitation"].id
-    assert marks["feedback"].parent_id == marks["teacher_preferences"].id
-    assert summary.training["preference-1"].losses[0] == pytest.approx(0.69315, abs=1e-4)
-
-
-def test_verdicts_on_file_are_learnt_before_any_round(run: Run, tmp_path: Path, corpus_file: Path) -> None:
-    literals = [json.loads(line)["literal"] for line in corpus_file.read_text().splitlines()]
-    rows = [
-        {"literal": x, "a": "Fate, that old comedian, struck again.", "b": "Nonsense is it.", "verdict": "a"}
-        for x in literals
-    ]
-    rows.append({**rows[0], "split": "heldout"})
-    path = tmp_path / "verdicts.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)))
-    summary = run(LEARN, RANDOM, f"offline_preferences={{path: {path}, learn: {{copy_share: 0}}}}")
-    marks = summary.checkpoints
-    assert list(marks) == ["imitation", "offline_preferences", "feedback"]
-    assert marks["feedback"].parent_id == marks["offline_preferences"].id
-    assert summary.training["preference-offline"].losses[0] == pytest.approx(0.69315, abs=1e-4)
-    alone = run(
-        LEARN, f"offline_preferences={{path: {path}, learn: {{copy_share: 0}}}}", "rounds=0", folder="alone"
-    ).checkpoints
-    assert alone["feedback"].weights_hash == marks["offline_preferences"].weights_hash
-    halves = [tmp_path / "first.jsonl", tmp_path / "second.jsonl"]
-    for half, part in zip(halves, (rows[::2], rows[1::2]), strict=True):
-        half.write_text("\n".join(json.dumps(row) for row in [*part, rows[-1]]))
-    both = f"offline_preferences={{path: [{halves[0]}, {halves[1]}], learn: {{copy_share: 0}}}}"
-    halved = run(LEARN, RANDOM, both, "rounds=0", folder="both").checkpoints
-    assert halved["feedback"].data_hash == marks["offline_preferences"].data_hash
-    path.write_text("\n".join(json.dumps({**row, "literal": "Unknown."}) for row in rows))
-    with pytest.raises(DataError, match="no usable verdict"):
-        run(LEARN, RANDOM, f"offline_preferences={{path: {path}}}", folder="other")
-
-
-def test_the_reference_stays_the_initial_student_where_the_recipe_says_so(run: Run, tmp_path: Path) -> None:
-    arrows = tmp_path / "stages"
-    previous = run(LEARN, "rounds=2", RANDOM, shared=arrows)
-    assert previous.training["preference-2"].losses[0] == pytest.approx(0.69315, abs=1e-4)
-    initial = run(LEARN, "rounds=2", RANDOM, "reference=initial", folder="initial", shared=arrows)
-    assert initial.training["preference-2"].losses[0] != pytest.approx(0.69315, abs=1e-4)
-    # the two share every arrow up to there, and no more
-    assert initial.checkpoints["round-1"] == previous.checkpoints["round-1"]
-    assert initial.checkpoints["feedback"].weights_hash != previous.checkpoints["feedback"].weights_hash
-    assert [len(list(arrows.glob(f"preference-{i}-*"))) for i in (1, 2)] == [1, 2]
-
-
-def test_lambda_is_of_the_run_and_on_record_with_each_round(run: Run, tmp_path: Path, corpus_file: Path) -> None:
-    training = run("learn.objective={kind: brio}", "rounds=2", RANDOM).training
-    texts = [json.loads(line) for line in corpus_file.read_text().splitlines()]
-    student = Writer.of_run(tmp_path / "run").student
-    taught = [Prompted("", tuple(t["humorous"])) for t in texts if t["split"] == "train"]
-    found = measured(BRIO(), student, taught)
-    assert isinstance(found, BRIO)
-    assert training["preference-1"].mean_length == training["preference-2"].mean_length == found.mean_length
-    assert training["sft-imitation"].mean_length is None
-
-
-def test_a_judge_of_pairs_learns_and_evaluates_by_the_best_of_n_of_its_scorer(run: Run, tiny_critic: Path) -> None:
-    with FaultyServer(lambda body: "Answer: 1") as server:
-        summary = run(
-            "learn={objective: {kind: mle}, source: best_of_n}",
-            f"critic={{kind: multiple_choice, model: {{kind: chat, model: m, base_url: '{server.url}', capabilities: {{}}}}}}",
-            f"scorer={{path: {tiny_critic}, floor: 0.5}}",
-            "evaluate.best_of=2",
-            "rounds=1",
-        )
-    assert {"imitation-best-of-2", "feedback-best-of-2"} <= {q.system for q in summary.quality}
-    assert all(q.levels is not None for q in summary.quality)
-    assert {w.judge for w in summary.pairwise} == {summary.critic["name"]}
-    assert summary.critic["name"].startswith("multiple_choice-")
-
-
-def test_a_scorers_grades_choose_pairs_and_its_critic_judges_them(
-    tmp_path: Path, tiny_weights: Path, tiny_critic: Path, corpus_file: Path
-) -> None:
-    path = write_recipe(tmp_path, tiny_weights, tiny_critic, corpus_file)
-    example = Example(text="The cat ate my sandwich before lunch.")
-    own = [
-        Response(example_id=example.id, text=f"The cat {verb} my sandwich.", author="s")
-        for verb in ("sued", "ate", "hid")
-    ]
-
-    def graded(folder: str, *sets: str) -> tuple[str, list[str]]:
-        """Whose grades chose the pairs, and who judged the best against the worst."""
-        recipe, base = load_recipe(str(path), ["select={kind: best_worst}", *sets])
-        with run_context(recipe, tmp_path / folder, base) as ctx:
-            ranked = rank_attempts(
-                ctx, recipe, 1, recipe.select, [example], {example.id: own}, ctx.judges.of(recipe.critic)
-            )
-            assert ranked.selection is not None
-            assert ranked.selection.acceptance == {"pairs": 3, "within": 3, "literals": 1, "paired": 1}
-            critic_key = ctx.judges.of(recipe.critic).key
-            by_critic = StageKey("grade", "1", (critic_key, ids_hash(own), ids_hash([example]))).folder
-            (stage,) = ctx.cache.folder.glob("grade-1-*")
-            return "its grades" if stage.name == by_critic else "a scorer's", [j.judge for j in ranked.judgments]
-
-    scorer = f"scorer={{path: {tiny_critic}, floor: 0.4}}"
-    assert graded("alone") == ("its grades", ["reward:critic0"])
-    assert graded("same", scorer)[0] == "its grades"  # of the same files: read once
-    with FaultyServer(lambda body: "Answer: 1") as server:
-        model = f"{{kind: chat, model: m, base_url: '{server.url}', capabilities: {{}}}}"
-        name, judges = graded("two", scorer, f"critic={{kind: multiple_choice, model: {model}}}")
-        assert name == "a scorer's"
-        assert len(judges) == 2
-        assert all(judge.startswith("multiple_choice-") for judge in judges)
-        assert server.heads
-
-
-def test_kept_pairs_are_trained_on_again(run: Run) -> None:
-    dropped = run(LEARN, "rounds=2", RANDOM)
-    kept = run(LEARN, "rounds=2", RANDOM, "keep_pairs=true", folder="kept")
-    first, second = kept.counts.rankings
-    assert kept.training["preference-2"].rows == first + second
-    assert dropped.training["preference-2"].rows == dropped.counts.rankings[1]
-
-
-def test_an_early_stopped_run_keeps_its_best_round(run: Run, tmp_path: Path) -> None:
-    summary = run(LEARN, "rounds=3", RANDOM, "early_stopping={patience: 1}")
-    lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
-    rates = {p["round"]: p["values"]["against-teacher/win_tie_rate"] for p in lines if p["stage"] == "validate"}
-    assert list(rates) in ([1, 2], [1, 2, 3])
-    sound = {n for n in rates if not any(w.startswith(f"Round {n} degenerates") for w in summary.warnings)}
-    best = max(rates[n] for n in sound or rates)
-    assert summary.checkpoints["feedback"].round == min(n for n in sound or rates if rates[n] == best)
-
-
-def test_a_round_is_watched_epoch_by_epoch(run: Run) -> None:
-    sets = (LEARN, "learn.train.epochs=4", "early_stopping={each: epoch, patience: 1}")
-    summary = run(*sets)
-    found = summary.training["preference-1"].readings
-    steps = [r.number for r in found]
-    assert 2 <= len(steps) <= 4
-    judged = [s.name for s in summary.stages if s.name.startswith("judge-validate-")]
-    assert judged == [*(f"judge-validate-1.{step}" for step in steps), "judge-validate-1"]
-    again = run(*sets)
-    assert all(stage.skipped for stage in again.stages)
-    assert again.warnings == summary.warnings
-
-
-def test_a_watch_needs_validation_literals(run: Run) -> None:
-    with pytest.raises(
-        DataError,
-        match=r"no literal of split 'valid', which early_stopping needs; it has 8 of train, 2 of test, 0 of ood",
-    ):
-        run(LEARN, "early_stopping={}", "data.valid=0")
-
-
-@pytest.mark.parametrize("family", ["bart", "t5-v1.1"])
-@pytest.mark.parametrize("objective", ["dpo", "brio"])
-def test_encoder_decoders_run_the_whole_flow(run: Run, tmp_path: Path, family: str, objective: str) -> None:
-    student = seq2seq_student(family)
-    for part in (student.network, student.tokenizer):
-        part.save_pretrained(tmp_path / "weights")
-    summary = run(
-        LEARN,
-        f"student={{kind: seq2seq, weights: {tmp_path / 'weights'}, precision: fp32, tuning: full, context: 256}}",
-        f"learn.objective={{kind: {objective}}}",
-        "imitation.train={epochs: 60, batch_size: 4, micro_batch_size: 4, lr: 0.01}",
-        "candidates={kind: mixed, k: 6, beams: 3, max_tokens: 60, top_up: 2}",
-        "select={kind: random}",
-        "evaluate.decode={beams: 5, max_tokens: 60}",
-    )
-    assert list(summary.checkpoints) == ["imitation", "feedback"]
-    assert {w.candidate for w in summary.pairwise} == {"imitation", "feedback"}
