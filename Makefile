@@ -33,7 +33,7 @@ docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 test: setup
-	$(MAKE) -j2 -O lint docs
+	$(MAKE) -j2 lint docs
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(PARALLEL)
 
 # Every test, one after the other, with its coverage. server-test is llama.cpp with its server as a wheel: a real model behind real HTTP.
