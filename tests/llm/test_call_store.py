@@ -217,6 +217,7 @@ def test_a_second_process_leaves_at_once_and_a_stale_lock_does_not_block(tmp_pat
         ask(tmp_path, chat(server), requests(1))
 
 
+@pytest.mark.slow
 def test_a_hundred_thousand_stored_calls_are_found_again_without_holding_them(tmp_path: Path) -> None:
     with CallStore.open(tmp_path) as store:
         for start in range(0, 100_000, 10_000):
