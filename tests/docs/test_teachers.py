@@ -12,7 +12,9 @@ from pydantic import TypeAdapter
 
 from quipwright.core.errors import ModelError
 from quipwright.critics.base import BuildContext
+from quipwright.critics.grading import GradeCritic
 from quipwright.critics.multiple_choice import MultipleChoice
+from quipwright.critics.recorded_grades import RecordedGrades
 from quipwright.critics.reward_model.critic import RewardModelConfig
 from quipwright.data.task import Task
 from quipwright.data.teacher import ModelTeacher
@@ -21,7 +23,7 @@ from quipwright.llm.config import ModelConfig
 from quipwright.llm.costs import Budget, Price
 from quipwright.llm.types import Completion
 from quipwright.pipeline.costs.estimate import main
-from quipwright.pipeline.recipe import Recipe
+from quipwright.pipeline.recipe import OfflineGrades, Recipe
 from quipwright.testing.asking import FAST, ask, comparison, requests
 from quipwright.testing.faulty_server import FaultyServer
 
@@ -45,7 +47,12 @@ def test_every_door_is_what_the_page_says(
 
 
 def test_the_other_snippets_are_valid() -> None:
-    first, by_files, scored, money = (s for s in SNIPPETS if "kind" not in s)
+    first, by_files, scored, graded, on_file, learnt, money = (s for s in SNIPPETS if "kind" not in s)
+    assert GradeCritic.model_validate(graded["critic"]).twice == 0.2
+    assert RecordedGrades.model_validate(on_file["critic"]) == RecordedGrades()
+    assert Recipe.model_validate({"name": "r", **learnt}).offline_preferences == OfflineGrades.model_validate(
+        learnt["offline_preferences"]
+    )
     assert Recipe.model_validate({"name": "r", **scored}).grader == RewardModelConfig()
     assert ModelTeacher.model_validate(first["teacher"])
     assert MultipleChoice.model_validate(first["critic"])
@@ -60,7 +67,7 @@ def documented_critics() -> list[dict[str, Any]]:
     shown = [yaml.safe_load(text) for text in re.findall(r"--set 'critic=(.*)'", guide)]
     shown += [s["critic"] for s in SNIPPETS if "critic" in s]
     critics = [critic.get("from", critic) for critic in shown]
-    return [critic for critic in critics if critic["model"]["kind"] == "files"]
+    return [critic for critic in critics if critic.get("model", {}).get("kind") == "files"]
 
 
 def test_a_critic_by_files_asks_each_showing_once(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from quipwright.core.config_files import validate
 from quipwright.core.errors import CriticError
 from quipwright.core.records import Example
+from quipwright.critics.grading import GradeCritic, GradeReader
 from quipwright.critics.multiple_choice import MultipleChoice
 from quipwright.critics.reader import Reader
 from quipwright.data.task import Task
@@ -29,7 +30,7 @@ from quipwright.pipeline.recipe import Learning, OfflinePreferences, Recipe, Tea
 from quipwright.testing.asking import chat
 from quipwright.testing.faulty_server import FaultyServer
 from quipwright.training.early_stopping import EarlyStopping
-from quipwright.training.preference.pairs import Diverse
+from quipwright.training.preference.pairs import BestWorst, Diverse
 from quipwright.training.settings import TrainSettings
 
 TASK = Task.load()
@@ -234,3 +235,35 @@ def test_a_judge_is_priced_for_the_evaluation_and_the_critic_for_the_rounds_too(
     calls = [line.calls for line in plan(recipe, TASK, examples).lines]
     # two students against teacher and base, and with one another: 5 pairs an input, each in both orders
     assert calls == [2 * (7 + 2 * 5), 2 * 2 * 5]
+
+
+def test_a_grading_critic_is_counted_by_its_lists() -> None:
+    def lists(**fields: object) -> dict[str, int]:
+        return planned(**({"evaluate": EvaluateSettings(best_of=0), "select": BestWorst()} | fields))
+
+    once = GradeCritic(model=SERVED, twice=0)
+    # six attempts at each of 30 literals, and four systems' answers to five: each a list of at most eight
+    assert lists(critic=once) == {"critic, grades": 30 + 5}
+    assert lists(critic=once, rounds=2) == {"critic, grades": 60 + 5}
+    assert lists(critic=GradeCritic(model=SERVED, twice=0, size=4)) == {"critic, grades": 2 * 30 + 5}
+    assert lists(critic=GradeCritic(model=SERVED, twice=0.2)) == {"critic, grades": 35 + 7}
+    # a selector without scores: each pair is a list of two
+    assert lists(critic=once, select=Diverse()) == {"critic, grades": 30 + 5}
+    # one answer to each of seven validation literals
+    stopping = EarlyStopping(measure="mean_grade")
+    assert lists(critic=once, early_stopping=stopping) == {"critic, grades": 30 + 5 + 7}
+    # as an outside judge it reads each literal's answers together
+    judged = lists(
+        critic=MultipleChoice(model=SERVED), evaluate=EvaluateSettings(best_of=0, judges=(once,)), select=Diverse()
+    )
+    assert judged["critic, grades"] == 5
+    beside = lists(critic=MultipleChoice(model=SERVED), scorer=once)
+    assert beside == {"critic": 2 * (30 + 5 * 5), "critic, grades": 35}
+
+
+def test_a_graded_list_costs_its_texts_and_a_line_each() -> None:
+    (line,) = estimate(TASK, Work(literals=0, pairs=0, lists=((10, 4),), grading=GradeReader(twice=0)), {}).lines
+    (more,) = estimate(TASK, Work(literals=0, pairs=0, lists=((10, 8),), grading=GradeReader(twice=0)), {}).lines
+    assert (line.calls, line.tokens_out, more.tokens_out) == (10, 20, 40)
+    # four more texts of 74 letters, each with its number and two marker lines
+    assert 4 * 74 / 4 < more.tokens_in - line.tokens_in < 4 * 200 / 4

@@ -18,7 +18,10 @@ Critics = Annotated[
     list[str],
     typer.Option(
         "--critic",
-        help="reward, multiple_choice, cloze, recorded:FILE, rule:longer, a trained critic's folder, a .yaml or recipe; repeatable.",
+        help=(
+            "reward, multiple_choice, grade, cloze, recorded:FILE, recorded_grades:FILE, rule:longer, a trained critic's "
+            "folder, a .yaml or recipe; repeatable."
+        ),
     ),
 ]
 TaskName = Annotated[

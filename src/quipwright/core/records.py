@@ -216,13 +216,19 @@ class Judgment(Record):
 class Grade(Record):
     """An absolute reading of one response: a score in nats of preference and, where predicted, grade probabilities.
 
-    ``levels`` are the probabilities of the grades that the task names, worst first; they add up to 1.
+    ``levels`` are the probabilities of the grades that the task names, worst first; they add up to 1. ``score`` is ``None``
+    where the reading could not be read. ``readings``: of a judge that names a level, the number of each one that it named,
+    in another order of the texts each time. ``answered`` is false where no model answered; ``reason`` then says why.
     """
 
     response_id: str
     judge: str
-    score: float
+    score: float | None = Field(allow_inf_nan=False)
     levels: tuple[float, ...] | None = None
+    readings: tuple[int, ...] = ()
+    reason: str = ""
+    answered: bool = True
+    call_id: str | None = None
 
 
 class SequenceScore(Record):

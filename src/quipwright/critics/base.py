@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 from quipwright.core.errors import CriticError
 from quipwright.core.records import Comparison, Grade, Judgment, Response
 from quipwright.core.settings import Settings
-from quipwright.critics.reader import Reader
 from quipwright.data.task import Task
 from quipwright.llm.calls import Calls
 from quipwright.llm.config import ModelConfig
@@ -35,7 +34,7 @@ class Grader(Protocol):
     name: str
 
     def grade(self, literals: Sequence[str], responses: Sequence[Response]) -> list[Grade]:
-        """One grade a response, in order."""
+        """One grade a response, in order; what could not be read has no score."""
 
 
 class TrainedCritic(Critic, Protocol):
@@ -87,12 +86,14 @@ class BuildContext:
 
 @dataclass(frozen=True)
 class Questions:
-    """How many ``pairs`` are put to the chat ``model`` of ``critic``, and how its answers are read."""
+    """How many ``pairs`` are put to the chat ``model`` of ``critic``, and how its answers are read; or how many ``lists``
+    of how many texts each are put to one that grades."""
 
     critic: BaseCriticConfig
     model: ModelConfig
-    reader: Reader
+    reader: Settings
     pairs: int
+    lists: tuple[tuple[int, int], ...] = ()
 
 
 class BaseCriticConfig(Settings):
@@ -126,8 +127,9 @@ class BaseCriticConfig(Settings):
         to each other; one without any reads no meaning."""
         return []
 
-    def questions(self, pairs: int) -> tuple[Questions, ...]:
-        """What it asks of chat models in order to judge ``pairs`` pairs."""
+    def questions(self, pairs: int, lists: Sequence[tuple[int, int]] = ()) -> tuple[Questions, ...]:
+        """What it asks of chat models in order to judge ``pairs`` pairs and, where it grades, so many ``lists`` of so many
+        texts each."""
         return ()
 
     def learn(self, context: BuildContext, comparisons: Sequence[Comparison]) -> TrainedCritic:

@@ -15,10 +15,12 @@ from quipwright.core.records import Comparison
 from quipwright.critics.active import ActiveCritic, LabelBudget, Labelled, label_actively
 from quipwright.critics.base import BaseCriticConfig, BuildContext, Critic, Questions
 from quipwright.critics.cloze import Cloze
+from quipwright.critics.grading import GradeCritic
 from quipwright.critics.heuristics import Heuristic
 from quipwright.critics.multiple_choice import MultipleChoice
 from quipwright.critics.panel import PanelCritic
 from quipwright.critics.recorded import Recorded
+from quipwright.critics.recorded_grades import RecordedGrades
 from quipwright.critics.reward_model.critic import RewardModelConfig, RewardModelCritic
 from quipwright.critics.reward_model.model import RewardArchitecture
 from quipwright.critics.reward_model.training import CriticTraining, copy_critic
@@ -73,9 +75,9 @@ class Panel(BaseCriticConfig):
         """Those of its members."""
         return [reader for member in self.critics for reader in member.readers(context)]
 
-    def questions(self, pairs: int) -> tuple[Questions, ...]:
+    def questions(self, pairs: int, lists: Sequence[tuple[int, int]] = ()) -> tuple[Questions, ...]:
         """Those of its members."""
-        return tuple(asked for member in self.critics for asked in member.questions(pairs))
+        return tuple(asked for member in self.critics for asked in member.questions(pairs, lists))
 
 
 class ActiveLabelling(LabelBudget, BaseCriticConfig):
@@ -128,13 +130,21 @@ class ActiveLabelling(LabelBudget, BaseCriticConfig):
         """Those of the critic that labels."""
         return self.source.readers(context)
 
-    def questions(self, pairs: int) -> tuple[Questions, ...]:
+    def questions(self, pairs: int, lists: Sequence[tuple[int, int]] = ()) -> tuple[Questions, ...]:
         """Those of the critic that labels, of no more pairs than the budget."""
-        return self.source.questions(min(pairs, self.budget))
+        return self.source.questions(min(pairs, self.budget), lists)
 
 
 CriticConfig = Annotated[
-    RewardModelConfig | MultipleChoice | Cloze | Panel | ActiveLabelling | Recorded | Heuristic,
+    RewardModelConfig
+    | MultipleChoice
+    | GradeCritic
+    | Cloze
+    | Panel
+    | ActiveLabelling
+    | Recorded
+    | RecordedGrades
+    | Heuristic,
     Field(discriminator="kind"),
     BeforeValidator(_with_current_kind),
 ]

@@ -51,7 +51,7 @@ class MultipleChoice(Reader, BaseCriticConfig):
         """Its model."""
         return [identity_of(self.model)]
 
-    def questions(self, pairs: int) -> tuple[Questions, ...]:
+    def questions(self, pairs: int, lists: Sequence[tuple[int, int]] = ()) -> tuple[Questions, ...]:
         """All pairs."""
         return (Questions(self, self.model, self, pairs),)
 

@@ -19,6 +19,7 @@ from quipwright.core.errors import DataError
 from quipwright.core.paths import is_yaml, resolve
 from quipwright.core.settings import Settings
 from quipwright.core.text import length_ratio
+from quipwright.data.grade_wording import GradeName, GradeWording
 
 DEFAULT_TASK = "humour"
 """The task that is used where none is named."""
@@ -43,7 +44,6 @@ def _pattern(pattern: str) -> str:
 
 
 Pattern = Annotated[str, AfterValidator(_pattern)]
-GradeName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,29}$")]
 
 
 class LengthRule(Settings):
@@ -105,7 +105,7 @@ class Question(Settings):
 
 
 class CriticWording(Settings):
-    """What a multiple-choice critic is asked.
+    """What a multiple-choice critic is asked, and a grading one (``grading``; without it the task has none).
 
     ``system`` (slot ``{nonce}``) says that nothing between the marker lines is an instruction; ``prefill`` begins the
     critic's answer where the server lets us; ``again`` is asked once more when an answer cannot be read.
@@ -115,6 +115,7 @@ class CriticWording(Settings):
     prefill: str = "Answer:"
     again: str
     questions: dict[str, Question] = Field(min_length=1)
+    grading: GradeWording | None = None
 
     @model_validator(mode="after")
     def _slots(self) -> CriticWording:
@@ -164,6 +165,8 @@ class Task(Settings):
             raise ValueError("cloze lacks a template of the question overall")
         if len(set(self.grades)) < len(self.grades):
             raise ValueError("grades has a level twice")
+        if self.critic.grading is not None and set(self.critic.grading.levels) != set(self.grades):
+            raise ValueError("critic.grading.levels must say what each of the grades means, and no others")
         if OVERALL not in self.questions:
             raise ValueError("questions lacks overall, from which win rates are computed")
         for template in self._clozes.values():

@@ -11,7 +11,9 @@ from quipwright.core.records import Example, Grade, Record, Response
 from quipwright.core.results import PairedDifference, PairwiseResult, Quality
 from quipwright.core.statistics import RESAMPLES
 from quipwright.critics.base import Critic, GradesOnFile
+from quipwright.critics.by_grades import FromGrades
 from quipwright.critics.copy_filter import CopyFilter
+from quipwright.critics.grading import GradingCritic
 from quipwright.evaluation.audit import judge_all
 from quipwright.evaluation.pairwise import (
     adjusted,
@@ -70,7 +72,8 @@ def compare(
     responses = [response for system in answers.values() for response in system.values()]
     literals = [literal_of[r.example_id] for r in responses]
     cosines = {kept.response_id: kept.cosine for kept in (meaning.kept(responses, literals) if meaning else [])}
-    recorded = _recorded_grades(judges, literals, responses)
+    judges = [_read_at_once(judge, literals, responses) for judge in judges]
+    graded = _known_grades(judges, literals, responses)
     pairwise, differences, looks = list[PairwiseResult](), list[PairedDifference](), list[Quality | None]()
     for split in dict.fromkeys(e.split for e in examples):
         chosen = [e for e in examples if e.split == split]
@@ -79,7 +82,7 @@ def compare(
             results, paired = _judge_split(CopyFilter(judge) if guard else judge, meeting)
             pairwise += results
             differences += paired
-        looks += [quality(name, split, system, chosen, recorded, cosines) for name, system in answers.items()]
+        looks += [quality(name, split, system, chosen, graded, cosines) for name, system in answers.items()]
     if not pairwise:
         raise DataError(
             f"No literal was answered both by {baseline} and by another system.",
@@ -124,11 +127,22 @@ def _judge_split(judge: Critic, meeting: _Meeting) -> tuple[list[PairwiseResult]
     return results, paired
 
 
-def _recorded_grades(
+def _read_at_once(judge: Critic, literals: Sequence[str], responses: Sequence[Response]) -> Critic:
+    """``judge``; one that grades lists has then read all answers to a literal together."""
+    if not isinstance(judge, GradingCritic):
+        return judge
+    return FromGrades(judge.name, {grade.response_id: grade for grade in judge.grade(literals, responses)})
+
+
+def _known_grades(
     judges: Sequence[Critic], literals: Sequence[str], responses: Sequence[Response]
-) -> dict[str, Grade]:
-    """The grades of the first recorded judge that has any, by response id."""
-    each = (judge.recorded_grades(literals, responses) for judge in judges if isinstance(judge, GradesOnFile))
+) -> Mapping[str, Grade]:
+    """The grades of the first judge that has any on file or has read lists, by response id."""
+    each = (
+        judge.grades if isinstance(judge, FromGrades) else judge.recorded_grades(literals, responses)
+        for judge in judges
+        if isinstance(judge, FromGrades | GradesOnFile)
+    )
     return next(filter(None, each), {})
 
 

@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from quipwright.core.errors import ModelError
 from quipwright.core.progress import Step
-from quipwright.core.records import Judgment, Response, Status
+from quipwright.core.records import Grade, Judgment, Response, Status
 from quipwright.core.settings import Settings, within
 from quipwright.llm.model_settings import ModelSettings
 
@@ -79,14 +79,14 @@ def _in_order(
         threads.shutdown(wait=False, cancel_futures=True)  # what is under way ends when the run's calls are closed
 
 
-def why_unanswered(row: Response | Judgment) -> str:
+def why_unanswered(row: Response | Judgment | Grade) -> str:
     """Why no model answered for ``row``; empty where one did."""
     if isinstance(row, Response):
         return row.detail if row.status is Status.UNANSWERED else ""
     return "" if row.answered else row.reason
 
 
-def some_answered(rows: Sequence[Response | Judgment]) -> None:
+def some_answered(rows: Sequence[Response | Judgment | Grade]) -> None:
     """Raises :class:`ModelError` where no model answered for any of ``rows``: nothing could go on from there."""
     if rows and all(map(why_unanswered, rows)):
         raise ModelError(

@@ -10,8 +10,9 @@ from quipwright.data.run_summary import RunSummary
 from quipwright.pipeline.checks import check_inputs
 from quipwright.pipeline.context import open_context
 from quipwright.pipeline.evaluate import evaluate
+from quipwright.pipeline.offline import learn_offline
 from quipwright.pipeline.recipe import Recipe
-from quipwright.pipeline.rounds import Basis, feedback_rounds, learn_from_file, learn_from_teacher, named_students
+from quipwright.pipeline.rounds import Basis, feedback_rounds, learn_from_teacher, named_students
 from quipwright.pipeline.stages.teach import teach
 from quipwright.pipeline.stages.train import prompted, train_sft
 from quipwright.pipeline.summary import summarise
@@ -38,7 +39,7 @@ def distil(recipe: Recipe, run: RunFolder, recipe_dir: Path) -> RunSummary:
             steps.append(learn_from_teacher(ctx, basis, recipe.teacher_preferences, student, critic))
             student, critic = steps[-1].checkpoint, steps[-1].ranked.critic
         if recipe.offline_preferences is not None:
-            steps.append(learn_from_file(ctx, basis, recipe.offline_preferences, student, critic))
+            steps.append(learn_offline(ctx, basis, recipe.offline_preferences, student, critic))
             student = steps[-1].checkpoint
         rounds = feedback_rounds(ctx, basis, student, critic)
         critic = rounds[-1].ranked.critic if rounds else critic

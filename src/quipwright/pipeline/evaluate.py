@@ -11,6 +11,7 @@ from quipwright.core.records import Checkpoint, Comparison, Example, Grade, Judg
 from quipwright.core.results import PairedDifference, PairScores, PairwiseResult, Quality, Sample
 from quipwright.core.storage.stage_cache import StageKey, single_chunk
 from quipwright.critics.base import Critic
+from quipwright.critics.by_grades import scores_of
 from quipwright.evaluation.pairwise import (
     adjusted,
     comparisons,
@@ -123,6 +124,9 @@ def _evaluate_split(
     )
     for settings in recipe.evaluate.judges:
         other, part = ctx.judges.of(settings), f"{split}-{settings.kind}"
+        if settings.can_grade:  # all systems' answers to a literal are read together
+            read = grade(ctx, part, ctx.judges.grader(settings), by_id, list(answers.values()))
+            grades, other = grades or read, other.reading(read)
         judgments = judge(ctx, part, other, pairs, copies_lose=recipe.copies_lose)
         result.judgments[f"judge-{part}"] = judgments
         _judged(other.name, split, compared, judgments, later, recipe.evaluate, result)
@@ -164,7 +168,7 @@ def _answers(
             usable = [r for texts in drawn.values() for r in texts if r.usable]
             read = grade(ctx, f"best-{part}", ctx.judges.grader(recipe.grader), by_id, usable)
             grades |= read
-            scores = {response_id: grade.score for response_id, grade in read.items()}
+            scores = scores_of(read.values())
             scores = copies_last(scores, examples, drawn) if recipe.copies_lose else scores
             systems[f"{name}-best-of-{settings.best_of}"] = first(best_of(drawn, scores))
     if settings.base:

@@ -15,6 +15,7 @@ from quipwright.core.settings import Settings, identity_of
 from quipwright.critics.config import CriticConfig
 from quipwright.critics.reward_model.critic import RewardModelConfig
 from quipwright.data.examples import DataSettings
+from quipwright.data.graded import TOP_GRADE
 from quipwright.data.recorded_teacher import RecordedTeacher
 from quipwright.data.task import DEFAULT_TASK
 from quipwright.data.teacher import ModelTeacher
@@ -24,6 +25,7 @@ from quipwright.students.base import StudentSettings
 from quipwright.training.early_stopping import EarlyStopping
 from quipwright.training.objectives import BRIO, DPO, MLE, Objective
 from quipwright.training.preference.candidates import Candidates, SampleSettings
+from quipwright.training.preference.graded import GradedPairs
 from quipwright.training.preference.pairs import BestWorst, Diverse, Selector
 from quipwright.training.preference.ranking import RankRule
 from quipwright.training.settings import TrainSettings
@@ -89,6 +91,7 @@ class OfflinePreferences(Settings):
     teacher won. ``path``: one file or several.
     """
 
+    kind: Literal["verdicts"] = "verdicts"
     path: str | tuple[str, ...] = "bundled:verdicts.jsonl"
     pairs: int = Field(2, ge=1)
     strength: int = Field(2, ge=1, le=3)
@@ -96,15 +99,50 @@ class OfflinePreferences(Settings):
     teacher: bool = False
     learn: Learning = Learning()
 
-    @property
-    def paths(self) -> tuple[str, ...]:
-        """The files."""
-        return (self.path,) if isinstance(self.path, str) else self.path
-
     @model_validator(mode="after")
     def _by_pairs(self) -> OfflinePreferences:
         _of_pairs(self.learn)
         return self
+
+
+class OfflineGrades(Settings):
+    """As :class:`OfflinePreferences`, from grades of single attempts that are on file already. What is learnt follows from
+    ``learn.objective``:
+
+    * an objective of pairs: good attempts over worse ones of their literal and style, as ``pairs`` says;
+    * ``kto``: each attempt alone, desirable where it is good;
+    * ``mle``: the good attempts are imitated (rejection sampling); ``weighted`` ones as often as their grade is levels
+      above the last that is not good.
+
+    ``grade``: the least grade of what is good. ``styles``: attempts of these only (empty: all). ``teacher``: the recipe's
+    teacher's texts are good too: they win pairs where the student's own do not suffice, and are imitated beside them.
+    ``repairs``: files of repairs: each wins over its attempt, and is good by itself. ``learn.copy_share`` adds copies of
+    the literal as losers.
+    """
+
+    kind: Literal["grades"] = "grades"
+    path: str | tuple[str, ...] = "bundled:graded.jsonl"
+    repairs: str | tuple[str, ...] = ()
+    styles: tuple[str, ...] = ()
+    grade: int = Field(2, ge=1, le=TOP_GRADE)
+    teacher: bool = False
+    weighted: bool = False
+    pairs: GradedPairs = GradedPairs()
+    learn: Learning = Learning()
+
+    @model_validator(mode="after")
+    def _from_verdicts(self) -> OfflineGrades:
+        if self.learn.source != "verdicts":
+            raise ValueError(f"this step learns from its files; learn.source {self.learn.source} has no meaning here")
+        return self
+
+
+OfflineStep = Annotated[OfflinePreferences | OfflineGrades, Field(discriminator="kind")]
+
+
+def files_of(path: str | tuple[str, ...]) -> tuple[str, ...]:
+    """The files of a setting that names one or several."""
+    return (path,) if isinstance(path, str) else path
 
 
 def _of_pairs(learn: Learning) -> None:
@@ -132,7 +170,7 @@ class Recipe(Settings):
     student: StudentSettings = StudentSettings()
     imitation: Imitation = Imitation()
     teacher_preferences: TeacherPreferences | None = None
-    offline_preferences: OfflinePreferences | None = None
+    offline_preferences: OfflineStep | None = None
     rounds: int = Field(1, ge=0)
     keep_pairs: bool = Field(False, description="train each round on the earlier rounds' pairs too")
     reference: Literal["previous", "initial"] = "previous"
@@ -181,8 +219,15 @@ class Recipe(Settings):
     @classmethod
     def _scores_single_responses(cls, scorer: CriticConfig | None) -> CriticConfig | None:
         if scorer is not None and not scorer.can_grade:
-            raise ValueError(f"a critic of kind {scorer.kind} does not score single responses; use kind: reward")
+            raise ValueError(
+                f"a critic of kind {scorer.kind} does not score single responses; use kind: reward or grade"
+            )
         return scorer
+
+    @field_validator("offline_preferences", mode="before")
+    @classmethod
+    def _verdicts_unless_named(cls, value: Any) -> Any:
+        return {"kind": "verdicts", **value} if isinstance(value, dict) else value
 
     @field_validator("candidates", mode="before")
     @classmethod
@@ -205,12 +250,14 @@ class Recipe(Settings):
         if self.grader is None and (needs := self._needs_scores()):
             raise ValueError(
                 f"{needs[0]} needs each response scored alone, which critic {self.critic.kind} does not do; set scorer: "
-                f"{{kind: reward}}, or {needs[1]}"
+                f"{{kind: reward}} (or grade), or {needs[1]}"
             )
         return self
 
     def _needs_scores(self) -> tuple[str, str] | None:
         """A setting that needs scores of single responses, and one to use instead of it."""
+        if self.early_stopping is not None and self.early_stopping.measure == "mean_grade":
+            return "early_stopping.measure mean_grade", "early_stopping.measure: win_tie_rate"
         if self.teacher_preferences is not None and self.teacher_preferences.select.needs_scores:
             return (
                 f"teacher_preferences.select {self.teacher_preferences.select.kind}",

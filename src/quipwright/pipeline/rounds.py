@@ -1,6 +1,6 @@
 """Phase 2: what the student tries, what the critic says of it, and what the student learns from that.
 
-Three steps share the machinery: preferences among the teacher's own texts, verdicts on file, and rounds.
+Preferences among the teacher's own texts and rounds are here; what is on file already is in :mod:`quipwright.pipeline.offline`.
 """
 
 from __future__ import annotations
@@ -9,12 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from quipwright.core.errors import DataError
-from quipwright.core.paths import resolve
 from quipwright.core.records import Checkpoint, Comparison, Example, Grade, Judgment, Ranking, Response
-from quipwright.core.text import normalise
-from quipwright.data.verdicts import preferences, read_verdicts
+from quipwright.critics.by_grades import scores_of
 from quipwright.pipeline.context import Context
-from quipwright.pipeline.recipe import Learning, OfflinePreferences, Recipe, TeacherPreferences
+from quipwright.pipeline.recipe import Learning, Recipe, TeacherPreferences
 from quipwright.pipeline.runtime import Judge
 from quipwright.pipeline.stages.grade import grade
 from quipwright.pipeline.stages.judge import judge
@@ -25,7 +23,7 @@ from quipwright.pipeline.stages.select import Selection, select
 from quipwright.pipeline.stages.train import Trained, train_preference, train_sft
 from quipwright.pipeline.validate import validate, validation_callback
 from quipwright.students.base import Prompted
-from quipwright.training.early_stopping import ValidationPoint, best_point, out_of_patience
+from quipwright.training.early_stopping import ValidationCallback, ValidationPoint, best_point, out_of_patience
 from quipwright.training.preference.pairs import AnySelector, copies_last
 from quipwright.training.preference.rows import best_of, winners
 
@@ -88,35 +86,9 @@ def learn_from_teacher(
     responses = {e.id: basis.teacher[e.id] for e in taught}
     ranked = rank_attempts(ctx, basis.recipe, 0, settings.select, taught, responses, critic)
     return Step(
-        "teacher_preferences", _learn(ctx, basis, "teacher", 0, settings.learn, student, student, ranked), ranked
-    )
-
-
-def learn_from_file(
-    ctx: Context, basis: Basis, settings: OfflinePreferences, student: Checkpoint, critic: Judge | None
-) -> Step:
-    """The student learns from verdicts on file on attempts of earlier students, before it ever tries.
-
-    Raises :class:`DataError` where the file has nothing usable on the recipe's training literals.
-    """
-    files = [resolve(path, "Verdicts", ctx.recipe_dir) for path in settings.paths]
-    rows = [row for file in files for row in read_verdicts(file) if row.split == "train"]
-    chosen = preferences(rows, settings.pairs, settings.strength, settings.grade, settings.teacher)
-    responses: dict[str, Response] = {}
-    rankings = []
-    for literal, example in {normalise(e.text): e for e in basis.examples if e.split == "train"}.items():
-        for texts in chosen.get(literal, ()):
-            pair = [Response(example_id=example.id, text=text, author="recorded:verdicts") for text in texts]
-            responses |= {r.id: r for r in pair}
-            rankings.append(Ranking(example_id=example.id, best_first=(pair[0].id, pair[1].id), strength=1.0))
-    if not rankings:
-        named = ", ".join(settings.paths)
-        raise DataError(
-            f"{named}: no usable verdict on the training literals.", "Lower offline_preferences.strength or grade."
-        )
-    ranked = Ranked(responses, rankings, critic)
-    return Step(
-        "offline_preferences", _learn(ctx, basis, "offline", 0, settings.learn, student, student, ranked), ranked
+        "teacher_preferences",
+        learn_rankings(ctx, basis, "teacher", 0, settings.learn, student, student, ranked),
+        ranked,
     )
 
 
@@ -157,7 +129,7 @@ def feedback_round(
         tried = [r for texts in attempts.values() for r in texts]
         if learn.source == "best_of_n":
             ranked = replace(ranked, attempts=tried)
-            scores = {i: grade.score for i, grade in _graded(ctx, recipe, str(number), examples, attempts).items()}
+            scores = scores_of(_graded(ctx, recipe, str(number), examples, attempts).values())
             targets = best_of(attempts, copies_last(scores, examples, attempts) if recipe.copies_lose else scores)
         else:
             if recipe.select.kind == "teacher_mix":
@@ -169,9 +141,8 @@ def feedback_round(
     if targets is not None:
         trained = train_sft(ctx, f"round-{number}", parent, learn, examples, targets, round=number)
     else:
-        trained = _learn(
-            ctx, basis, str(number), number, learn, parent, reference, known, initial=initial, critic=ranked.critic
-        )
+        callback = epoch_callback(ctx, basis, number, initial, ranked.critic)
+        trained = learn_rankings(ctx, basis, str(number), number, learn, parent, reference, known, callback)
     point = None
     if recipe.early_stopping is not None:
         point = validate(ctx, recipe, _known(ranked.critic), number, initial, trained.checkpoint, *_split(basis))
@@ -208,7 +179,7 @@ def rank_attempts(
 def reading_again(
     recipe: Recipe, critic: Judge, comparisons: Sequence[Comparison], grades: Mapping[str, Grade]
 ) -> Judge:
-    """``critic``, or its own ``grades`` where it gave one to each text of ``comparisons``: no text is read twice."""
+    """``critic``, or its own ``grades`` where it was asked for one of each text of ``comparisons``: no text is read twice."""
     graded = recipe.scorer is None and all(c.pair.a_id in grades and c.pair.b_id in grades for c in comparisons)
     return critic.reading(grades) if graded else critic
 
@@ -246,7 +217,7 @@ def _graded(
     return grade(ctx, part, grader, {e.id: e for e in examples}, usable)
 
 
-def _learn(
+def learn_rankings(
     ctx: Context,
     basis: Basis,
     part: str,
@@ -255,19 +226,25 @@ def _learn(
     parent: Checkpoint,
     reference: Checkpoint,
     ranked: Ranked,
-    *,
-    initial: Checkpoint | None = None,
-    critic: Judge | None = None,
+    callback: ValidationCallback | None = None,
 ) -> Trained:
-    """Preference training on ``ranked``; with ``initial``, a round that may be watched epoch by epoch."""
-    stopping, callback = basis.recipe.early_stopping, None
-    if initial is not None and stopping is not None and stopping.each == "epoch":
-        callback = validation_callback(ctx, basis.recipe, _known(critic), number, initial, *_split(basis))
+    """Preference training on ``ranked``."""
     return train_preference(
         ctx, part, parent, learn,
         {e.id: e for e in basis.examples}, ranked.responses, ranked.rankings, basis.teacher,
         round=number, reference=reference, length_rows=basis.imitation_rows, callback=callback,
     )  # fmt: skip
+
+
+def epoch_callback(
+    ctx: Context, basis: Basis, number: int, initial: Checkpoint, critic: Judge | None
+) -> ValidationCallback | None:
+    """What measures the student of round ``number`` at each epoch's end beside ``initial``, where the recipe wants that
+    and there is a critic to measure with."""
+    stopping = basis.recipe.early_stopping
+    if stopping is None or stopping.each != "epoch" or critic is None:
+        return None
+    return validation_callback(ctx, basis.recipe, critic, number, initial, *_split(basis))
 
 
 def _known(critic: Judge | None) -> Judge:

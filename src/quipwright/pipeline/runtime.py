@@ -17,8 +17,8 @@ from quipwright.core.records import Checkpoint, Grade
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.core.storage.stage_cache import check_seal
 from quipwright.critics.base import BuildContext, Critic, Grader
+from quipwright.critics.by_grades import FromGrades
 from quipwright.critics.config import CriticConfig
-from quipwright.critics.reward_model.critic import FromGrades
 from quipwright.data.task import Task
 from quipwright.llm.call_rows import SPENT
 from quipwright.llm.call_store import FILE
@@ -99,9 +99,10 @@ class Judge:
 
 @dataclass(frozen=True)
 class GradingCritic:
-    """What scores single responses. ``key`` identifies its readings."""
+    """What scores single responses. ``key`` identifies its readings; ``window``: how many literals to keep under way."""
 
     key: tuple[Any, ...]
+    window: Window
     open: Callable[[], Grader]
 
 
@@ -133,11 +134,11 @@ class Judges:
             critic = self._opened(settings)
             if not isinstance(critic, Grader):
                 raise CriticError(
-                    f"Critic {critic.name} does not score single responses.", "Set scorer: {kind: reward}."
+                    f"Critic {critic.name} does not score single responses.", "Set scorer: {kind: reward} (or grade)."
                 )
             return critic
 
-        return GradingCritic(self.key(settings), opened)
+        return GradingCritic(self.key(settings), asked_at_once(settings), opened)
 
     def _opened(self, settings: CriticConfig) -> Critic:
         if settings.hash not in self._critics:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import platform
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from quipwright.core.metrics import Metrics
-from quipwright.core.records import Checkpoint, Judgment, Response
+from quipwright.core.records import Checkpoint, Grade, Judgment, Response
 from quipwright.core.results import Quality
+from quipwright.core.statistics import wilson
 from quipwright.core.storage.run_folder import RunFolder
+from quipwright.core.storage.stage_cache import read_sealed_rows
 from quipwright.core.version import VERSION
 from quipwright.critics.base import BuildContext, figures
 from quipwright.critics.config import CriticConfig, outsiders
@@ -46,6 +48,11 @@ def summarise(
     ctx.students.keep_decoding_noted()
     learnt = [*steps, *rounds]
     outside = outsiders(recipe.critic, recipe.evaluate.judges, BuildContext(ctx.recipe_dir, ctx.task))
+    graded = {
+        time.name: read_sealed_rows(run.cache.folder / time.folder, Grade)
+        for time in run.cache.times
+        if time.stage == "grade"
+    }
     summary = RunSummary(
         name=recipe.name,
         recipe=recipe.model_dump(mode="json"),
@@ -63,8 +70,12 @@ def summarise(
         critic=figures(evaluation.critic),
         checkpoints=dict(students),
         training={trained.name: trained.facts for trained in [imitation, *(step.trained for step in learnt)]},
-        counts=_counts(data, teacher, learnt, evaluation),
-        warnings=[*evaluation_warnings(evaluation, outside), *_validation_notes(rounds)],
+        counts=_counts(data, teacher, learnt, evaluation, graded),
+        warnings=[
+            *evaluation_warnings(evaluation, outside),
+            *grading_notes(grade for rows in graded.values() for grade in rows),
+            *_validation_notes(rounds),
+        ],
         samples=evaluation.samples,
         scores=evaluation.scores,
         spent=ctx.calls.spent(),
@@ -106,7 +117,13 @@ def _by(summary: RunSummary, judge: str) -> str:
     return "" if judge == summary.critic["name"] else f"by-{judge}/"
 
 
-def _counts(data: LoadedExamples, teacher: TeacherOutput, learnt: Sequence[Step], evaluation: Evaluation) -> Counts:
+def _counts(
+    data: LoadedExamples,
+    teacher: TeacherOutput,
+    learnt: Sequence[Step],
+    evaluation: Evaluation,
+    graded: Mapping[str, Sequence[Grade]],
+) -> Counts:
     """How much of everything there was, what was dropped and why, and what no model answered."""
     responses: dict[str, Sequence[Response]] = {"teach": teacher.rows, **evaluation.responses}
     judgments: dict[str, Sequence[Judgment]] = dict(evaluation.judgments)
@@ -115,7 +132,7 @@ def _counts(data: LoadedExamples, teacher: TeacherOutput, learnt: Sequence[Step]
         responses[f"sample-{number}"] = step.ranked.attempts
         judgments[f"judge-{number}"] = step.ranked.judgments
     dropped = {name: Counter(r.status.value for r in rows if not r.usable) for name, rows in responses.items()}
-    asked: dict[str, Sequence[Response | Judgment]] = {**responses, **judgments}
+    asked: dict[str, Sequence[Response | Judgment | Grade]] = {**responses, **judgments, **graded}
     unanswered = {name: sum(bool(why_unanswered(row)) for row in rows) for name, rows in asked.items()}
     ranked = [step.ranked.rankings for step in learnt if step.name.startswith("round-")]
     return Counts(
@@ -134,6 +151,23 @@ def _counts(data: LoadedExamples, teacher: TeacherOutput, learnt: Sequence[Step]
         unanswered={name: count for name, count in unanswered.items() if count},
         teacher_yield=teacher.counts,
     )
+
+
+def grading_notes(grades: Iterable[Grade]) -> Iterator[str]:
+    """Of each judge: how many texts it could not grade, and how often it gave a text the same grade in another order."""
+    by_judge: dict[str, list[Grade]] = {}
+    for grade in grades:
+        by_judge.setdefault(grade.judge, []).append(grade)
+    for judge, own in by_judge.items():
+        if unread := sum(grade.score is None for grade in own):
+            yield f"{judge} could not grade {unread} of {len(own)} texts; they have no part in any figure."
+        if twice := [grade.readings for grade in own if len(grade.readings) > 1]:
+            alike = sum(len(set(readings)) == 1 for readings in twice)
+            low, high = wilson(alike, len(twice))
+            yield (
+                f"{judge} read {len(twice)} texts in two orders and gave {alike} of them the same grade "
+                f"({alike / len(twice):.0%}, {low:.0%} to {high:.0%})."
+            )
 
 
 def _validation_notes(rounds: Sequence[Step]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -175,8 +176,8 @@ def chosen(
     if critic is not None:
         responses = [Response(example_id="", text=g.text, author="student") for g in candidates]
         grades = critic.grade([literal] * len(responses), responses)
-        score = {r.text: g.score for r, g in zip(responses, grades, strict=True)}
-        candidates.sort(key=lambda g: (g not in sound, -score[g.text]))
+        score = {r.text: g.score for r, g in zip(responses, grades, strict=True) if g.score is not None}
+        candidates.sort(key=lambda g: (g not in sound, -score.get(g.text, -math.inf)))
     return candidates[:n]
 
 

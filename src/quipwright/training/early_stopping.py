@@ -16,8 +16,10 @@ from quipwright.students.base import Student
 class EarlyStopping(Settings):
     """What is measured on the validation split after each round, and what follows from it.
 
-    The student's answers are judged against the teacher's. ``keep_best``: the round of highest win-tie rate becomes
-    the result, else the last one. ``patience``: stop after so many rounds without a higher rate (``None``: never).
+    ``measure``: the student's answers are judged against the teacher's (``win_tie_rate``), or each is graded alone and the
+    mean grade counts, in the task's levels from 0 (``mean_grade``; answers that could not be read are left out).
+    ``keep_best``: the round of the highest figure becomes the result, else the last one. ``patience``: stop after so many
+    rounds without a higher one (``None``: never).
     ``each: epoch`` measures after each epoch of a round as well: the round's checkpoint is its best epoch, and its
     training stops by the same patience. A round or epoch *fails* where its answers are more than ``longer`` times as
     long as the imitation student's, their distinct-2 is below ``distinct`` of its, or the shares of copies or empty
@@ -25,6 +27,7 @@ class EarlyStopping(Settings):
     passes.
     """
 
+    measure: Literal["win_tie_rate", "mean_grade"] = "win_tie_rate"
     each: Literal["round", "epoch"] = "round"
     keep_best: bool = True
     patience: int | None = Field(None, ge=1)
@@ -49,7 +52,8 @@ class EarlyStopping(Settings):
 
 @dataclass(frozen=True)
 class ValidationPoint:
-    """One measurement on the validation split: the win-tie rate against the teacher and how the answers degenerated.
+    """One measurement on the validation split: what :class:`EarlyStopping` measures, its ``rate``, and how the answers
+    degenerated.
 
     ``number`` is the round, or within a round the step of its training.
     """

@@ -4,7 +4,7 @@ calibrated on literals kept out of the fit."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
@@ -21,7 +21,7 @@ from quipwright.core.paths import resolve
 from quipwright.core.records import Comparison, Grade, Judgment, Response
 from quipwright.core.storage.files import file_sha256, write_atomic
 from quipwright.critics.base import BaseCriticConfig, BuildContext
-from quipwright.critics.combine import verdict_of
+from quipwright.critics.by_grades import preference
 from quipwright.critics.reward_model.card import CARD_FILE, RewardCard
 from quipwright.critics.reward_model.features import NAMES, FeatureReader
 from quipwright.critics.reward_model.model import RewardModel
@@ -186,27 +186,3 @@ class RewardModelCritic:
         scale = self.card.calibration
         reached = [float(expit(scale.slope * score - cut)) for cut in scale.cuts[: self.levels - 1]]
         return tuple(at_least - above for at_least, above in pairwise([1.0, *reached, 0.0]))
-
-
-class FromGrades:
-    """Judges by the grades a critic has given already: no text is read twice."""
-
-    positional = False
-
-    def __init__(self, name: str, grades: Mapping[str, Grade]) -> None:
-        """``grades`` by response id must hold both sides of every pair that is asked about."""
-        self.name = name
-        self.grades = grades
-
-    def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
-        """One judgment a pair."""
-        return [
-            preference(c, self.grades[c.pair.a_id].score, self.grades[c.pair.b_id].score, self.name)
-            for c in comparisons
-        ]
-
-
-def preference(comparison: Comparison, a: float, b: float, judge: str) -> Judgment:
-    """The judgment that scores ``a`` and ``b`` imply."""
-    p = round(float(expit(a - b)), 6)
-    return Judgment(pair_id=comparison.pair.id, judge=judge, p_a=p, verdict=verdict_of(p))

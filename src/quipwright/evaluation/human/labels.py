@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from quipwright.core.errors import DataError
 from quipwright.core.statistics import Choice
 from quipwright.core.text import normalise
 from quipwright.core.text_files import json_lines
+from quipwright.data.graded import GradedRow, read_graded
 from quipwright.data.task import OVERALL, Task
 from quipwright.evaluation.human.labelled_pair import LabelledPair
 from quipwright.evaluation.human.ratings import Ratings
@@ -26,15 +28,18 @@ def read_labels(path: Path, split: str | None = None, task: Task | None = None) 
     ``votes_a`` and ``votes_b`` (and ``votes_tie``), anonymous counts; or a single ``verdict`` with ``question`` and
     ``annotator`` if known. ``task`` (default: the one that ships) names the questions. An unnamed question is
     ``overall``, or the task's first where there is no literal. Rows of one pair, either way round, are joined. ``split``
-    keeps rows of that split only.
+    keeps rows of that split only. A file of grades (rows of ``literal``, ``text`` and ``grade``) gives a pair of every two
+    texts of one literal and style that the first reader graded differently.
     Raises :class:`DataError` naming the first bad line, or when nothing is left.
     """
     if path.is_dir():
         pairs = Ratings.read(path).labels()
     else:
-        lines = json_lines(path, "Labels")
-        named_by = task or Task.load()
-        pairs = _joined(_row(fields, f"{path} line {line}", named_by) for line, fields in lines)
+        lines, named_by = list(json_lines(path, "Labels")), task or Task.load()
+        if lines and {"text", "grade"} <= lines[0][1].keys():
+            pairs = _by_grades(read_graded(path, named_by.grades))
+        else:
+            pairs = _joined(_row(fields, f"{path} line {line}", named_by) for line, fields in lines)
     kept = [pair for pair in pairs if split is None or pair.split == split]
     if not kept:
         splits = ", ".join(sorted({pair.split or "none" for pair in pairs})) or "no pair at all"
@@ -47,6 +52,23 @@ def sampled_pairs(pairs: Sequence[LabelledPair], limit: int | None, seed: int) -
     if limit is None or limit >= len(pairs):
         return list(pairs)
     return [pairs[i] for i in sorted(random.Random(seed).sample(range(len(pairs)), limit))]
+
+
+def _by_grades(rows: Iterable[GradedRow]) -> list[LabelledPair]:
+    """A pair of every two texts of a literal and a style that the first reader graded differently. A second reader's
+    grades are left to the critic of recorded grades, so that one can be measured by the other."""
+    groups: dict[tuple[str, str], list[GradedRow]] = {}
+    for row in rows:
+        groups.setdefault((normalise(row.literal), row.style), []).append(row)
+    return [
+        LabelledPair(
+            literal=a.literal, a=a.text, b=b.text, votes={OVERALL: {"reader": "A" if a.grade > b.grade else "B"}},
+            author_a=a.who, author_b=b.who, split=a.split,
+        )
+        for own in groups.values()
+        for a, b in combinations(own, 2)
+        if a.grade != b.grade
+    ]  # fmt: skip
 
 
 def _row(fields: Mapping[str, Any], where: str, task: Task) -> LabelledPair:

@@ -19,6 +19,7 @@ from pydantic import Field
 from quipwright.core.config_files import validate
 from quipwright.core.records import Sampling
 from quipwright.core.settings import Settings
+from quipwright.critics.grading import GradeReader, GradingCritic, Shown
 from quipwright.critics.multiple_choice import ANSWER_TOKENS, MultipleChoiceCritic
 from quipwright.critics.reader import Reader, Reading
 from quipwright.data.task import Task
@@ -30,12 +31,14 @@ from quipwright.llm.types import Capabilities, Choice, Completion, Failure, Requ
 
 CHARACTERS_PER_TOKEN = 4.0  # English text under current tokenisers; measured counts replace it
 REASON_TOKENS = 40  # 15 to 20 words and the answer
+GRADE_TOKENS = 5  # a number, a colon, a level's name, the end of the line
 FIRST_TOKEN_SECONDS, TOKENS_PER_SECOND = 0.5, 50.0  # a middling server; measured times replace both
 TYPICAL = "I was so scared when the lights went out last night that I hid in my room."
 
 
 class Work(Settings):
-    """How much is asked for. ``pairs`` are judged in both orders; ``n`` unset is the task's number.
+    """How much is asked for. ``pairs`` are judged in both orders; ``n`` unset is the task's number. ``lists``: how many
+    lists of how many texts each are graded, as ``grading`` reads.
 
     ``able``: what the critic's model can do; one without log-probabilities is asked as its reader then falls back.
     ``concurrency`` unset: answers come whenever a provider's batch or people are done.
@@ -45,6 +48,8 @@ class Work(Settings):
     n: int | None = Field(None, ge=1)
     pairs: int = Field(12_000, ge=0)
     reader: Reader = Reader()
+    lists: tuple[tuple[int, int], ...] = ()
+    grading: GradeReader = GradeReader()
     teacher: str = "teacher"
     critic: str = "critic"
     able: Capabilities = Capabilities(logprobs=20)
@@ -135,7 +140,27 @@ def estimate(task: Task, work: Work, prices: Mapping[str, Price], literals: Sequ
         per_showing, out = _readings(critic.reading, work.reader)
         asked = [Request(critic.messages(text, text, text), Sampling()) for text in shown]
         lines.append(_line(role, work.critic, work.pairs * 2 * per_showing, asked, out))
+    if work.lists:
+        lines.append(_grading_line(task, work, shown))
     return Estimate(tuple(replace(line, concurrency=work.concurrency).priced(prices) for line in lines))
+
+
+def _grading_line(task: Task, work: Work, literals: Sequence[str]) -> Line:
+    """The share of a critic that grades lists: tokens are the mean over all of them."""
+    critic = GradingCritic(_Unasked(work.critic, work.able), task, work.grading)
+    calls, tokens_in, tokens_out = 0, 0.0, 0.0
+    for count, size in work.lists:
+        parts = work.grading.lists(size)
+        each = math.ceil(size / parts)
+        asked = [Request(critic.messages(Shown(text, (text,) * each)), Sampling()) for text in literals]
+        number = count * parts + round(count * parts * work.grading.twice if each > 1 else 0)
+        line = _line("critic, grades", work.critic, number, asked, each * GRADE_TOKENS)
+        calls += number
+        tokens_in += number * line.tokens_in
+        tokens_out += number * line.tokens_out
+    spoken = tokens_out / max(1, calls)
+    seconds = FIRST_TOKEN_SECONDS + spoken / TOKENS_PER_SECOND
+    return Line("critic, grades", work.critic, calls, tokens_in / max(1, calls), spoken, seconds)
 
 
 def measured(line: Line, calls: Calls, ask: Callable[[], object], prices: Mapping[str, Price]) -> Line:

@@ -16,7 +16,9 @@ import yaml
 from quipwright.core.records import Comparison, Example, Pair, Response
 from quipwright.core.settings import Settings
 from quipwright.core.storage.run_folder import RunFolder
-from quipwright.critics.base import BuildContext, Questions
+from quipwright.critics.base import BuildContext, Critic, Grader, Questions
+from quipwright.critics.grading import GradeReader
+from quipwright.critics.reader import Reader
 from quipwright.data.task import Task
 from quipwright.data.teacher import ModelTeacher, Teacher
 from quipwright.llm.calls import Calls
@@ -63,7 +65,7 @@ def measure(
 ) -> Estimate:
     """As :func:`plan`, with the tokens and times of ``count`` literals put to each model through ``calls``: this spends.
 
-    The critics compare the teacher's first two paraphrases of each, for want of a student's. What comes in files is
+    The critics compare the teacher's first two paraphrases of each, or grade them all, for want of a student's. What comes in files is
     left as it was reckoned. Raises as the models do.
     """
     few = examples[:count]
@@ -75,6 +77,8 @@ def measure(
             pass
         elif isinstance(settings, ModelTeacher):
             ask = partial(_teach, settings.build(calls, task), few, taught)
+        elif settings.lists and taught:
+            ask = partial(_graded, settings.critic.build(BuildContext(calls.base, task, calls)), few, taught)
         elif compared := _compared(few, taught):
             ask = partial(settings.critic.build(BuildContext(calls.base, task, calls)).judge, compared)
         lines.append(measured(line, calls, ask, recipe.prices) if ask else line)
@@ -133,8 +137,11 @@ def _planned(
     ]  # fmt: skip
     for questions in _critics(recipe, examples):
         model = questions.model
+        reader = questions.reader
         work = Work(
-            literals=0, pairs=questions.pairs, reader=questions.reader, critic=model_name(model),
+            literals=0, pairs=questions.pairs, lists=questions.lists, critic=model_name(model),
+            reader=reader if isinstance(reader, Reader) else Reader(),
+            grading=reader if isinstance(reader, GradeReader) else GradeReader(),
             able=_able(model, found), concurrency=_under_way(model),
         )  # fmt: skip
         asked.append((questions, work))
@@ -155,10 +162,15 @@ def _teachers(recipe: Recipe) -> list[ModelTeacher]:
 
 def _critics(recipe: Recipe, examples: Sequence[Example]) -> list[Questions]:
     """What is asked of the critic's and the judges' models that may cost money."""
-    evaluated = _evaluated(recipe, examples)
-    asked = recipe.critic.questions(_ranked(recipe, examples) + evaluated)
-    judged = (questions for judge in recipe.evaluate.judges for questions in judge.questions(evaluated))
-    return [questions for questions in (*asked, *judged) if not questions.model.in_process]
+    evaluated, lists = _evaluated(recipe, examples), _graded_lists(recipe, examples)
+    if recipe.grader is recipe.critic:  # its pairs follow from the grades
+        asked = recipe.critic.questions(_ranked(recipe, examples, scored=False), lists)
+    else:
+        asked = recipe.critic.questions(_ranked(recipe, examples) + evaluated)
+    asked += recipe.scorer.questions(0, lists) if recipe.scorer else ()
+    for judge in recipe.evaluate.judges:
+        asked += judge.questions(0, [_answers(recipe, examples)]) if judge.can_grade else judge.questions(evaluated)
+    return [questions for questions in asked if not questions.model.in_process]
 
 
 def _able(model: Settings, found: Sequence[Found]) -> Capabilities:
@@ -193,26 +205,67 @@ def _compared(examples: Sequence[Example], taught: Mapping[str, Sequence[Respons
     ]
 
 
-def _ranked(recipe: Recipe, examples: Sequence[Example]) -> int:
-    """Pairs of all steps, rounds and readings of early stopping."""
-    count = {split: sum(example.split == split for example in examples) for split in ("train", "valid")}
-    sampled = min(count["train"], recipe.feedback_examples or count["train"])
-    asked = recipe.rounds * sampled * _each(recipe.select) if recipe.learn.source == "verdicts" else 0
-    if recipe.teacher_preferences is not None:
-        asked += sampled * _each(recipe.teacher_preferences.select)
-    if recipe.early_stopping is not None:
-        readings = 1 + (math.ceil(recipe.learn.train.epochs) if recipe.early_stopping.each == "epoch" else 0)
-        asked += recipe.rounds * readings * count["valid"]
-    return asked
+def _graded(critic: Critic, examples: Sequence[Example], taught: Mapping[str, Sequence[Response]]) -> None:
+    """Grade the teacher's paraphrases of ``examples``."""
+    texts = [(e.text, response) for e in examples for response in taught.get(e.id, ())]
+    if isinstance(critic, Grader):
+        critic.grade([literal for literal, _ in texts], [response for _, response in texts])
+
+
+def _sampled(recipe: Recipe, examples: Sequence[Example]) -> int:
+    """Literals that feedback is given on in a round."""
+    train = sum(example.split == "train" for example in examples)
+    return min(train, recipe.feedback_examples or train)
+
+
+def _readings(recipe: Recipe, examples: Sequence[Example], measure: str) -> int:
+    """Validation literals over all readings of early stopping that go by ``measure``."""
+    stopping = recipe.early_stopping
+    if stopping is None or stopping.measure != measure:
+        return 0
+    each = 1 + (math.ceil(recipe.learn.train.epochs) if stopping.each == "epoch" else 0)
+    return recipe.rounds * each * sum(example.split == "valid" for example in examples)
+
+
+def _ranked(recipe: Recipe, examples: Sequence[Example], scored: bool = True) -> int:
+    """Pairs of all steps, rounds and readings of early stopping; without ``scored``, of selectors that need no scores."""
+    sampled, asked, teaching = _sampled(recipe, examples), 0, recipe.teacher_preferences
+    if recipe.learn.source == "verdicts" and (scored or not recipe.select.needs_scores):
+        asked += recipe.rounds * sampled * _each(recipe.select)
+    if teaching is not None and (scored or not teaching.select.needs_scores):
+        asked += sampled * _each(teaching.select)
+    return asked + _readings(recipe, examples, "win_tie_rate")
+
+
+def _graded_lists(recipe: Recipe, examples: Sequence[Example]) -> list[tuple[int, int]]:
+    """How many lists of how many texts each the recipe wants scored one by one."""
+    sampled, lists = _sampled(recipe, examples), [_answers(recipe, examples)]
+    if recipe.learn.source == "best_of_n" or (recipe.learn.source == "verdicts" and recipe.select.needs_scores):
+        lists.append((recipe.rounds * sampled, recipe.candidates.k))
+    if recipe.teacher_preferences is not None and recipe.teacher_preferences.select.needs_scores:
+        lists.append((sampled, getattr(recipe.teacher, "n", None) or 3))
+    if recipe.evaluate.best_of:
+        lists.append((2 * lists[0][0], recipe.evaluate.best_of))
+    lists.append((_readings(recipe, examples, "mean_grade"), 1))
+    return [(count, size) for count, size in lists if count]
+
+
+def _answers(recipe: Recipe, examples: Sequence[Example]) -> tuple[int, int]:
+    """Literals of the evaluation, and systems that answer them."""
+    tested = sum(example.split in recipe.evaluate.splits for example in examples)
+    return tested, _students(recipe) + 1 + recipe.evaluate.base
+
+
+def _students(recipe: Recipe) -> int:
+    """Students that are evaluated."""
+    made = 1 + (recipe.teacher_preferences is not None) + (recipe.offline_preferences is not None)
+    chosen = recipe.evaluate.students
+    return made + recipe.rounds if chosen is None else len(chosen)
 
 
 def _evaluated(recipe: Recipe, examples: Sequence[Example]) -> int:
     """Pairs of the evaluation."""
-    chosen, made = (
-        recipe.evaluate.students,
-        1 + (recipe.teacher_preferences is not None) + (recipe.offline_preferences is not None),
-    )
-    students = made + recipe.rounds if chosen is None else len(chosen)
+    chosen, students = recipe.evaluate.students, _students(recipe)
     later = students - 1 if chosen is None or "imitation" in chosen else 0
     opponents = 1 + recipe.evaluate.base
     tested = sum(example.split in recipe.evaluate.splits for example in examples)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from quipwright.core.records import Example, Grade, Pair, Response, content_hash, ids_hash
 from quipwright.core.storage.stage_cache import StageKey, single_chunk
+from quipwright.critics.by_grades import scores_of
 from quipwright.pipeline.context import Context
 from quipwright.training.preference.pairs import AnySelector, acceptance, copies_last
 from quipwright.training.preference.pairs import select as select_pairs
@@ -32,11 +33,13 @@ def select(
 ) -> Selection:
     """The pairs that ``selector`` picks among ``attempts`` (by example id); ``copies_lose``: it sees copies last."""
     length = ctx.task.length
-    graded = {response_id: grade.score for response_id, grade in grades.items()}
+    graded = scores_of(grades.values())
     scores = copies_last(graded, examples, attempts) if copies_lose else graded
 
     def pick() -> list[Pair]:
-        return select_pairs(selector, examples, attempts, scores or None, length, round=round, seed=ctx.seed)
+        return select_pairs(
+            selector, examples, attempts, scores if grades else None, length, round=round, seed=ctx.seed
+        )
 
     sampled = ids_hash(response for responses in attempts.values() for response in responses)
     key = StageKey("select", str(round), (selector, length, round, ctx.seed, sampled, content_hash(scores)))

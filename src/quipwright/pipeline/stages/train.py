@@ -25,7 +25,7 @@ from quipwright.training.early_stopping import ValidationCallback
 from quipwright.training.loop import AnyObjective, measured, train
 from quipwright.training.objectives import BRIO, KTO
 from quipwright.training.preference.ranking import copy_losers
-from quipwright.training.preference.rows import ranked_rows
+from quipwright.training.preference.rows import labelled_rows, ranked_rows
 from quipwright.training.settings import TrainSettings, total_steps
 
 _LOG = "log.jsonl"
@@ -49,12 +49,16 @@ def train_sft(
     targets: Mapping[str, Sequence[Response]],
     *,
     round: int = 0,
+    callback: ValidationCallback | None = None,
 ) -> Trained:
     """Imitation of ``targets`` (by example id) on the training split, all of a literal's in one row; the validation
     split measures it (Ravi et al. 2024 sec. 3.1)."""
     rows = prompted(ctx, [e for e in examples if e.split == "train"], targets)
     held = prompted(ctx, [e for e in examples if e.split == "valid"], targets)
-    return _trained(ctx, "sft", part, parent, rows, settings.objective, settings.train, round=round, validation=held)
+    return _trained(
+        ctx, "sft", part, parent, rows, settings.objective, settings.train, round=round, validation=held,
+        callback=callback,
+    )  # fmt: skip
 
 
 def train_preference(
@@ -86,8 +90,49 @@ def train_preference(
     extra, literals = copy_losers(rankings, examples, responses, settings.copy_share, ctx.seed + round)
     texts = {**responses, **{r.id: r for r in literals}}
     rows, ordered = ranked_rows(
-        lambda e: ctx.task.prompt(e.text), examples, texts, [*rankings, *extra], anchors if settings.anchored else {}
+        lambda e, style: ctx.task.prompt(e.text, style), examples, texts, [*rankings, *extra],
+        anchors if settings.anchored else {},
+    )  # fmt: skip
+    return _beside_reference(
+        ctx, part, parent, settings, rows, ordered, round=round, reference=reference, length_rows=length_rows,
+        callback=callback,
+    )  # fmt: skip
+
+
+def train_labelled(
+    ctx: Context,
+    part: str,
+    parent: Checkpoint,
+    settings: Learning,
+    examples: Mapping[str, Example],
+    labelled: Sequence[tuple[Response, bool]],
+    *,
+    callback: ValidationCallback | None = None,
+) -> Trained:
+    """Training from ``parent``, which is its own reference, on single responses that are desirable or not."""
+    contrasts = settings.objective.contrasts if isinstance(settings.objective, KTO) else 0
+    rows, ordered = labelled_rows(
+        lambda e, style: ctx.task.prompt(e.text, style), examples, labelled, contrasts, ctx.seed
     )
+    return _beside_reference(
+        ctx, part, parent, settings, rows, ordered, round=0, reference=parent, length_rows=(), callback=callback
+    )
+
+
+def _beside_reference(
+    ctx: Context,
+    part: str,
+    parent: Checkpoint,
+    settings: Learning,
+    rows: Sequence[Prompted],
+    ordered: Sequence[Sequence[Response]],
+    *,
+    round: int,
+    reference: Checkpoint,
+    length_rows: Sequence[Prompted],
+    callback: ValidationCallback | None,
+) -> Trained:
+    """Training on ``rows``, beside the log-probabilities of ``reference`` where the objective needs them."""
     scores = None
     if settings.objective.needs_reference:
         scores = _reference_scores(ctx, part, reference, rows, ordered, settings.train.micro_batch_size)

@@ -189,12 +189,15 @@ def select(
     round: int,
     seed: int,
 ) -> list[Pair]:
-    """The pairs that ``selector`` picks among each example's usable responses (``responses`` is by example id)."""
+    """The pairs that ``selector`` picks among each example's usable responses (``responses`` is by example id); where it
+    goes by ``scores``, among those that have one."""
     picked = []
     if isinstance(selector, TeacherMix) and round > selector.rounds:
         selector = selector.model_copy(update={"share": 0.0})
     for example in examples:
         usable = [r for r in responses.get(example.id, ()) if r.usable]
+        if selector.needs_scores and scores is not None:
+            usable = [r for r in usable if r.id in scores]
         for a, b in selector(usable, scores, length, seed):
             picked.append(Pair(example_id=example.id, a_id=a, b_id=b, selector=selector.kind, round=round))
     return picked

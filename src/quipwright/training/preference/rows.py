@@ -1,22 +1,26 @@
-"""Rankings become training rows: preference rows with an optional anchor, winners only, or the best of each n."""
+"""Rankings become training rows: preference rows with an optional anchor, single texts with a label, winners only, or the
+best of each n."""
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Mapping, Sequence
+from itertools import islice
 
-from quipwright.core.records import Example, Ranking, Response
+from quipwright.core.records import Example, Ranking, Response, content_hash
 from quipwright.students.base import Prompted
-from quipwright.students.batches import ANCHOR
+from quipwright.students.batches import ANCHOR, CONTRAST
 
 
 def ranked_rows(
-    prompt: Callable[[Example], str],
+    prompt: Callable[[Example, str], str],
     examples: Mapping[str, Example],
     texts: Mapping[str, Response],
     rankings: Sequence[Ranking],
     taught: Mapping[str, Sequence[Response]],
 ) -> tuple[list[Prompted], list[list[Response]]]:
-    """One row a ranking, best first, and the responses behind its columns.
+    """One row a ranking, best first, and the responses behind its columns. ``prompt`` is that of an example in a style,
+    the best response's.
 
     Where ``taught`` has the example, one of its responses (another one for each ranking of it) is the last column,
     the target of the MLE term and compared with nothing.
@@ -31,8 +35,32 @@ def ranked_rows(
             anchors_used[example.id] = turn + 1
             ranks = (*range(len(responses)), ANCHOR)
             responses.append(anchors[turn % len(anchors)])
-        rows.append(Prompted(prompt(example), tuple(r.text for r in responses), ranks))
+        asked = prompt(example, responses[0].style)
+        rows.append(Prompted(asked, tuple(r.text for r in responses), ranks))
         columns.append(responses)
+    return rows, columns
+
+
+def labelled_rows(
+    prompt: Callable[[Example, str], str],
+    examples: Mapping[str, Example],
+    labelled: Sequence[tuple[Response, bool]],
+    contrasts: int,
+    seed: int,
+) -> tuple[list[Prompted], list[list[Response]]]:
+    """One row a response, of rank 0 where it is desirable and else 1, and the responses behind its columns.
+
+    Behind it stand ``contrasts`` responses to other examples, drawn by ``seed``: KTO's reference point.
+    """
+    rows, columns = [], []
+    around = random.Random(content_hash("contrasts", seed)).sample(list(labelled), len(labelled))
+    for place, (response, desirable) in enumerate(labelled):
+        turned = (around[(place + step) % len(around)][0] for step in range(len(around)))
+        others = list(islice((r for r in turned if r.example_id != response.example_id), contrasts))
+        columns.append([response, *others])
+        ranks = (0 if desirable else 1, *[CONTRAST] * len(others))
+        asked = prompt(examples[response.example_id], response.style)
+        rows.append(Prompted(asked, tuple(r.text for r in columns[-1]), ranks))
     return rows, columns
 
 
