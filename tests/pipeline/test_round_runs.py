@@ -10,6 +10,7 @@ import pytest
 from quipwright.core.errors import DataError
 from quipwright.core.records import Example, Response, ids_hash
 from quipwright.core.storage.stage_cache import StageKey
+from quipwright.llm.request_batching import CHUNK
 from quipwright.pipeline.recipe import load_recipe
 from quipwright.pipeline.rounds import rank_attempts
 from quipwright.serving.writer import Writer
@@ -78,7 +79,7 @@ def test_a_scorers_grades_choose_pairs_and_its_critic_judges_them(
             assert ranked.selection is not None
             assert ranked.selection.acceptance == {"pairs": 3, "within": 3, "literals": 1, "paired": 1}
             critic_key = ctx.judges.of(recipe.critic).key
-            by_critic = StageKey("grade", "1", (critic_key, ids_hash(attempts), ids_hash([example]))).folder
+            by_critic = StageKey("grade", "1", (critic_key, ids_hash(attempts), ids_hash([example]), CHUNK)).folder
             (stage,) = ctx.cache.folder.glob("grade-1-*")
             return "its grades" if stage.name == by_critic else "a scorer's", [j.judge for j in ranked.judgments]
 
