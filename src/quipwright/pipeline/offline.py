@@ -151,14 +151,15 @@ def _taught(ctx: Context, basis: Basis, settings: OfflineGrades, example: Exampl
 
 
 def _bank(ctx: Context, basis: Basis, settings: OfflineGrades) -> _Bank:
-    """The rows of the files that may be learnt from."""
-    literals, levels = _training_literals(basis), ctx.task.grades
+    """The rows of the files that may be learnt from; one without a style has the task's default."""
+    literals, levels, usual = _training_literals(basis), ctx.task.grades, ctx.task.style_named()
     known = set(settings.styles or ctx.task.styles)
 
     def usable(rows: Iterable[R]) -> list[R]:
+        styled = (row if row.style else row.model_copy(update={"style": usual}) for row in rows)
         return [
             row
-            for row in rows
+            for row in styled
             if row.split == "train" and normalise(row.literal) in literals and (not known or row.style in known)
         ]
 
@@ -190,9 +191,8 @@ def _ranked(ctx: Context, literals: Mapping[str, Example], pairs: Sequence[Prefe
 
 
 def _response(ctx: Context, example: Example, style: str, text: str) -> Response:
-    return Response(
-        example_id=example.id, text=text, author="recorded:verdicts", style=style if ctx.task.styles else ""
-    )
+    named = style if style in ctx.task.styles else ctx.task.style_named()
+    return Response(example_id=example.id, text=text, author="recorded:verdicts", style=named)
 
 
 def _tell(line: str) -> None:
