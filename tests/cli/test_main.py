@@ -37,6 +37,7 @@ def test_11_a_key_is_in_no_file_of_a_run_nor_of_the_student_taken_out_of_it(
         assert canary in server.heads[0]
     exported = quipwright("export", run, tmp_path / "student")
     assert exported[0] == 0, exported[2]
+    assert quipwright("export-data", run, tmp_path / "data", "--form", "sft")[0] == 0
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"report.html", "summary.json", "calls.sqlite", "told.jsonl", "model.safetensors"} <= {p.name for p in files}
     assert not [path for path in files if canary.encode() in path.read_bytes()]

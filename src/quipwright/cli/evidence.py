@@ -89,14 +89,17 @@ def compare(
     guard: Annotated[bool, typer.Option(help="Copies and broken texts lose, whatever the judge says.")] = True,
     meaning: Annotated[str | None, typer.Option(help="A sentence encoder: folder or hub name.")] = None,
     output: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
+    latex: Annotated[Path | None, typer.Option(help="Write the table for a paper there.")] = None,
     task: TaskName = None,
     calls: CallsFolder = Path("runs/evidence"),
 ) -> None:
     """Compare systems: win rates under four rules with intervals and tests, length control, quality of the outputs."""
+    from quipwright.core.storage.files import write_atomic
     from quipwright.critics.loading import opened
     from quipwright.data.examples import read_rows
     from quipwright.data.task import DEFAULT_TASK, Task
     from quipwright.evaluation.compare import compare as compare_systems
+    from quipwright.evaluation.report.latex import compare_latex
     from quipwright.evaluation.report.terminal import compare_lines
     from quipwright.evaluation.similarity import Meaning
     from quipwright.evaluation.systems import distinct, open_system
@@ -118,6 +121,8 @@ def compare(
     print("\n".join(compare_lines(result)))
     if output:
         write_json(output, result.model_dump(mode="json"))
+    if latex:
+        write_atomic(latex, compare_latex(result))
 
 
 def rate(

@@ -27,6 +27,7 @@ def experiment(
     console.print("[dim]loading libraries …[/dim]")
     from quipwright.core.config_files import read_yaml
     from quipwright.core.storage.files import write_atomic
+    from quipwright.evaluation.report.latex import markdown_latex
     from quipwright.evaluation.report.markdown import experiment_markdown
     from quipwright.evaluation.report.pages import write_experiment
     from quipwright.pipeline.experiment.critics import load_critic_table, run_critic_table
@@ -45,10 +46,12 @@ def experiment(
         write_atomic(folder / "table.md", experiment_markdown(result))
         write_experiment(result, folder / "report.html")
         failed = bool(result.silent) or any(row.failed for row in result.rows)
-    print((folder / "table.md").read_text(encoding="utf-8"))
+    table_text = (folder / "table.md").read_text(encoding="utf-8")
+    write_atomic(folder / "table.tex", markdown_latex(table_text))
+    print(table_text)
     page = folder / "report.html"
     shown = f"Page: {page}   " if page.exists() else ""
-    console.print(f"{shown}Table: {folder / 'table.md'}   Numbers: {folder / 'result.json'}")
+    console.print(f"{shown}Table: {folder / 'table.md'} (LaTeX: table.tex)   Numbers: {folder / 'result.json'}")
     if failed:
         raise typer.Exit(1)
 
