@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -72,6 +74,37 @@ def test_a_server_ends_with_the_signals_code(tmp_path: Path) -> None:
     _, rest = process.communicate(timeout=120)
     assert process.returncode == 143
     assert "Traceback" not in rest
+
+
+def test_an_interrupted_file_goes_on_with_the_line_that_was_shown(tiny_weights: Path, tmp_path: Path) -> None:
+    source, target = tmp_path / "in.txt", tmp_path / "out.tsv"
+    source.write_text("".join(f"The train was late on day {day}.\n" for day in range(300)))  # more than one batch
+    process = start("write", "--run", tiny_weights, "--input", source, "--output", target)
+    read_until(process, "write: 75/300")
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert not target.exists()
+    shown = rest.splitlines()[-1]
+    assert shown == (
+        "quipwright: interrupted. Finished work is kept; go on with: "
+        f"quipwright write --run {tiny_weights} --input {source} --output {target}"
+    )
+    again = subprocess.run([*COMMAND, *shlex.split(shown)[-7:]], capture_output=True, text=True, check=True)
+    assert "write: 300/300" in again.stderr
+    assert "write: 75/300" not in again.stderr
+    assert len(target.read_text().splitlines()) == 301
+
+
+def test_standard_input_and_output_are_files_too(tiny_weights: Path) -> None:
+    command = [*COMMAND, "write", "--run", tiny_weights, "--input", "-", "--output", "-", "--format", "jsonl"]
+    rows = '{"id": 1, "text": "It rains."}\n{"id": 2}\n'
+    done = subprocess.run(command, input=rows, capture_output=True, text=True, check=True)
+    first, second = map(json.loads, done.stdout.splitlines())
+    assert first["id"] == 1
+    assert isinstance(first["humorous"], list)
+    assert second["id"] == 2
+    assert "no field" in second["error"]
 
 
 @pytest.mark.parametrize("arguments", [(), ("-h",), ("--help",), ("distil", "-h")])

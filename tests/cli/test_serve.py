@@ -28,7 +28,12 @@ def test_the_engine_is_open_before_the_server_listens(
 
     writer = Writer(cast(Any, Student()), Task.load())
     monkeypatch.setattr(Writer, "load", lambda *_: writer)
-    monkeypatch.setattr("quipwright.serving.http_server.run_server", lambda *_: order.append("server"))
-    code, out, _ = quipwright("serve", "--critic", "none")
+
+    def run_server(app: Any, host: str, port: int, announce: Callable[[int], None]) -> None:
+        order.append("server")
+        announce(8123 if port == 0 else port)
+
+    monkeypatch.setattr("quipwright.serving.http_server.run_server", run_server)
+    code, out, _ = quipwright("serve", "--critic", "none", "--port", 0)
     assert (code, order) == (0, ["engine", "server"])
-    assert "API base http://127.0.0.1:8500/v1, key any." in out
+    assert "API base http://127.0.0.1:8123/v1, key any." in out

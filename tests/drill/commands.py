@@ -73,10 +73,10 @@ def _served_once() -> None:
     from quipwright.serving import app, http_server
     from quipwright.serving.writer import Writer
 
-    def answer(served: Any, host: str, port: int) -> None:
+    def answer(served: Any, *_: Any) -> None:
         print(Writer(served.student, served.task).write(LITERALS[0]), served.teacher(LITERALS[0]))
 
-    app.serving_app = lambda served, token: served  # type: ignore[assignment,misc,return-value]
+    app.serving_app = lambda served, *_: served  # type: ignore[assignment,misc,return-value]
     http_server.run_server = answer  # type: ignore[assignment]
 
 
@@ -86,4 +86,4 @@ def _rated_once() -> None:
     from quipwright.serving import http_server
 
     page.rating_app = lambda ratings, *rest: ratings  # type: ignore[assignment,misc,return-value]
-    http_server.run_server = lambda ratings, host, port: print(ratings.order, ratings.votes)  # type: ignore[assignment]
+    http_server.run_server = lambda ratings, *_: print(ratings.order, ratings.votes)  # type: ignore[assignment]

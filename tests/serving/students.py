@@ -12,18 +12,26 @@ import openai
 from quipwright.core.records import Sampling
 from quipwright.data.task import Task
 from quipwright.serving.app import Served, serving_app
-from quipwright.students.base import Generated
+from quipwright.students.base import Generated, StudentSettings
 
 MODEL = "tiny:feedback"
 Written = Iterator[tuple[int, list[Generated]]]
 
 
 class Echo:
-    """A student that answers with its prompt's sentence and remembers its batches; it writes nothing before ``begin``."""
+    """A student that answers with its prompt's sentence and remembers its batches; it writes nothing before ``begin``.
+
+    Every prompt has ten tokens to it, and one with the word "long" four hundred.
+    """
+
+    settings = StudentSettings(context=512)
 
     def __init__(self, begin: threading.Event | None = None) -> None:
         self.begin, self.batches, self.samplings = begin, list[int](), list[Sampling]()
         self.threads: set[int] = set()
+
+    def prompt_ids(self, prompt: str) -> list[int]:
+        return [0] * (400 if "long" in prompt else 10)
 
     def write(self, prompts: Sequence[str], sampling: Sampling, k: int = 1) -> Written:
         self.batches.append(len(prompts))

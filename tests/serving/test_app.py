@@ -61,6 +61,48 @@ def test_wrong_requests_are_told_why(how: dict[str, Any], words: str) -> None:
         say(client(address), **how)
 
 
+def test_what_other_servers_take_is_taken_here() -> None:
+    echo = Echo()
+    with served(app(echo)) as address:
+        c = client(address)
+        asked = [{"max_tokens": 100_000}, {"max_tokens": -1}, {"max_completion_tokens": 20}, {"tool_choice": "none"}]
+        assert [say(c, **how).choices[0].message.content for how in asked] == ["The bus was late. Ha 0."] * 4
+        say(c, "A long sentence.", max_tokens=300)
+    assert [sampling.max_tokens for sampling in echo.samplings] == [256, 256, 20, 48, 112]  # 512 - 400 are left
+    with served(app(Echo())) as address, pytest.raises(openai.BadRequestError, match="tool_choice is not supported"):
+        say(client(address), tool_choice="required")
+
+
+def test_the_older_completions_have_prompts_instead_of_turns() -> None:
+    with served(app(Echo())) as address:
+        c = client(address)
+        whole = c.completions.create(model=MODEL, prompt=["It rained.", "I was late."], n=2, temperature=1.0)
+        assert [choice.text for choice in whole.choices] == [
+            "It rained. Ha 0.", "It rained. Ha 1.", "I was late. Ha 0.", "I was late. Ha 1.",
+        ]  # fmt: skip
+        assert [choice.index for choice in whole.choices] == [0, 1, 2, 3]
+        assert whole.usage is not None
+        assert whole.usage.prompt_tokens == 20
+        stream = list(c.completions.create(model=MODEL, prompt="It rained.", stream=True))
+        assert [(event.choices[0].text, event.choices[0].finish_reason) for event in stream] == [
+            ("It rained. Ha 0.", "stop")
+        ]
+        for how, words in (
+            ({"prompt": [1, 2]}, "token ids are not supported"),
+            ({"prompt": "It rained.", "suffix": "!"}, "suffix is not supported"),
+            ({"prompt": "It rained.", "best_of": 3}, "best_of is not supported"),
+            ({"prompt": ["x"] * 17}, "up to 16 of them"),
+        ):
+            with pytest.raises(openai.BadRequestError, match=words):
+                c.completions.create(model=MODEL, **how)  # type: ignore[call-overload]
+
+
+def test_health_needs_no_token() -> None:
+    with served(app(Echo(), "secret")) as address:
+        assert httpx2.get(f"{address}/health").json() == {"status": "ok", "model": MODEL, "waiting": 0}
+        assert httpx2.get(f"{address}/v1/models").status_code == 401
+
+
 def test_other_wrong_requests() -> None:
     with served(app(Echo())) as address:
         c = client(address)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
 import socket
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
@@ -14,7 +16,7 @@ from starlette.responses import PlainTextResponse
 from starlette.routing import Route
 
 from quipwright.serving.gate import Gate
-from quipwright.serving.http_server import BoundedProtocol, OncePerStorm
+from quipwright.serving.http_server import AnnouncedServer, BoundedProtocol, OncePerStorm, make_server, memory_used
 from quipwright.testing.browser import served
 
 
@@ -86,3 +88,17 @@ def test_a_storm_is_one_line_of_the_log() -> None:
 
     assert [once.filter(record("out of descriptors")) for _ in range(1000)].count(True) == 1
     assert once.filter(record("something else"))
+
+
+def test_the_port_is_told_once_it_is_bound() -> None:
+    ports = list[int]()
+
+    async def page(scope: Any, receive: Any, send: Any) -> None: ...
+
+    class Once(AnnouncedServer):
+        async def main_loop(self) -> None: ...
+
+    Once(make_server(page).config, ports.append).run()
+    (port,) = ports
+    assert port > 0
+    assert re.fullmatch(r"Memory: \d+ MB\. |", memory_used())

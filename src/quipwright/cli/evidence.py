@@ -187,10 +187,13 @@ def _serve_ratings(ratings: Ratings, task: Task, host: str, port: int, seed: int
     from quipwright.serving.http_server import run_server
 
     token = new_token(host)
-    entrance = f"{address(host, port)}/" + (f"?token={token}" if token else "")
-    print(f"{len(ratings.items)} pairs to rate: {entrance}", flush=True)
-    print("Every answer is stored at once. Stop with Ctrl-C.", flush=True)
-    run_server(rating_app(ratings, task, token, seed), host, port)
+
+    def announce(bound: int) -> None:
+        entrance = f"{address(host, bound)}/" + (f"?token={token}" if token else "")
+        print(f"{len(ratings.items)} pairs to rate: {entrance}", flush=True)
+        print("Every answer is stored at once. Stop with Ctrl-C.", flush=True)
+
+    run_server(rating_app(ratings, task, token, seed), host, port, announce)
 
 
 def _rated_by_default(students: list[str]) -> list[str]:

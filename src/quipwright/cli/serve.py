@@ -31,13 +31,20 @@ def serve(
     host: Annotated[
         str, typer.Option(help="Address to listen on; a token is asked for beyond this machine.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8500,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 is any free one.")] = 8500,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(help="A name by which the server may be called, repeatable.")
+    ] = None,
+    allow_origin: Annotated[
+        list[str] | None,
+        typer.Option(help="A page whose scripts may ask (CORS): https://app.example, or *; repeatable."),
+    ] = None,
     waiting: Annotated[int, typer.Option(min=1, help="Most requests in the queue; more are told to wait.")] = 64,
 ) -> None:
     """Serve a student to OpenAI clients (chat completions, models) and on a small page."""
     from quipwright.serving.app import Served, serving_app
-    from quipwright.serving.gate import address, new_token
-    from quipwright.serving.http_server import run_server
+    from quipwright.serving.gate import Admitted, address, new_token
+    from quipwright.serving.http_server import memory_used, run_server
     from quipwright.serving.writer import SHIPPED, Writer, is_run, run_and_student
 
     reference = run or SHIPPED
@@ -47,10 +54,14 @@ def serve(
     _ = writer.student.decoding  # opened now: the first request must not wait for it
     token = new_token(host)
     served = Served(writer.student, writer.task, writer.name, grader, _teacher_answers(reference, folder), waiting)
-    here = address(host, port)
-    print(f"{writer.name}: page {here}/" + (f"?token={token}" if token else ""))
-    print(f"API base {here}/v1, key {token or 'any'}. Stop with Ctrl-C.", flush=True)
-    run_server(serving_app(served, token), host, port)
+    admitted = Admitted(frozenset(allow_host or ()), frozenset(allow_origin or ()))
+
+    def announce(bound: int) -> None:
+        here = address(host, bound)
+        print(f"{writer.name}: page {here}/" + (f"?token={token}" if token else ""))
+        print(f"API base {here}/v1, key {token or 'any'}. {memory_used()}Stop with Ctrl-C.", flush=True)
+
+    run_server(serving_app(served, token, admitted), host, port, announce)
 
 
 def _grader(reference: str | None, run: Path | None) -> Grader | None:

@@ -32,7 +32,8 @@ from quipwright.serving.chat_api import (
     read_request,
     settled,
 )
-from quipwright.serving.gate import Gate, form, pages
+from quipwright.serving.completions_api import as_chats, events, text_completion
+from quipwright.serving.gate import HEALTH, NOBODY, Admitted, Gate, form, pages
 from quipwright.serving.writer import BEAMS, MAX_TOKENS, is_sound
 from quipwright.students.base import Generated, Student
 
@@ -99,6 +100,22 @@ class Endpoint:
             return StreamingResponse(_each(events), media_type="text/event-stream")
         return JSONResponse(completion(self.served.model, texts, usage))
 
+    async def completions(self, request: Request) -> Response:
+        """The older completions, whole or as a stream of finished texts."""
+        asked = [read_request(chat, self.served.model) for chat in as_chats(await request.body())]
+        each = await asyncio.gather(*(self._texts(one) for one in asked))
+        spent = [self._usage(one, texts) for one, texts in zip(asked, each, strict=True)]
+        usage = {name: sum(one[name] for one in spent) for name in spent[0]}
+        texts = [text for some in each for text in some]
+        if asked[0].stream:
+            stream = events(self.served.model, texts, usage if asked[0].usage else None)
+            return StreamingResponse(_each(stream), media_type="text/event-stream")
+        return JSONResponse(text_completion(self.served.model, texts, usage))
+
+    async def health(self, request: Request) -> Response:
+        """That the server answers, and how many requests wait."""
+        return JSONResponse({"status": "ok", "model": self.served.model, "waiting": self.batcher.queued})
+
     async def _live(self, asked: ChatRequest) -> Response:
         """A stream that opens with the first tokens, so that what is wrong with a request is still an HTTP error."""
         grown: asyncio.Queue[str | None] = asyncio.Queue()
@@ -156,7 +173,8 @@ class Endpoint:
 
     async def _texts(self, asked: ChatRequest, on_token: Callable[[str], None] | None = None) -> list[Generated]:
         drawn = asked.sampling.temperature > 0
-        ask = Ask(self._prompt(asked.literal), asked.sampling, asked.n if drawn else 1, asked.seed, on_token)
+        prompt = self._prompt(asked.literal)
+        ask = Ask(prompt, self._fitting(prompt, asked.sampling), asked.n if drawn else 1, asked.seed, on_token)
         try:
             answers = await asyncio.wait_for(self.batcher.ask(ask), self.served.patience)
         except TimeoutError:
@@ -193,6 +211,13 @@ class Endpoint:
     def _prompt(self, literal: str) -> str:
         return self.served.task.prompt(normalise(literal))
 
+    def _fitting(self, prompt: str, sampling: Sampling) -> Sampling:
+        """``sampling`` with no more tokens than the context has room for behind ``prompt``, as far as it has any."""
+        student = self.served.student
+        room = student.settings.context - len(student.prompt_ids(prompt)) if student.settings.kind == "causal" else 0
+        most = sampling.max_tokens
+        return sampling.model_copy(update={"max_tokens": min(most, room) if room > 0 else most})
+
     def _usage(self, asked: ChatRequest, texts: Sequence[Generated]) -> dict[str, int]:
         """Tokens as the student counts them, 0 where its family does not say."""
         count_in, count_out = (
@@ -202,8 +227,9 @@ class Endpoint:
         return {"prompt_tokens": spent[0], "completion_tokens": spent[1], "total_tokens": sum(spent)}
 
 
-def serving_app(served: Served, token: str | None = None) -> Any:
-    """The ASGI application. ``token`` is the API key and opens the page, where it is set."""
+def serving_app(served: Served, token: str | None = None, admitted: Admitted = NOBODY) -> Any:
+    """The ASGI application. ``token`` is the API key and opens the page, where it is set; ``admitted``: who else may
+    enter."""
     endpoint = Endpoint(served)
 
     @asynccontextmanager
@@ -216,12 +242,14 @@ def serving_app(served: Served, token: str | None = None) -> Any:
         Route("/v1/models", endpoint.models),
         Route("/v1/models/{name:path}", endpoint.models),
         Route("/v1/chat/completions", endpoint.chat, methods=["POST"]),
+        Route("/v1/completions", endpoint.completions, methods=["POST"]),
+        Route(HEALTH, endpoint.health),
     ]
     handlers: Any = {
         BadRequestError: _refused, QuipwrightError: _unusable, BusyError: _busy, HTTPException: _http, ClientDisconnect: _gone,
         Exception: _broken,
     }  # fmt: skip
-    return Gate(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), token)
+    return Gate(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), token, admitted=admitted)
 
 
 async def _each(events: Any) -> AsyncIterator[str]:

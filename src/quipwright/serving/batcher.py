@@ -63,6 +63,11 @@ class Batcher:
                 await worker
             self._thread.shutdown(wait=False, cancel_futures=True)
 
+    @property
+    def queued(self) -> int:
+        """How many requests wait."""
+        return self._queue.qsize()
+
     async def ask(self, ask: Ask) -> list[Generated]:
         """The texts. Raises :class:`BusyError` at once when the queue is full, or what the student raises."""
         if self._queue.qsize() >= self.waiting:

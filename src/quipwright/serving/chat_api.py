@@ -15,7 +15,7 @@ from quipwright.students.base import Generated
 
 MOST_TEXTS, MOST_TOKENS, MOST_STOPS = 16, 256, 4
 # What a paraphrasing student cannot do must be refused, not silently left out.
-_UNSUPPORTED = ("tools", "functions", "tool_choice", "logprobs", "top_logprobs", "logit_bias", "audio", "modalities")
+_UNSUPPORTED = ("tools", "functions", "logprobs", "top_logprobs", "logit_bias", "audio", "modalities")
 
 
 class BadRequestError(Exception):
@@ -60,14 +60,15 @@ def read_request(body: bytes, model: str) -> ChatRequest:
     for name in _UNSUPPORTED:
         if fields.get(name):
             raise BadRequestError(f"{name} is not supported: the student only paraphrases.", name)
+    if fields.get("tool_choice") not in (None, "none", "auto"):  # auto without tools is none
+        raise BadRequestError("tool_choice is not supported: the student only paraphrases.", "tool_choice")
     for name in ("presence_penalty", "frequency_penalty"):
         if fields.get(name):
             raise BadRequestError(f"{name} is not supported; leave it out or set 0.", name)
     if _object(fields, "response_format").get("type", "text") != "text":
         raise BadRequestError("Only the response format text is supported.", "response_format")
     n = _whole(fields, "n", 1, 1, MOST_TEXTS)
-    longest = "max_completion_tokens" if fields.get("max_completion_tokens") is not None else "max_tokens"
-    tokens = _whole(fields, longest, 48, 1, MOST_TOKENS)
+    tokens = _limit(fields)
     seed = None if fields.get("seed") is None else _whole(fields, "seed", 0, -(2**63), 2**63 - 1) % 2**31
     return ChatRequest(
         literal=_sentence(fields.get("messages")),
@@ -83,7 +84,12 @@ def read_request(body: bytes, model: str) -> ChatRequest:
 def completion(model: str, texts: Sequence[Generated], usage: Mapping[str, int]) -> dict[str, Any]:
     """The answer in one piece."""
     choices = [
-        {"index": i, "message": {"role": "assistant", "content": g.text}, "logprobs": None, "finish_reason": _finish(g)}
+        {
+            "index": i,
+            "message": {"role": "assistant", "content": g.text},
+            "logprobs": None,
+            "finish_reason": finish_reason(g),
+        }
         for i, g in enumerate(texts)
     ]
     return {**_envelope("chat.completion", model), "choices": choices, "usage": dict(usage)}
@@ -106,7 +112,7 @@ class Chunks:
 
     def finish(self, generated: Generated, index: int = 0) -> str:
         """The last event of a text."""
-        return self._choice(index, {}, _finish(generated))
+        return self._choice(index, {}, finish_reason(generated))
 
     def end(self, usage: Mapping[str, int] | None) -> Iterator[str]:
         """What closes the stream, with the tokens used where they were asked for."""
@@ -190,6 +196,14 @@ def _stops(given: Any) -> tuple[str, ...]:
     return tuple(stops)
 
 
+def _limit(fields: Mapping[str, Any]) -> int:
+    """Most tokens of a text. More than we give is clamped, and -1 (no limit, to other servers) is the most we give."""
+    name = "max_completion_tokens" if fields.get("max_completion_tokens") is not None else "max_tokens"
+    if fields.get(name) == -1:
+        return MOST_TOKENS
+    return min(_whole(fields, name, 48, 1, 2**31), MOST_TOKENS)
+
+
 def _object(fields: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     value = fields.get(name)
     if value is None:
@@ -222,7 +236,8 @@ def _shown(value: Any) -> str:
     return reprlib.repr(value)
 
 
-def _finish(generated: Generated) -> str:
+def finish_reason(generated: Generated) -> str:
+    """Why a text ends, in the words clients read."""
     return "length" if generated.truncated else "stop"
 
 

@@ -10,6 +10,7 @@ import re
 import secrets
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -25,6 +26,26 @@ KEYS = (HERE / "keys.js").read_text(encoding="utf-8")
 LIMIT = 64 * 1024
 FIELDS = 20  # of a form
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
+
+
+HEALTH = "/health"
+"""Answers without a token, for those who watch the server."""
+
+
+@dataclass(frozen=True)
+class Admitted:
+    """Who may enter beside this machine's own pages: ``hosts`` by which the server may be called, ``origins`` of pages
+    whose scripts may ask it (``https://app.example``; ``*`` is every page)."""
+
+    hosts: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
+
+    def origin(self, origin: str | None) -> bool:
+        """Whether scripts of ``origin`` may ask."""
+        return origin is not None and bool(self.origins & {origin, "*"})
+
+
+NOBODY = Admitted()
 
 
 def _hash(text: str) -> str:
@@ -110,12 +131,14 @@ class Gate:
 
     Without a token only requests addressed to this machine by name pass, so that no other site's domain can be pointed
     here. With one, it is needed as ``?token=`` once (then a cookie) or as a bearer. Requests that change something must
-    come from our own pages. ``api`` paths answer programs: they need no origin, but never obey a foreign one.
+    come from our own pages or from an origin that is ``admitted``, whose scripts may then read the answers (CORS).
     """
 
-    def __init__(self, app: Callable[..., Any], token: str | None, limit: int = LIMIT) -> None:
+    def __init__(
+        self, app: Callable[..., Any], token: str | None, limit: int = LIMIT, admitted: Admitted = NOBODY
+    ) -> None:
         """``limit``: bytes of a request's body."""
-        self.app, self.token, self.limit = app, token, limit
+        self.app, self.token, self.limit, self.admitted = app, token, limit, admitted
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         """Serve one request."""
@@ -134,11 +157,11 @@ class Gate:
 
         async def dressed(message: Any) -> None:
             if message["type"] == "http.response.start":
-                extra = [(name.encode(), value.encode()) for name, value in HEADERS.items()]
+                extra = [(name.encode(), value.encode()) for name, value in (HEADERS | self._shared(request)).items()]
                 message = {**message, "headers": [*message["headers"], *extra]}
             await send(message)
 
-        answer = self._refusal(request) or self._entrance(request)
+        answer = self._refusal(request) or self._preflight(request) or self._entrance(request)
         await (answer or self.app)(scope, bounded, dressed)
 
     def _refusal(self, request: Request) -> Response | None:
@@ -146,17 +169,37 @@ class Gate:
         name, sender = host_name(host), None if origin is None else origin_host(origin)
         if name is None or (origin is not None and sender is None):
             return PlainTextResponse("The header Host or Origin is malformed.", 400)
-        if self.token is None and not is_loopback(name):
-            return PlainTextResponse("This page answers to this machine's own name only.", 421)
+        if self.token is None and not is_loopback(name) and name not in self.admitted.hosts:
+            return PlainTextResponse(
+                "This page answers to this machine's own name only, and to those of --allow-host.", 421
+            )
+        if self.admitted.origin(origin):
+            open_to = request.method == "OPTIONS" or self.token is None or self._known(request)
+            return None if open_to else PlainTextResponse("This server needs its token.", 401)
         foreign = sender not in (None, host) or request.headers.get("sec-fetch-site", "none") not in (
             "same-origin",
             "none",
         )
         if foreign and request.method not in ("GET", "HEAD"):
             return PlainTextResponse("Requests from other sites are refused.", 403)
-        if self.token is not None and not self._known(request):
+        if self.token is not None and request.url.path != HEALTH and not self._known(request):
             return PlainTextResponse("This page needs its token: open the address that was printed at the start.", 401)
         return None
+
+    def _shared(self, request: Request) -> dict[str, str]:
+        """The headers by which a browser lets scripts of an admitted origin read the answer."""
+        origin = request.headers.get("origin", "")
+        if not self.admitted.origin(origin):
+            return {}
+        return {
+            "access-control-allow-origin": origin, "vary": "Origin", "cross-origin-resource-policy": "cross-origin",
+            "access-control-allow-headers": "authorization, content-type",
+            "access-control-allow-methods": "GET, POST, OPTIONS", "access-control-max-age": "600",
+        }  # fmt: skip
+
+    def _preflight(self, request: Request) -> Response | None:
+        asks = request.method == "OPTIONS" and "access-control-request-method" in request.headers
+        return Response(status_code=204) if asks and self._shared(request) else None
 
     def _entrance(self, request: Request) -> Response | None:
         """The token moves from the address to a cookie, where no history or referrer can show it.

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
+import socket
 import time
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import h11
@@ -101,6 +105,30 @@ def make_server(app: Any, host: str = "127.0.0.1", port: int = 0) -> uvicorn.Ser
     return uvicorn.Server(config)
 
 
-def run_server(app: Any, host: str, port: int) -> None:
-    """Serve until interrupted."""
-    make_server(app, host, port).run()
+class AnnouncedServer(uvicorn.Server):
+    """A server that says where it listens once it does: the port may have been left to the system."""
+
+    def __init__(self, config: uvicorn.Config, announce: Callable[[int], None]) -> None:
+        """``announce`` is called with the port."""
+        super().__init__(config)
+        self.announce = announce
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Bind, and tell the port."""
+        await super().startup(sockets)
+        if self.started:
+            self.announce(int(self.servers[0].sockets[0].getsockname()[1]))
+
+
+def run_server(app: Any, host: str, port: int, announce: Callable[[int], None] = lambda port: None) -> None:
+    """Serve until interrupted; ``announce`` is told the port once it is bound."""
+    AnnouncedServer(make_server(app, host, port).config, announce).run()
+
+
+def memory_used() -> str:
+    """What this process holds in memory, in words; empty where the system does not say."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return ""
+    return f"Memory: {pages * os.sysconf('SC_PAGE_SIZE') / 2**20:.0f} MB. "

@@ -1,0 +1,66 @@
+"""The older completions dialect: a prompt instead of a conversation, read and answered by way of the newer one."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from quipwright.serving.chat_api import BadRequestError, finish_reason
+from quipwright.students.base import Generated
+
+MOST_PROMPTS = 16
+_UNSUPPORTED = ("suffix", "echo", "logprobs", "logit_bias")
+
+
+def as_chats(body: bytes) -> list[bytes]:
+    """The conversations that the prompts in ``body`` are, one for each. Raises :class:`BadRequestError`."""
+    try:
+        fields = json.loads(body)
+    except (ValueError, RecursionError):
+        raise BadRequestError("The body is not JSON, or nested too deeply.") from None
+    if not isinstance(fields, dict):
+        raise BadRequestError("The body must be a JSON object.")
+    for name in _UNSUPPORTED:
+        if fields.get(name):
+            raise BadRequestError(f"{name} is not supported: the student only paraphrases.", name)
+    if fields.get("best_of") not in (None, 1, fields.get("n")):
+        raise BadRequestError("best_of is not supported; leave it out or set it to n.", "best_of")
+    prompts = fields.pop("prompt", None)
+    prompts = [prompts] if isinstance(prompts, str) else prompts
+    if not isinstance(prompts, list) or not 1 <= len(prompts) <= MOST_PROMPTS:
+        raise BadRequestError(f"prompt must be a text or up to {MOST_PROMPTS} of them.", "prompt")
+    if not all(isinstance(prompt, str) and any(c.isalpha() for c in prompt) for prompt in prompts):
+        raise BadRequestError("prompt must hold a sentence; token ids are not supported.", "prompt")
+    return [json.dumps({**fields, "messages": [{"role": "user", "content": p}]}).encode() for p in prompts]
+
+
+def text_completion(model: str, texts: Sequence[Generated], usage: Mapping[str, int]) -> dict[str, Any]:
+    """The answer in one piece."""
+    return {**_envelope(model), "choices": _choices(texts), "usage": dict(usage)}
+
+
+def events(model: str, texts: Sequence[Generated], usage: Mapping[str, int] | None) -> Iterator[str]:
+    """Finished texts as server-sent events, one a text."""
+    shell = _envelope(model)
+    for choice in _choices(texts):
+        yield _event({**shell, "choices": [choice]})
+    if usage is not None:
+        yield _event({**shell, "choices": [], "usage": dict(usage)})
+    yield "data: [DONE]\n\n"
+
+
+def _choices(texts: Sequence[Generated]) -> list[dict[str, Any]]:
+    return [
+        {"index": i, "text": g.text, "logprobs": None, "finish_reason": finish_reason(g)} for i, g in enumerate(texts)
+    ]
+
+
+def _envelope(model: str) -> dict[str, Any]:
+    return {"id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()), "model": model}
+
+
+def _event(value: Mapping[str, Any]) -> str:
+    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
