@@ -76,6 +76,7 @@ def test_a_server_ends_with_the_signals_code(tmp_path: Path) -> None:
     assert "Traceback" not in rest
 
 
+@pytest.mark.slow
 def test_an_interrupted_file_goes_on_with_the_line_that_was_shown(tiny_weights: Path, tmp_path: Path) -> None:
     source, target = tmp_path / "in.txt", tmp_path / "out.tsv"
     source.write_text("".join(f"The train was late on day {day}.\n" for day in range(300)))  # more than one batch
