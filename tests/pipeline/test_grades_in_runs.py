@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from quipwright.core.errors import DataError, RecipeError
+from quipwright.core.records import Grade
+from quipwright.core.storage.stage_cache import read_sealed_rows
 from quipwright.data.examples import load_examples
 from quipwright.data.run_summary import RunSummary
 from quipwright.data.task import Task
@@ -24,7 +26,7 @@ def level_of(text: str) -> int | None:
     return 0 if not any(c.isalnum() for c in text) else None if len(text) % 5 == 0 else len(text) % 3
 
 
-def test_a_model_that_grades_lists_is_the_critic_of_a_whole_run(run: Run) -> None:
+def test_a_model_that_grades_lists_is_the_critic_of_a_whole_run(run: Run, tmp_path: Path) -> None:
     def answer(body: dict[str, Any]) -> str:
         blocks = re.findall(r"--- begin (\w+) ---\n(.*?)\n--- end \1 ---", body["messages"][-1]["content"], re.DOTALL)
         named = [(i, level_of(text)) for i, (_, text) in enumerate(blocks[1:], 1)]
@@ -56,7 +58,12 @@ def test_a_model_that_grades_lists_is_the_critic_of_a_whole_run(run: Run) -> Non
     assert summary.counts.rankings[0] > 0
     points = summary.training["preference-1"].readings
     assert len(points) == 2
-    assert all(0 <= point.rate <= 2 for point in points)
+    for point in points:  # each epoch's mean grade of the answers to the validation literals
+        (stage,) = (s.folder for s in summary.stages if s.name == f"grade-validate-1.{point.number}")
+        scores = [grade.score for grade in read_sealed_rows(tmp_path / "stages" / stage, Grade)]
+        read = [score for score in scores if score is not None]
+        assert len(scores) == 2
+        assert point.rate == pytest.approx(sum(read) / len(read) if read else 0)
 
 
 def test_grades_on_file_are_learnt_from_as_the_objective_wants(run: Run, tmp_path: Path, corpus_file: Path) -> None:

@@ -54,6 +54,11 @@ def test_a_good_text_beats_each_sort_of_worse_one() -> None:
     assert told(pairs(rows, least=1)) == {(JOKE, PLAIN), (JOKE, BROKEN), (PLAIN, BROKEN)}
 
 
+def test_a_text_that_was_graded_twice_has_the_lower_grade() -> None:
+    twice = grouped([row(JOKE, 2), row(PLAIN, 1), row(JOKE, 1), row(JOKE, 3)])
+    assert {text.text: text.grade for text in twice[LITERAL, "tag"]} == {JOKE: 1, PLAIN: 1}
+
+
 def test_only_texts_of_one_style_and_like_length_meet() -> None:
     assert pairs([row(JOKE, 2, "tag"), row(PLAIN, 1, "free"), row(BROKEN, 0, "short")]) == []
     short = row("My lunch is cat.", 0)

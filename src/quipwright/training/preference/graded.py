@@ -51,11 +51,14 @@ class GradedPairs(Settings):
 
 
 def grouped(rows: Iterable[GradedRow]) -> dict[Group, list[Graded]]:
-    """The graded texts of each group."""
-    groups: dict[Group, list[Graded]] = {}
+    """The graded texts of each group; one that was graded several times has the lowest of its grades."""
+    groups: dict[Group, dict[str, Graded]] = {}
     for row in rows:
-        groups.setdefault((normalise(row.literal), row.style), []).append(Graded(row.text, row.grade))
-    return groups
+        texts = groups.setdefault((normalise(row.literal), row.style), {})
+        before = texts.get(normalise(row.text))
+        if before is None or row.grade < before.grade:
+            texts[normalise(row.text)] = Graded(row.text, row.grade)
+    return {group: list(texts.values()) for group, texts in groups.items()}
 
 
 def repaired(repairs: Iterable[RepairRow]) -> list[Preferred]:
