@@ -19,8 +19,14 @@ PARTS = {"kills": kills, "files": files, "disk": disk}
 
 def table(drill: Drill) -> str:
     """All outcomes in Markdown."""
-    rows = [f"| `{what}` | {how} | {outcome} | {times} |" for (what, how, outcome), times in drill.outcomes.items()]
-    return "\n".join(["| command | what happened | outcome | times |", "| --- | --- | --- | ---: |", *rows])
+    grouped: dict[tuple[str, str], dict[str, int]] = {}
+    for (what, how, outcome), times in drill.outcomes.items():
+        grouped.setdefault((what, how), {})[outcome] = times
+    lines = ["| command | what happened | times | outcome |", "| --- | --- | ---: | --- |"]
+    for (what, how), outcomes in grouped.items():
+        told = "; ".join(f"{outcome} ({times})" for outcome, times in sorted(outcomes.items()))
+        lines.append(f"| `{what}` | {how} | {sum(outcomes.values())} | {told} |")
+    return "\n".join(lines)
 
 
 def main(names: list[str]) -> int:

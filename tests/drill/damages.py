@@ -41,7 +41,9 @@ DAMAGES: tuple[Damage, ...] = (flipped, flipped, cut, emptied, deleted)
 
 
 def files(drill: Drill) -> None:
-    """See the module. A ``distil`` that refuses goes on to the same result once what it names is taken away."""
+    """See the module. A ``distil`` that refuses goes on to the same result once what it names is taken
+    away, which is tried once a file."""
+    mended: set[Path] = set()
     for name, command in commands(drill).items():
         drill.fresh()
         straight, expected = made(drill, name, command)
@@ -59,7 +61,8 @@ def files(drill: Drill) -> None:
                 ended, result = made(drill, name, command)
                 words, detail = outcome(ended, result == expected, file)
                 drill.note(name, f"file {damage.__name__}", words, detail and f"{file}: {detail}")
-                if name == "distil" and ended.code and not detail:
+                if name == "distil" and ended.code and file not in mended:
+                    mended.add(file)
                     _mend(drill, file, expected)
 
 

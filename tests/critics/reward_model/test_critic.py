@@ -11,9 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 from scipy.special import expit
 
-from quipwright.core.errors import CriticError, WeightsError
+from quipwright.core.errors import CriticError, DamagedError, WeightsError
 from quipwright.core.records import Comparison, Pair, Response
-from quipwright.critics.reward_model.card import Calibration, RewardCard
+from quipwright.core.storage.stage_cache import seal
+from quipwright.critics.reward_model.card import CARD_FILE, Calibration, RewardCard
 from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.critics.reward_model.model import MODEL_FILE
 
@@ -87,3 +88,16 @@ def test_scores_that_are_no_numbers_and_weights_that_do_not_fit_are_refused(tiny
     save_file({name: t for name, t in tensors.items() if name != "head"}, tmp_path / "critic" / MODEL_FILE)
     with pytest.raises(WeightsError, match=r"critic\.safetensors does not fit its card: head \(of 1\) missing"):
         RewardModelCritic.load(tmp_path / "critic")
+
+
+@pytest.mark.parametrize("name", [MODEL_FILE, CARD_FILE])
+def test_a_critic_that_a_run_made_is_read_through_its_seal(tiny_critic: Path, tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "critic"
+    shutil.copytree(tiny_critic, folder)
+    seal(folder, [MODEL_FILE, CARD_FILE], {}, 0.0)
+    RewardModelCritic.load(folder)
+    content = bytearray((folder / name).read_bytes())
+    content[-3] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(DamagedError, match=rf"{name} does not match its recorded hash"):
+        RewardModelCritic.load(folder)

@@ -20,6 +20,7 @@ from quipwright.core.errors import CriticError
 from quipwright.core.paths import resolve
 from quipwright.core.records import Comparison, Grade, Judgment, Response
 from quipwright.core.storage.files import file_sha256, write_atomic
+from quipwright.core.storage.stage_cache import SEAL, check_seal
 from quipwright.critics.base import BaseCriticConfig, BuildContext
 from quipwright.critics.by_grades import preference
 from quipwright.critics.reward_model.card import CARD_FILE, RewardCard
@@ -87,7 +88,10 @@ class RewardModelCritic:
 
     @classmethod
     def load(cls, folder: Path, levels: int = 3) -> RewardModelCritic:
-        """Read what :meth:`save` wrote. Raises :class:`CriticError` when it is not there or does not fit."""
+        """Read what :meth:`save` wrote, through the seal of a run that made it. Raises :class:`CriticError` when it is not
+        there or does not fit, and :class:`~quipwright.core.errors.DamagedError` when it is not what the run made."""
+        if (folder / SEAL).exists():
+            check_seal(folder)
         try:
             card = RewardCard.model_validate_json((folder / CARD_FILE).read_text(encoding="utf-8"))
             model = RewardModel(card.architecture)
