@@ -9,7 +9,6 @@ import pytest
 
 from quipwright.data.task import Task
 from quipwright.serving.writer import Writer
-from quipwright.students.base import DecodingMode
 
 
 def test_the_engine_is_open_before_the_server_listens(
@@ -18,10 +17,8 @@ def test_the_engine_is_open_before_the_server_listens(
     order: list[str] = []
 
     class Student:
-        @property
-        def decoding(self) -> DecodingMode:
+        def settle(self) -> None:
             order.append("engine")
-            return DecodingMode("mixed")
 
         def write(self, *_: Any) -> None:
             order.append("text")

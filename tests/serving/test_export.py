@@ -336,3 +336,17 @@ def test_the_usage_on_the_card_works_as_it_stands(shipped: Path) -> None:
     code = (shipped / "hf" / "README.md").read_text().split("```python\n")[1].split("```")[0]
     done = subprocess.run([sys.executable, "-c", code], cwd=shipped / "hf", capture_output=True, text=True, check=True)
     assert done.stdout.strip() == Writer.load().write("The bus was late again today.")[0]
+
+
+@pytest.mark.slow
+def test_a_sentence_gets_one_answer_whatever_stands_beside_it() -> None:
+    writer = Writer.load()
+    sentences = [
+        *SENTENCES,
+        "No.",
+        "We waited for two hours at the airport, and then they cancelled the flight after all.",
+    ]
+    together = writer.write_all(sentences)
+    assert together == [writer.write(sentence) for sentence in sentences]
+    assert writer.write_all(sentences[::-1])[::-1] == together
+    assert writer.write_all(sentences, n=2)[3] == writer.write("No.", n=2)

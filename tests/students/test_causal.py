@@ -257,6 +257,25 @@ def test_generation_uses_the_weights_as_they_are_now() -> None:
     assert student.generate(["a b"], Sampling(max_tokens=6)) != before
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("tuning", [LoRA(rank=2, alpha=4), "full"])
+def test_a_student_that_gave_up_training_writes_the_same_with_one_copy(tuning: LoRA | str, precision: str) -> None:
+    student = causal_student(tuning=tuning, precision=precision)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in student.trainable().values():
+            parameter.copy_(torch.randn_like(parameter) * 0.2)
+    sampling = Sampling(beams=3, max_tokens=12)
+    before = student.generate(["one", "two words"], sampling)
+    merged = {name: value.clone() for name, value in student.merged().state_dict().items()}
+    student.settle()
+    assert student.generate(["one", "two words"], sampling) == before
+    assert not [name for name, _ in student.network.named_modules() if "lora" in name]
+    kept = student.network.state_dict()
+    assert kept.keys() == merged.keys()
+    assert all(torch.equal(kept[name].to(value.dtype), value) for name, value in merged.items())
+
+
 @pytest.mark.parametrize("tuning", ["full", LoRA(rank=2, alpha=4)])
 def test_saved_weights_come_back(tuning: LoRA | str, tmp_path: Path) -> None:
     torch.manual_seed(1)

@@ -51,7 +51,7 @@ def serve(
     folder = run_and_student(reference)[0] if is_run(run_and_student(reference)[0]) else None
     grader = _grader(critic, folder)
     writer = Writer.load(reference, student)
-    _ = writer.student.decoding  # opened now: the first request must not wait for it
+    writer.student.settle()  # one copy of the weights, opened now: the first request must not wait for it
     token = new_token(host)
     served = Served(writer.student, writer.task, writer.name, grader, _teacher_answers(reference, folder), waiting)
     admitted = Admitted(frozenset(allow_host or ()), frozenset(allow_origin or ()))

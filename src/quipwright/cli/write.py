@@ -56,6 +56,7 @@ def write(
 
     writer = Writer.load(run or SHIPPED, student)
     writer.seed = seed
+    writer.student.settle()
     if source is None:
         print("\n".join(writer.write(str(sentence), n=n, best_of=best_of)))
         return

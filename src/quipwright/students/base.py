@@ -113,6 +113,9 @@ class Student(Protocol):
     def merged(self) -> Any:
         """A copy of the transformers network with the adapters merged in, in the precision of generation."""
 
+    def settle(self) -> None:
+        """Give up training for memory: from here on it only writes, and what it writes stays the same."""
+
     def save(self, folder: Path) -> None:
         """Write the trained weights (safetensors and JSON only) to ``folder``."""
 

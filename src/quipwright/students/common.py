@@ -76,6 +76,13 @@ def add_lora(network: Any, lora: LoRA, first_layer: int = 0, layers: int | None 
     return wrapped
 
 
+def adapted_layers(network: Any) -> list[Any]:
+    """The layers of ``network`` that peft has put adapters on."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    return [layer for layer in network.modules() if isinstance(layer, BaseTunerLayer)]
+
+
 def read_generated(tokenizer: Any, ids: Sequence[int], end: int) -> Generated:
     """The first line of generated ``ids`` before ``end``; truncated where neither that nor a line's end came."""
     finished = end in ids
@@ -139,18 +146,22 @@ class NetworkStudent(ABC):
         The copy's own generation settings are emptied: published configs carry beams, forced tokens and n-gram bans that
         would be mixed silently into ours.
         """
+        if self._engine is None:
+            self._engine = self._opened(self.merged())
+        return self._engine
+
+    def _opened(self, network: Any) -> Engine:
+        """An engine that takes ``network`` over."""
         from transformers import GenerationConfig
 
         from quipwright.students.engine import Engine
 
-        if self._engine is None:
-            network = self.merged().eval()
-            network.generation_config = GenerationConfig()
-            with quiet():
-                self._engine = Engine.of(network, self.opening or None, self.memory, self.padded)
-            if self._engine.mode == "generate":
-                say_generated(self._engine.reason)
-        return self._engine
+        network.eval().generation_config = GenerationConfig()
+        with quiet():
+            engine = Engine.of(network, self.opening or None, self.memory, self.padded)
+        if engine.mode == "generate":
+            say_generated(engine.reason)
+        return engine
 
     @property
     def decoding(self) -> DecodingMode:
@@ -216,6 +227,25 @@ class NetworkStudent(ABC):
         if isinstance(self.settings.tuning, LoRA):
             network = network.float().merge_and_unload()
         return network.to(torch.bfloat16 if self.settings.precision == "bf16" else torch.float32)
+
+    def settle(self) -> None:
+        """Give up training for memory: the network with the adapters merged in becomes the only one there is.
+
+        Texts stay what they were, for each sum is taken in float32 and rounded once here, too. Nothing can be trained, saved
+        or exported afterwards.
+        """
+        dtype = torch.bfloat16 if self.settings.precision == "bf16" else torch.float32
+        network = self.network
+        if isinstance(self.settings.tuning, LoRA):
+            for layer in adapted_layers(network):
+                layer.get_base_layer().float()
+                layer.merge()
+                layer.get_base_layer().to(dtype)
+            network = network.unload()
+        self._engine = None
+        self.settings = self.settings.model_copy(update={"tuning": "full"})
+        self.network = self.module.network = network.to(dtype)
+        self._engine = self._opened(self.network)
 
     def save(self, folder: Path) -> None:
         """Write the trained weights in float32 (adapter alone, or all) to ``folder``."""
