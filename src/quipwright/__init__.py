@@ -6,7 +6,7 @@ The method is that of Ravi et al. 2024, "Small But Funny: A Feedback-Driven Appr
 
     student = quipwright.load()                      # the student that ships
     student.write("I missed the bus.")               # -> ["The bus left without me …"]
-    student.write("I missed the bus.", n=3, best_of=8)
+    student.write("I missed the bus.", n=3, best_of=8)  # and style="short", where a student knows styles
 
     run = quipwright.distil("demo", run="runs/demo")  # the whole method, on embedded parts
     run.load().write("I missed the bus.")

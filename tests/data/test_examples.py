@@ -81,6 +81,22 @@ def test_repeats_are_refused_or_counted(tmp_path: Path) -> None:
     assert overview(loaded).endswith("left out: 1 (repeats another literal)")
 
 
+def test_several_files_are_read_one_after_the_other(tmp_path: Path) -> None:
+    first, second = tmp_path / "first.jsonl", tmp_path / "second.jsonl"
+    first.write_text('{"literal": "I am late.", "split": "train"}\n')
+    second.write_text('{"literal": "It rained.", "split": "train"}\n{"literal": "I AM late.", "split": "test"}\n')
+    paths = (str(first), str(second))
+    with pytest.raises(DataError) as caught:
+        load_examples(DataSettings(path=paths))
+    assert str(caught.value).startswith(f"{second} line 2 repeats the literal of {first} line 1: 'I AM late.'")
+    loaded = load_data(DataSettings(path=paths, duplicates="drop"))
+    assert [(e.text, e.source) for e in loaded.examples] == [
+        ("I am late.", "first.jsonl"),
+        ("It rained.", "second.jsonl"),
+    ]
+    assert loaded.dropped == {"repeats another literal": 1}
+
+
 def test_a_second_source_is_the_ood_split(tmp_path: Path) -> None:
     jsonl(tmp_path / "a.jsonl", {"text": "It rains.", "split": "test"}, {"text": "It snows.", "split": "ood"})
     jsonl(tmp_path / "b.jsonl", {"text": "It rains."}, {"text": "I am late.", "split": "train"})

@@ -111,6 +111,28 @@ def test_teacher_keeps_counts_and_drops_with_reasons() -> None:
     assert "refused 2, unreadable 0, failed 1; 8 paraphrases read, 3 kept" in taught.counts.line()
 
 
+def test_each_place_of_the_list_is_asked_for_in_its_style_and_keeps_it() -> None:
+    model = Scripted(
+        "1. The train was late again, by choice.\n2. The train was late again!\n3. A train of excuses.\n4. Late."
+    )
+    taught = teach(model, Task.load(), [PLAIN], n=4)  # type: ignore[arg-type]
+    asked = model.asked[0].messages[0].content
+    lines = [f"{i}. {Task.load().styles[name].teacher}" for i, name in enumerate(["tag", "short", "free", "tag"], 1)]
+    assert "\n".join(["Each has a way of its own:", "", *lines, ""]) in asked
+    assert [(r.text, r.style) for r in taught.responses] == [
+        ("The train was late again, by choice.", "tag"), ("A train of excuses.", "free"), ("Late.", "tag"),
+    ]  # fmt: skip
+    assert [(d.status, d.style) for d in taught.drops] == [(Status.COPY, "short")]
+    only = Scripted("1. Late.")
+    assert teach(only, Task.load().restricted(["short"]), [PLAIN], n=1).responses[0].style == "short"  # type: ignore[arg-type]
+    assert "comic turn" not in only.asked[0].messages[0].content
+
+
+def test_a_task_without_styles_is_asked_as_it_stands() -> None:
+    model = Scripted("1. Late.\n2. Later.")
+    assert [r.style for r in teach(model, Task.load("vivid"), [PLAIN], n=2).responses] == ["", ""]  # type: ignore[arg-type]
+
+
 def test_an_unreadable_answer_is_asked_for_once_more_with_another_key() -> None:
     model = Scripted("no list here", "still none", "1. My train runs on excuses.", "nothing at all")
     taught = teach(model, Task.load(), [PLAIN, Example(text="It rained.")])  # type: ignore[arg-type]
@@ -149,7 +171,7 @@ def test_refusals_are_known_from_jokes(text: str, refused: bool) -> None:
 
 def test_slots_in_a_users_sentence_stay_text() -> None:
     assert fill("{n} of {literal} {x}", n=3, literal="{n} {literal}") == "3 of {n} {literal} {x}"
-    assert Task.load().prompt("It {literal} rained.") == "Plain: It {literal} rained.\nFunny:"
+    assert Task.load().prompt("It {literal} rained.") == "Plain: It {literal} rained.\nFunny tag:"
 
 
 def test_task_errors_are_one_line() -> None:

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from quipwright.core.errors import DataError
-from quipwright.data.recorded_teacher import RecordedTeacher
 from quipwright.data.verdicts import VerdictRow, preferences, read_verdicts
 
 PROMPT = "Plain: {literal}\nFunny:"
@@ -61,5 +60,3 @@ def test_the_bundled_verdicts_hold_no_literal_on_both_sides() -> None:
     rows = read_verdicts(resolve("bundled:verdicts.jsonl", "Verdicts"))
     sides = [{r.literal for r in rows if r.split == side} for side in ("train", "heldout")]
     assert not sides[0] & sides[1]
-    answers = RecordedTeacher().open().answers
-    assert len(answers) == 1740

@@ -28,6 +28,7 @@ from quipwright.pipeline.summary import evaluation_warnings
 from quipwright.students.batches import ANCHOR
 from quipwright.training.early_stopping import EarlyStopping, ValidationPoint, best_point, out_of_patience
 from quipwright.training.preference.pairs import copies_last
+from quipwright.training.preference.ranking import copy_losers
 from quipwright.training.preference.rows import best_of, ranked_rows, winners
 
 Run = Callable[..., RunSummary]
@@ -134,13 +135,30 @@ def test_rows_carry_a_teacher_text_as_anchor_another_for_each_ranking() -> None:
     a, b, c = (response(t) for t in "abc")
     taught = {EXAMPLE.id: [response("t1", "teacher:y"), response("t2", "teacher:y")]}
     texts = {r.id: r for r in (a, b, c)}
-    args = (lambda e: f"<{e.text}>", {EXAMPLE.id: EXAMPLE}, texts, [ranking(a, b), ranking(c, b, a), ranking(a, c)])
+    args = (
+        lambda e, style: f"<{e.text}>",
+        {EXAMPLE.id: EXAMPLE},
+        texts,
+        [ranking(a, b), ranking(c, b, a), ranking(a, c)],
+    )
     rows, columns = ranked_rows(*args, taught)
     assert [row.responses for row in rows] == [("a", "b", "t1"), ("c", "b", "a", "t2"), ("a", "c", "t1")]
     assert [row.ranks for row in rows] == [(0, 1, ANCHOR), (0, 1, 2, ANCHOR), (0, 1, ANCHOR)]
     assert [[r.text for r in own] for own in columns] == [list(row.responses) for row in rows]
     plain, _ = ranked_rows(*args, {})
     assert [row.ranks for row in plain] == [(), (), ()]
+
+
+def test_a_row_asks_for_the_style_of_its_texts_and_is_anchored_in_it() -> None:
+    a, b, c = (response(t).model_copy(update={"style": s}) for t, s in (("a", "short"), ("b", "short"), ("c", "long")))
+    taught = {EXAMPLE.id: [response(f"t-{s}", "teacher:y").model_copy(update={"style": s}) for s in ("long", "short")]}
+    texts = {r.id: r for r in (a, b, c)}
+    rankings = [ranking(a, b), ranking(c, c)]
+    rows, _ = ranked_rows(lambda e, style: f"{style}: {e.text}", {EXAMPLE.id: EXAMPLE}, texts, rankings, taught)
+    assert [row.prompt for row in rows] == [f"short: {EXAMPLE.text}", f"long: {EXAMPLE.text}"]
+    assert [row.responses for row in rows] == [("a", "b", "t-short"), ("c", "c", "t-long")]
+    _, copies = copy_losers([ranking(a, b)], {EXAMPLE.id: EXAMPLE}, texts, 1.0, 0)
+    assert [(copy.text, copy.style) for copy in copies] == [(EXAMPLE.text, "short")]
 
 
 def test_winners_and_the_best_of_n() -> None:

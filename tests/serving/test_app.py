@@ -30,7 +30,7 @@ class Funny:
 
 def test_the_real_client_talks_to_a_real_student(tiny: str) -> None:
     c = client(tiny)
-    assert [m.id for m in c.models.list()] == [MODEL]
+    assert [m.id for m in c.models.list()] == [MODEL, f"{MODEL}:tag", f"{MODEL}:short", f"{MODEL}:free"]
     assert c.models.retrieve(MODEL).owned_by == "quipwright"
     one = say(c, max_tokens=8)
     assert one.choices[0].finish_reason in ("stop", "length")
@@ -153,7 +153,7 @@ def test_the_teacher_of_a_run_is_known_for_training_literals_too(tmp_path: Path)
     tested = Example(text="The tram was late.", split="test", source="mine.jsonl")
     said = [
         Response(example_id=bus.id, text="A rumour with wheels.", author="teacher:m"),
-        Response(example_id=bus.id, text="The bus keeps island time.", author="teacher:m"),
+        Response(example_id=bus.id, text="The bus keeps island time.", author="teacher:m", style="tag"),
         Response(example_id=bus.id, text="Sorry, no.", author="teacher:m", status=Status.REFUSAL),
         Response(example_id=tested.id, text="A tram in no hurry.", author="teacher:m"),
     ]
@@ -167,10 +167,11 @@ def test_the_teacher_of_a_run_is_known_for_training_literals_too(tmp_path: Path)
     summary = made.model_copy(update={"recipe": recipe, "samples": [sample], "stages": [stored]})
     summary.write(tmp_path / "run")
     find = taught(tmp_path / "run")
-    assert find(" The bus  was late.") == [said[0].text, said[1].text]
-    assert find(tested.text) == [said[3].text]
-    assert find("seen only in evaluation.") == ["Indeed."]
-    assert not find(train.text)
+    assert find(" The bus  was late.", "") == [said[0].text]
+    assert find(" The bus  was late.", "tag") == [said[1].text]
+    assert find(tested.text, "") == [said[3].text]
+    assert find("seen only in evaluation.", "") == ["Indeed."]
+    assert not find(train.text, "")
 
 
 def test_the_critic_of_a_run_grades_its_page(tmp_path: Path) -> None:
@@ -221,8 +222,11 @@ def test_a_broken_student_is_a_server_error_and_the_next_request_is_served() -> 
 
 
 def test_the_page_without_script() -> None:
-    teacher = {"The bus was late.": ["A <b>rumour</b> with wheels."]}.get
-    with served(app(Echo(), critic=Funny(), teacher=teacher)) as address, httpx2.Client(base_url=address) as c:
+    known = {("The bus was late.", "tag"): ["A <b>rumour</b> with wheels."]}
+    with (
+        served(app(Echo(), critic=Funny(), teacher=lambda *asked: known.get(asked, []))) as address,
+        httpx2.Client(base_url=address) as c,
+    ):
         assert "<script" not in c.get("/").text
         shown = c.post("/", data={"literal": "The bus was late."}).text
         assert "The teacher" in shown

@@ -97,7 +97,7 @@ def test_rotary_scaling_and_precision_get_their_older_names() -> None:
 def test_transformers_writes_from_a_chat_what_our_student_writes(merged: Path, adapter: Path) -> None:
     network, words = AutoModelForCausalLM.from_pretrained(merged), AutoTokenizer.from_pretrained(merged)
     inputs = words.apply_chat_template(TURNS, add_generation_prompt=True, return_dict=True, return_tensors="pt")
-    assert words.decode(inputs["input_ids"][0]) == f"Plain: {LITERAL}\nFunny:"
+    assert words.decode(inputs["input_ids"][0]) == f"Plain: {LITERAL}\nFunny tag:"
     written = network.generate(**inputs)[0, inputs["input_ids"].shape[1] :]
     text = words.decode(written, skip_special_tokens=True).strip().split("\n")[0].strip()
     assert text
@@ -116,11 +116,11 @@ def test_the_chat_template_shows_the_last_sentence_and_its_answer() -> None:
             "content": [{"type": "text", "text": "A {{ brace"}, {"type": "text", "text": 'and a "quote".'}],
         },
     ]
-    prompt = '<s>Plain: A {{ brace and a "quote".\nFunny:'
+    prompt = '<s>Plain: A {{ brace and a "quote".\nFunny tag:'
     assert render(template, words, talk) == prompt
     told = render(template, words, [*talk, {"role": "assistant", "content": "Ha."}], begin=False)
     assert told == prompt + " Ha.<end>"
-    parts = words('Plain: A {{ brace and a "quote".\nFunny:'), words(" Ha.<end>", add_special_tokens=False)
+    parts = words('Plain: A {{ brace and a "quote".\nFunny tag:'), words(" Ha.<end>", add_special_tokens=False)
     assert words(told, add_special_tokens=False).input_ids == [*parts[0].input_ids, *parts[1].input_ids]
 
 
@@ -139,7 +139,7 @@ def test_a_task_that_wants_chat_keeps_the_turns_of_the_weights() -> None:
 def test_a_modelfile_shows_the_prompt_and_escapes_what_go_would_run() -> None:
     words = causal_tokenizer(start=True)
     assert modelfile(Task.load(), words, "x-Q8_0.gguf") == (
-        'FROM ./x-Q8_0.gguf\nTEMPLATE """Plain: {{ .Prompt }}\nFunny:"""\nPARAMETER temperature 0\n'
+        'FROM ./x-Q8_0.gguf\nTEMPLATE """Plain: {{ .Prompt }}\nFunny tag:"""\nPARAMETER temperature 0\n'
         "PARAMETER repeat_penalty 1\nPARAMETER num_predict 48\n"
     )
     odd = Task.load().model_copy(update={"student_prompt": 'a {{b}} """{literal}"""'})

@@ -43,11 +43,11 @@ def test_a_stream_begins_before_the_text_is_finished() -> None:
     with served(app(student)) as address:
         c = client(address)
         for stop in (None, ["zebra crossing"]):
-            whole = say(c, max_tokens=60, temperature=0, stop=stop).choices[0].message.content
+            whole = say(c, "It rained.", max_tokens=60, temperature=0, stop=stop).choices[0].message.content
             assert len(whole.split()) > 2, "the tiny student must write some words for this test to mean anything"
             streaming.set()
             pieces = []
-            for event in say(c, max_tokens=60, temperature=0, stop=stop, stream=True):
+            for event in say(c, "It rained.", max_tokens=60, temperature=0, stop=stop, stream=True):
                 if event.choices and event.choices[0].delta.content:
                     pieces.append(event.choices[0].delta.content)
                     seen.set()
@@ -57,10 +57,9 @@ def test_a_stream_begins_before_the_text_is_finished() -> None:
             streaming.clear()
             seen.clear()
         middle = whole.split(" ")[1]
-        cut = "".join(
-            e.choices[0].delta.content or "" for e in say(c, max_tokens=60, temperature=0, stop=middle, stream=True)
-        )
-        assert cut == say(c, max_tokens=60, temperature=0, stop=middle).choices[0].message.content
+        stopped = say(c, "It rained.", max_tokens=60, temperature=0, stop=middle, stream=True)
+        cut = "".join(e.choices[0].delta.content or "" for e in stopped)
+        assert cut == say(c, "It rained.", max_tokens=60, temperature=0, stop=middle).choices[0].message.content
         with pytest.raises(openai.BadRequestError, match="leaves no room"):
             say(c, "word " * 400, temperature=0, stream=True)
 

@@ -10,13 +10,14 @@ from typing import Any, cast
 import pytest
 
 from quipwright.core.errors import DamagedError, DataError
+from quipwright.core.paths import resolve
 from quipwright.core.records import Grade, Response, Sampling
 from quipwright.core.table_files import read_table
 from quipwright.core.table_writer import write_table
 from quipwright.data.task import Task
 from quipwright.serving.batch_files import Job, write_file
 from quipwright.serving.export.origin import base_model
-from quipwright.serving.writer import Writer, chosen
+from quipwright.serving.writer import TASK_FILE, Writer, chosen
 from quipwright.students.base import Generated, StudentSettings
 
 LITERAL = "The bus was late again today."
@@ -45,19 +46,19 @@ class Scripted:
         return "f"
 
     def stream(
-        self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0
+        self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0, style: str = ""
     ) -> Iterator[tuple[int, list[Generated]]]:
         if any(len(sentence) > 100 for sentence in sentences):
             raise DataError("It is too long.", "Shorten it.")
-        return self._written(sentences, n)
+        return self._written(sentences, n, f" ({style})" if style else "!")
 
-    def _written(self, sentences: Sequence[str], n: int) -> Iterator[tuple[int, list[Generated]]]:
+    def _written(self, sentences: Sequence[str], n: int, end: str) -> Iterator[tuple[int, list[Generated]]]:
         for i in reversed(range(len(sentences))):
             if self.patience == 0:
                 raise KeyboardInterrupt
             self.patience -= 1
             self.asked.append(sentences[i])
-            yield i, [Generated(f"{sentences[i]}!", sentences[i] == "Cut off")] * n
+            yield i, [Generated(f"{sentences[i]}{end}", sentences[i] == "Cut off")] * n
 
 
 def run(
@@ -80,6 +81,44 @@ def test_a_sentence_that_is_refused_stops_no_other_and_the_order_stays(tmp_path:
     assert [row["humorous"] for row in rows(target) if "error" not in row] == [
         [f"{s}!"] for s in literals if len(s) < 100
     ]
+
+
+def test_a_file_is_written_in_the_style_that_was_asked_for(tmp_path: Path) -> None:
+    source, target = tmp_path / "in.txt", tmp_path / "out.txt"
+    source.write_text("It rained.\nI am late.\n")
+    assert run(source, target, style="short") == (2, 0)
+    assert target.read_text() == "It rained. (short)\nI am late. (short)\n"
+    with pytest.raises(DataError, match="has no style 'odd'"):
+        run(source, tmp_path / "never.txt", style="odd")
+    assert not (tmp_path / "never.txt").exists()
+
+
+class Remembering:
+    """A student that remembers what it was shown."""
+
+    settings = StudentSettings()
+
+    def __init__(self) -> None:
+        self.shown: list[str] = []
+
+    def write(self, prompts: Sequence[str], sampling: Sampling, k: int = 1) -> Iterator[tuple[int, list[Generated]]]:
+        self.shown += prompts
+        return ((i, [Generated("Ha.", False)] * k) for i in range(len(prompts)))
+
+
+def test_a_writer_asks_its_student_for_the_style() -> None:
+    student = Remembering()
+    writer = Writer(cast(Any, student), Task.load().restricted(["short", "free"]))
+    writer.write("It rained.")
+    writer.write("It rained.", style="free")
+    assert student.shown == ["Plain: It rained.\nFunny short:", "Plain: It rained.\nFunny free:"]
+    with pytest.raises(DataError, match=r"no style 'tag'\. It has: short, free\."):
+        writer.write("It rained.", style="tag")
+
+
+def test_the_student_that_ships_is_shown_what_it_was_trained_with() -> None:
+    tree = json.loads((resolve("bundled:student", "Student") / TASK_FILE).read_text(encoding="utf-8"))
+    assert Task.parse(tree, TASK_FILE).prompt("It rained.") == "Plain: It rained.\nFunny:"
 
 
 def test_copies_and_broken_texts_come_last_whatever_the_critic_says() -> None:

@@ -54,7 +54,6 @@ def _distil(reference: str, folder: Path | None, assign: list[str] | None, until
     from quipwright.core.storage.run_folder import RunFolder
     from quipwright.core.storage.stage_cache import StageReached
     from quipwright.data.examples import load_examples
-    from quipwright.data.task import Task
     from quipwright.evaluation.report.pages import write_report
     from quipwright.evaluation.report.terminal import run_lines
     from quipwright.pipeline.costs.plan import may_cost, plan
@@ -66,7 +65,7 @@ def _distil(reference: str, folder: Path | None, assign: list[str] | None, until
     with RunFolder.open(path, recipe.model_dump(mode="json"), identity=recipe.results_key(), until=until) as run:
         run.cache.on_stage = _announce
         if may_cost(recipe):
-            planned = plan(recipe, Task.load(recipe.task, base), load_examples(recipe.data, base))
+            planned = plan(recipe, recipe.load_task(base), load_examples(recipe.data, base))
             print(f"The whole run will ask:\n\n{planned.table()}\n", flush=True)
         try:
             summary = run_recipe(recipe, run, base)
@@ -101,12 +100,11 @@ def estimate(
 ) -> None:
     """What RECIPE would ask of models that may cost money: calls, tokens, cost and time, before anything is spent."""
     from quipwright.data.examples import load_examples
-    from quipwright.data.task import Task
     from quipwright.pipeline.costs.plan import asking, measure, plan, probed
     from quipwright.pipeline.recipe import load_recipe
 
     loaded, base = load_recipe(recipe, assign or ())
-    task, examples = Task.load(loaded.task, base), load_examples(loaded.data, base)
+    task, examples = loaded.load_task(base), load_examples(loaded.data, base)
     probes: list[Any] = []
     if probe or count:
         with asking(loaded, base, (run or Path("runs") / loaded.name) if count else None) as calls:

@@ -12,6 +12,7 @@ from quipwright.core.errors import CriticError, QuipwrightError
 
 if TYPE_CHECKING:
     from quipwright.critics.base import Grader
+    from quipwright.data.task import Task
 
 
 def register(app: typer.Typer) -> None:
@@ -53,7 +54,8 @@ def serve(
     writer = Writer.load(reference, student)
     writer.student.settle()  # one copy of the weights, opened now: the first request must not wait for it
     token = new_token(host)
-    served = Served(writer.student, writer.task, writer.name, grader, _teacher_answers(reference, folder), waiting)
+    teacher = _teacher_answers(reference, folder, writer.task)
+    served = Served(writer.student, writer.task, writer.name, grader, teacher, waiting)
     admitted = Admitted(frozenset(allow_host or ()), frozenset(allow_origin or ()))
 
     def announce(bound: int) -> None:
@@ -94,12 +96,16 @@ def _critic_of_run(run: Path) -> Grader | None:
     return critic if isinstance(critic, Grader) else None
 
 
-def _teacher_answers(reference: str, run: Path | None) -> Callable[[str], Sequence[str] | None]:
-    """What finds the teacher's recorded answers: the run's, or for the shipped student those of the corpus that ships."""
+def _teacher_answers(reference: str, run: Path | None, task: Task) -> Callable[[str, str], Sequence[str]]:
+    """What finds the teacher's recorded answers to a literal in a style: the run's, or for the shipped student those of
+    the corpus that ships."""
     from quipwright.data.recorded_teacher import RecordedTeacher
     from quipwright.evaluation.systems import taught
     from quipwright.serving.writer import SHIPPED
 
     if run is not None:
         return taught(run)
-    return RecordedTeacher().open().paraphrases if reference == SHIPPED else lambda literal: None
+    if reference != SHIPPED:
+        return lambda literal, style: ()
+    recording = RecordedTeacher().open()
+    return lambda literal, style: [t.text for t in recording.paraphrases(literal, task) or () if t.style == style]

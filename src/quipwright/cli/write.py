@@ -24,6 +24,7 @@ def write(
     sentence: Annotated[str | None, typer.Argument(help="A plain sentence.")] = None,
     n: Annotated[int, typer.Option("-n", min=1, max=50, help="How many paraphrases.")] = 1,
     best_of: Annotated[int, typer.Option(min=0, max=100, help="Draw this many and let the critic choose.")] = 0,
+    style: Annotated[str, typer.Option(help="One of the task's styles (default: the task's own choice).")] = "",
     run: Annotated[
         str | None, typer.Option(help="A run, an export folder or a hub id; the shipped student if left out.")
     ] = None,
@@ -58,13 +59,13 @@ def write(
     writer.seed = seed
     writer.student.settle()
     if source is None:
-        print("\n".join(writer.write(str(sentence), n=n, best_of=best_of)))
+        print("\n".join(writer.write(str(sentence), n=n, best_of=best_of, style=style)))
         return
     from quipwright.core.progress import console
 
     with _opened(source, form) as path:
         place = None if target in (None, "-") else Path(str(target))
-        done, failed = write_file(writer, path, place, Job(column, n, best_of), form)
+        done, failed = write_file(writer, path, place, Job(column, n, best_of, style), form)
     console.print(f"{done} rows written" + (f", {failed} left out with their reason" if failed else "") + ".")
 
 

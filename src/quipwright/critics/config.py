@@ -105,7 +105,7 @@ class ActiveLabelling(LabelBudget, BaseCriticConfig):
     def learn(self, context: BuildContext, comparisons: Sequence[Comparison]) -> ActiveCritic:
         """Label some of ``comparisons`` and train the reward model on them."""
         cheap = None if self.policy == "random" else RewardModelConfig().build(context)
-        settings = CriticTraining(teacher=None, architecture=RewardArchitecture(prompt=context.task.student_prompt))
+        settings = CriticTraining(teacher=None, architecture=RewardArchitecture(prompt=context.task.prompt_in()))
 
         def train(labels: Sequence[Labelled]) -> RewardModelCritic:
             return copy_critic(labels, self.seed, settings)
@@ -120,7 +120,7 @@ class ActiveLabelling(LabelBudget, BaseCriticConfig):
         """Its budget, the critic that labels, and what else the reward model depends on."""
         budget = self.model_dump(mode="json", include=set(LabelBudget.model_fields))
         cheap = [] if self.policy == "random" else RewardModelConfig().identity(context)
-        return [self.kind, budget, self.source.identity(context), cheap, context.task.student_prompt]
+        return [self.kind, budget, self.source.identity(context), cheap, context.task.prompt_in()]
 
     def models(self) -> tuple[ModelConfig, ...]:
         """Those of the critic that labels."""

@@ -50,8 +50,8 @@ def verdicts_of_run(folder: Path, seed: int = 0) -> list[VerdictRow]:
 
 
 def settings_for_run(folder: Path, tree: Mapping[str, Any]) -> dict[str, Any]:
-    """Critic settings ``tree`` for the task of run ``folder``: its student's prompt, unless they name another."""
-    prompt = Task.parse(read_run(folder).task, str(folder)).student_prompt
+    """Critic settings ``tree`` for the task of run ``folder``: its student's prompt in the default style, unless they name another."""
+    prompt = Task.parse(read_run(folder).task, str(folder)).prompt_in()
     return {"teacher": None, **tree, "architecture": {"prompt": prompt, **(tree.get("architecture") or {})}}
 
 

@@ -20,6 +20,15 @@ from quipwright.core.text_files import kind_of
 from quipwright.data.hub import HUB, HubRow, clean_hub_rows, hub_splits
 
 SPLITS: tuple[Split, ...] = get_args(Split)
+Paths = str | tuple[str, ...]
+"""One reference to a file, or several."""
+BUNDLED_CORPUS = ("bundled:humour.jsonl", "bundled:tags.jsonl")
+"""The literals that ship, with what the recorded teacher made of them."""
+
+
+def as_paths(paths: Paths) -> tuple[str, ...]:
+    """``paths`` as a tuple."""
+    return (paths,) if isinstance(paths, str) else paths
 
 
 class DataSettings(Settings):
@@ -27,11 +36,12 @@ class DataSettings(Settings):
 
     ``path``: JSONL, JSON, CSV, TSV or Parquet (field ``literal`` or ``text``, or that named by ``column``; optional
     ``split``), or plain lines. Rows without a split get one by a hash of their text: 85 % train, 5 % valid, 10 % test.
-    Or ``hub:OWNER/NAME[@REVISION]``, cleaned where it is EmpatheticDialogues or SAMSum. ``duplicates``: ``error`` or
+    Or ``hub:OWNER/NAME[@REVISION]``, cleaned where it is EmpatheticDialogues or SAMSum. Or several of these, one after
+    the other. ``duplicates``: ``error`` or
     ``drop``. ``ood_path``: a second source, all of which is the ``ood`` split (less what the first one has).
     """
 
-    path: str = "bundled:humour.jsonl"
+    path: Paths = BUNDLED_CORPUS
     column: str | None = None
     ood_path: str | None = None
     train: int | None = Field(None, ge=0)
@@ -39,6 +49,11 @@ class DataSettings(Settings):
     test: int | None = Field(None, ge=0)
     ood: int | None = Field(None, ge=0)
     duplicates: Literal["error", "drop"] = "error"
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """All files and data sets, that of ``ood_path`` last."""
+        return (*as_paths(self.path), *([self.ood_path] if self.ood_path is not None else []))
 
 
 @dataclass(frozen=True)
@@ -128,7 +143,11 @@ def load_data(settings: DataSettings, recipe_dir: Path | None = None) -> LoadedE
     """
     first_seen: dict[str, str] = {}
     dropped: Counter[str] = Counter()
-    examples = _source(settings.path, settings, recipe_dir, first_seen, dropped)
+    examples = [
+        example
+        for path in as_paths(settings.path)
+        for example in _source(path, settings, recipe_dir, first_seen, dropped)
+    ]
     if settings.ood_path is not None:
         # The second source is another domain: what both have stays in the first one.
         apart = settings.model_copy(update={"duplicates": "drop"})
@@ -148,8 +167,8 @@ def source_name(reference: str) -> str:
 
 def place_of(text: str, settings: DataSettings, recipe_dir: Path | None = None) -> str:
     """File and line of the literal ``text``, for messages; ``the data`` where it is not found again."""
-    for reference in (settings.path, settings.ood_path):
-        if reference is not None and not reference.startswith(HUB):
+    for reference in settings.sources:
+        if not reference.startswith(HUB):
             path = resolve(reference, "Data", recipe_dir)
             for row in read_rows(path, settings.column, keep_bad=True):
                 if normalise(row.literal) == text:
@@ -180,10 +199,10 @@ def _source(
                 dropped["repeats another literal"] += 1
                 continue
             raise DataError(
-                f"{place} {row.place} repeats the literal of {first}: {text[:60]!r}.",
+                f"{place} {row.place} repeats the literal of {first.removeprefix(f'{place} ')}: {text[:60]!r}.",
                 "Remove one of them, or set data.duplicates: drop.",
             )
-        first_seen[text.casefold()] = row.place
+        first_seen[text.casefold()] = f"{place} {row.place}"
         examples.append(Example(text=text, split=_split(row, place), source=source_name(reference)))
     return examples
 

@@ -95,6 +95,11 @@ class RunSummary(BaseModel):
     task: dict[str, Any] = {}
     models: dict[str, dict[str, Any]] = {}
 
+    @property
+    def style(self) -> str:
+        """The style in which its students were sampled and evaluated; empty for a task without styles."""
+        return str(self.task.get("default_style") or next(iter(self.task.get("styles") or ()), ""))
+
     def write(self, run: Path) -> None:
         """Write the summary to the folder of its run, and its SHA-256 into the run's manifest."""
         write_atomic(run / SUMMARY, self.model_dump_json(indent=1))

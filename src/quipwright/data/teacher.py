@@ -1,6 +1,7 @@
 """The teacher: plain sentences in, paraphrases out, and a count of everything that did not become one.
 
-A large model is asked for a numbered list (Ravi et al. 2024 sec. 3.1). Inputs it refuses are discarded, as in the
+A large model is asked for a numbered list (Ravi et al. 2024 sec. 3.1), each place of it in the style that the task gives
+it. Inputs it refuses are discarded, as in the
 paper; copies, over-long texts and the like are dropped with their reason; an answer without a list is asked for once
 more.
 """
@@ -130,14 +131,16 @@ def teach(model: ChatModel, task: Task, examples: Sequence[Example], *, n: int |
     read, author = list(zip(examples, answers, strict=True)), f"teacher:{model.name}"
     responses = [
         Response(
-            example_id=e.id, text=text, author=author, sampling=_sampling(task, seed, a.index), call_id=a.call_id
+            example_id=e.id, text=item.text, author=author, style=item.style, sampling=_sampling(task, seed, a.index),
+            call_id=a.call_id,
         )
         for e, a in read
-        for text in a.texts
+        for item in a.items
     ]  # fmt: skip
     drops = [
         Response(
-            example_id=e.id, text=drop.text, author=author, call_id=a.call_id, status=drop.status, detail=drop.detail
+            example_id=e.id, text=drop.text, author=author, style=drop.style, call_id=a.call_id, status=drop.status,
+            detail=drop.detail,
         )
         for e, a in read
         for drop in a.drops
@@ -148,10 +151,17 @@ def teach(model: ChatModel, task: Task, examples: Sequence[Example], *, n: int |
 def teacher_request(task: Task, literal: str, n: int, seed: int = 0, index: int = 0) -> Request:
     """What the teacher is asked about ``literal``; ``index`` 1 is the second try."""
     wording = task.teacher
-    messages = [Message("user", fill(wording.user, literal=literal, n=n))]
+    styles = "\n".join(f"{i}. {task.styles[name].teacher}" for i, name in enumerate(task.item_styles(n), 1) if name)
+    messages = [Message("user", fill(wording.user, literal=literal, n=n, styles=styles))]
     if wording.system:
         messages.insert(0, Message("system", wording.system))
     return Request(tuple(messages), _sampling(task, seed, index))
+
+
+@dataclass(frozen=True)
+class _Item:
+    text: str
+    style: str
 
 
 @dataclass(frozen=True)
@@ -159,11 +169,12 @@ class _Drop:
     text: str
     status: Status
     detail: str = ""
+    style: str = ""
 
 
 @dataclass(frozen=True)
 class _Answer:
-    texts: tuple[str, ...] = ()
+    items: tuple[_Item, ...] = ()
     drops: tuple[_Drop, ...] = ()
     call_id: str | None = None
     index: int = 0
@@ -185,16 +196,16 @@ def _read(task: Task, example: Example, answer: Completion | Failure, wanted: in
         eaten = answer.finish == "length" or answer.thought
         why = answer.why_empty(task.teacher.max_tokens) if eaten else ""
         return _Answer(drops=(_Drop(answer.text, Status.UNPARSED, why),), call_id=answer.call_id)
-    texts: list[str] = []
+    items: list[_Item] = []
     drops: list[_Drop] = []
-    for place, text in enumerate(listed.items):
+    for place, (text, style) in enumerate(zip(listed.items, task.item_styles(wanted), strict=False)):
         cut = answer.finish == "length" and place == len(listed.items) - 1
-        status = Status.TRUNCATED if cut else _status(task, example.text, text, texts)
+        status = Status.TRUNCATED if cut else _status(task, example.text, text, [item.text for item in items])
         if status is Status.OK:
-            texts.append(text)
+            items.append(_Item(text, style))
         else:
-            drops.append(_Drop(text, status))
-    return _Answer(tuple(texts), tuple(drops), answer.call_id, index)
+            drops.append(_Drop(text, status, style=style))
+    return _Answer(tuple(items), tuple(drops), answer.call_id, index)
 
 
 def _refusal(task: Task, answer: Completion, listed: Listed) -> str | None:

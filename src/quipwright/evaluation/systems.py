@@ -11,7 +11,7 @@ from quipwright.core.errors import DataError, RunError
 from quipwright.core.records import Example, Response, Split, Status
 from quipwright.core.table_files import is_table
 from quipwright.core.text import normalise
-from quipwright.data.examples import SPLITS, Row, read_rows, source_name, split_of
+from quipwright.data.examples import SPLITS, DataSettings, Row, read_rows, source_name, split_of
 from quipwright.data.run_summary import RunSummary, read_run
 from quipwright.data.task import Task
 from quipwright.serving.writer import SHIPPED, Writer, is_export, run_and_student, shipped_trainer
@@ -55,7 +55,7 @@ def open_system(reference: str, rows: Sequence[Row] | None = None, task: Task | 
     Raises :class:`RunError` or :class:`DataError` for anything else.
     """
     if reference == "teacher":
-        return _teacher()
+        return _teacher((task or Task.load()).style_named())
     if is_table(reference) and not Path(reference).is_dir():
         return _file(Path(reference), (task or Task.load()).output)
     folder, student = run_and_student(reference)
@@ -110,23 +110,24 @@ def aligned(systems: Sequence[Outputs]) -> tuple[list[Example], dict[str, dict[s
     return list(examples.values()), responses
 
 
-def taught(folder: Path) -> Callable[[str], Sequence[str]]:
-    """What the teacher of the run in ``folder`` said to a literal of whichever split; nothing to any other sentence.
+def taught(folder: Path) -> Callable[[str, str], Sequence[str]]:
+    """What the teacher of the run in ``folder`` said to a literal of whichever split in a style; nothing to any other
+    sentence.
 
     The texts stand under example ids, which follow from literal, split and source, so that no data file is needed.
     """
     summary = read_run(folder)
-    by_id: dict[str, list[str]] = {}
+    by_id: dict[tuple[str, str], list[str]] = {}
     for row in summary.stage_rows(folder, Response, "teach"):
         if row.text and row.usable:
-            by_id.setdefault(row.example_id, []).append(row.text)
+            by_id.setdefault((row.example_id, row.style), []).append(row.text)
     data = summary.recipe.get("data") or {}
-    sources = [source_name(data[name]) for name in ("path", "ood_path") if data.get(name)]
+    sources = [source_name(reference) for reference in DataSettings.model_validate(data).sources]
     evaluated = {key(s.literal): [s.answers["teacher"]] for s in summary.samples if "teacher" in s.answers}
 
-    def find(literal: str) -> Sequence[str]:
+    def find(literal: str, style: str) -> Sequence[str]:
         ids = [Example(text=normalise(literal), split=split, source=name).id for split in SPLITS for name in sources]
-        return next((by_id[i] for i in ids if i in by_id), evaluated.get(key(literal), []))
+        return next((by_id[i, style] for i in ids if (i, style) in by_id), evaluated.get(key(literal), []))
 
     return find
 
@@ -158,13 +159,18 @@ def _trainer(summary: RunSummary, student: str | None) -> str | None:
     return None if chosen in ("teacher", "base", "imitation") else summary.critic.get("name")
 
 
-def _teacher() -> Outputs:
-    from quipwright.core.paths import resolve
+def _teacher(style: str) -> Outputs:
+    """The teacher that ships: of each literal its text in ``style``, or its first where it has none."""
     from quipwright.data.recorded_teacher import RecordedTeacher
 
     settings = RecordedTeacher()
-    rows = read_rows(resolve(settings.path, "Recorded teacher"))
-    return Outputs("teacher", _answers(settings.path, ((row, row.fields[settings.field]) for row in rows)))
+    rows = (row for path in settings.files() for row in read_rows(path))
+
+    def text(row: Row) -> str:
+        texts, styles = row.fields[settings.field], row.fields.get(settings.styles, ())
+        return str(texts[styles.index(style) if style in styles else 0])
+
+    return Outputs("teacher", _answers("bundled", ((row, text(row)) for row in rows)))
 
 
 def _file(path: Path, output: str) -> Outputs:

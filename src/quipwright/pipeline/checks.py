@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
-from quipwright.core.paths import check_writable
+from quipwright.core.paths import check_writable, resolve
 from quipwright.core.progress import console
+from quipwright.core.storage.files import read_json
 from quipwright.data.checks import check_lengths, check_split
 from quipwright.data.examples import LoadedExamples
 from quipwright.data.run_summary import SUMMARY
+from quipwright.data.task import Task, fill
 from quipwright.pipeline.context import Context
 from quipwright.pipeline.costs.plan import may_cost
 from quipwright.pipeline.recipe import Recipe
+from quipwright.serving.writer import TASK_FILE
 
 
 def check_inputs(ctx: Context, recipe: Recipe, data: LoadedExamples) -> None:
     """Raises :class:`~quipwright.core.errors.QuipwrightError` where the run could not be finished with ``data``.
 
-    Rows that were left out are told.
+    Rows that were left out are told, and prompts that the student's adapter does not know.
 
     Prompts are measured only where calls may cost something: the student must be opened for that.
     """
     for reason, count in data.dropped.items():
         console.print(f"Left out: {count} ({reason}).", markup=False, highlight=False)
+    if recipe.student.adapter is not None:
+        _tell_new_prompts(ctx, recipe.student.adapter)
     examples = data.examples
     check_split(examples, "train", "training")
     if recipe.early_stopping is not None:
@@ -30,6 +35,24 @@ def check_inputs(ctx: Context, recipe: Recipe, data: LoadedExamples) -> None:
         student = ctx.students.load(None)
         written = max(recipe.candidates.max_tokens, recipe.evaluate.decode.max_tokens)
         room = recipe.student.context - (written if recipe.student.kind == "causal" else 0)
-        check_lengths(
-            examples, lambda text: len(student.prompt_ids(ctx.task.prompt(text))), room, recipe.data, ctx.recipe_dir
-        )
+        prompts = _prompts(ctx.task)
+
+        def longest(text: str) -> int:
+            return max(len(student.prompt_ids(fill(prompt, literal=text))) for prompt in prompts)
+
+        check_lengths(examples, longest, room, recipe.data, ctx.recipe_dir)
+
+
+def _tell_new_prompts(ctx: Context, adapter: str) -> None:
+    """Say with which of the task's prompts ``adapter`` was never trained, where it remembers its task."""
+    file = resolve(adapter, "Adapter", ctx.recipe_dir) / TASK_FILE
+    if file.exists():
+        known = _prompts(Task.parse(read_json(file), str(file)))
+        for prompt in _prompts(ctx.task):
+            if prompt not in known:
+                told = f"The adapter {adapter} was not trained with the prompt {prompt!r}; this run begins to teach it."
+                console.print(told, markup=False, highlight=False)
+
+
+def _prompts(task: Task) -> list[str]:
+    return [task.prompt_in(style) for style in tuple(task.styles) or ("",)]

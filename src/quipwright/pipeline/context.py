@@ -40,7 +40,7 @@ def open_context(recipe: Recipe, run: RunFolder, recipe_dir: Path) -> Iterator[C
     with ExitStack() as stack:
         run.record("base", str(recipe_dir.resolve()))
         metrics = stack.enter_context(Metrics.open(run.path, recipe.name, recipe.track, recipe.model_dump(mode="json")))
-        task = Task.load(recipe.task, recipe_dir)
+        task = recipe.load_task(recipe_dir)
         calls = RunCalls(recipe, run, recipe_dir, stack)
         yield Context(
             run_dir=run.path,

@@ -11,10 +11,11 @@ from quipwright.core.paths import resolve
 from quipwright.core.progress import console
 from quipwright.core.records import Checkpoint, Example, Ranking, Response
 from quipwright.core.text import normalise
+from quipwright.data.examples import Paths, as_paths
 from quipwright.data.graded import GradedRow, RepairRow, read_graded, read_repairs
 from quipwright.data.verdicts import preferences, read_verdicts
 from quipwright.pipeline.context import Context
-from quipwright.pipeline.recipe import OfflineGrades, OfflinePreferences, files_of
+from quipwright.pipeline.recipe import OfflineGrades, OfflinePreferences
 from quipwright.pipeline.rounds import Basis, Ranked, Step, epoch_callback, learn_rankings
 from quipwright.pipeline.runtime import Judge
 from quipwright.pipeline.stages.train import train_labelled, train_sft
@@ -45,7 +46,7 @@ def learn_offline(
     callback = epoch_callback(ctx, basis, 0, student, critic)
     if isinstance(settings, OfflineGrades):
         return _learn_from_grades(ctx, basis, settings, student, critic, callback)
-    files = [resolve(path, "Verdicts", ctx.recipe_dir) for path in files_of(settings.path)]
+    files = [resolve(path, "Verdicts", ctx.recipe_dir) for path in as_paths(settings.path)]
     rows = [row for file in files for row in read_verdicts(file) if row.split == "train"]
     chosen = preferences(rows, settings.pairs, settings.strength, settings.grade, settings.teacher)
     pairs = [Preferred((literal, ""), *texts) for literal, pairs in chosen.items() for texts in pairs]
@@ -163,8 +164,8 @@ def _bank(ctx: Context, basis: Basis, settings: OfflineGrades) -> _Bank:
             if row.split == "train" and normalise(row.literal) in literals and (not known or row.style in known)
         ]
 
-    graded = [resolve(path, "Grades", ctx.recipe_dir) for path in files_of(settings.path)]
-    repairs = [resolve(path, "Repairs", ctx.recipe_dir) for path in files_of(settings.repairs)]
+    graded = [resolve(path, "Grades", ctx.recipe_dir) for path in as_paths(settings.path)]
+    repairs = [resolve(path, "Repairs", ctx.recipe_dir) for path in as_paths(settings.repairs)]
     return _Bank(
         literals,
         usable(row for file in graded for row in read_graded(file, levels)),
@@ -199,5 +200,5 @@ def _tell(line: str) -> None:
     console.print(f"{STEP}: {line}.", markup=False, highlight=False)
 
 
-def _nothing(path: str | tuple[str, ...], what: str, remedy: str) -> DataError:
-    return DataError(f"{', '.join(files_of(path))}: no usable {what} on the training literals.", remedy)
+def _nothing(path: Paths, what: str, remedy: str) -> DataError:
+    return DataError(f"{', '.join(as_paths(path))}: no usable {what} on the training literals.", remedy)

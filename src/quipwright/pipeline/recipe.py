@@ -14,10 +14,10 @@ from quipwright.core.paths import recipe_path
 from quipwright.core.settings import Settings, identity_of
 from quipwright.critics.config import CriticConfig
 from quipwright.critics.reward_model.critic import RewardModelConfig
-from quipwright.data.examples import DataSettings
+from quipwright.data.examples import DataSettings, Paths
 from quipwright.data.graded import TOP_GRADE
 from quipwright.data.recorded_teacher import RecordedTeacher
-from quipwright.data.task import DEFAULT_TASK
+from quipwright.data.task import DEFAULT_TASK, Task
 from quipwright.data.teacher import ModelTeacher
 from quipwright.evaluation.settings import EvaluateSettings
 from quipwright.llm.costs import Budget, Price
@@ -92,7 +92,7 @@ class OfflinePreferences(Settings):
     """
 
     kind: Literal["verdicts"] = "verdicts"
-    path: str | tuple[str, ...] = "bundled:verdicts.jsonl"
+    path: Paths = "bundled:verdicts.jsonl"
     pairs: int = Field(2, ge=1)
     strength: int = Field(2, ge=1, le=3)
     grade: int = Field(1, ge=0, le=3)
@@ -121,8 +121,8 @@ class OfflineGrades(Settings):
     """
 
     kind: Literal["grades"] = "grades"
-    path: str | tuple[str, ...] = "bundled:graded.jsonl"
-    repairs: str | tuple[str, ...] = ()
+    path: Paths = "bundled:graded.jsonl"
+    repairs: Paths = ()
     styles: tuple[str, ...] = ()
     grade: int = Field(2, ge=1, le=TOP_GRADE)
     teacher: bool = False
@@ -140,11 +140,6 @@ class OfflineGrades(Settings):
 OfflineStep = Annotated[OfflinePreferences | OfflineGrades, Field(discriminator="kind")]
 
 
-def files_of(path: str | tuple[str, ...]) -> tuple[str, ...]:
-    """The files of a setting that names one or several."""
-    return (path,) if isinstance(path, str) else path
-
-
 def _of_pairs(learn: Learning) -> None:
     """Raises ``ValueError`` for what learns nothing from a pair, or would learn the loser's text too."""
     if learn.source != "verdicts" or learn.objective.kind == "mle":
@@ -154,6 +149,8 @@ def _of_pairs(learn: Learning) -> None:
 class Recipe(Settings):
     """A whole run. Defaults are the embedded parts; ``recipes/demo.yaml`` is the smallest complete example.
 
+    ``styles``: those of the task's styles that the teacher is asked for and the student is trained on (all if unset);
+    ``style``: the one in which it is sampled for feedback and evaluated (the task's default if unset).
     ``scorer``: a cheap critic that scores single responses, for selectors that need scores, best-of-N and grades, where
     ``critic`` only compares pairs (or is too dear for that); unset, ``critic`` scores them itself if it can.
     ``copies_lose``: the rule of :mod:`quipwright.critics.copy_filter` stands before the critic. ``prices`` (by model) and
@@ -165,6 +162,8 @@ class Recipe(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")
     seed: int = Field(0, ge=0)
     task: str = DEFAULT_TASK
+    styles: tuple[str, ...] | None = Field(None, min_length=1)
+    style: str = ""
     data: DataSettings = DataSettings()
     teacher: AnyTeacher = RecordedTeacher()
     student: StudentSettings = StudentSettings()
@@ -197,6 +196,11 @@ class Recipe(Settings):
         steps = [name for name in ("teacher_preferences", "offline_preferences") if getattr(self, name) is not None]
         rounds = [f"round-{number}" for number in range(1, self.rounds + 1)]
         return ("imitation", *steps, *rounds, *(["feedback"] if self.rounds or self.offline_preferences else []))
+
+    def load_task(self, recipe_dir: Path | None = None) -> Task:
+        """The task, restricted to ``styles``, of which ``style`` is the default. Raises as :meth:`Task.load` and
+        :meth:`Task.restricted`."""
+        return Task.load(self.task, recipe_dir).restricted(self.styles, self.style)
 
     def results_key(self) -> dict[str, Any]:
         """What of the recipe a run folder belongs to: not its caps and prices, nor how its models are reached, nor the

@@ -20,6 +20,7 @@ from quipwright.pipeline.stages.label import label
 from quipwright.pipeline.stages.rank import rank
 from quipwright.pipeline.stages.sample import sample
 from quipwright.pipeline.stages.select import Selection, select
+from quipwright.pipeline.stages.teach import of_style
 from quipwright.pipeline.stages.train import Trained, train_preference, train_sft
 from quipwright.pipeline.validate import validate, validation_callback
 from quipwright.students.base import Prompted
@@ -80,10 +81,9 @@ def learn_from_teacher(
 ) -> Step:
     """The critic ranks the teacher's own responses, and the student learns from that before it ever tries (the BRIO of
     BRIO-DPO, Ravi et al. 2024 sec. 3.2)."""
-    taught = [e for e in basis.examples if e.split == "train" and e.id in basis.teacher][
-        : basis.recipe.feedback_examples
-    ]
-    responses = {e.id: basis.teacher[e.id] for e in taught}
+    texts = of_style(basis.teacher, ctx.task.style_named())
+    taught = [e for e in basis.examples if e.split == "train" and e.id in texts][: basis.recipe.feedback_examples]
+    responses = {e.id: texts[e.id] for e in taught}
     ranked = rank_attempts(ctx, basis.recipe, 0, settings.select, taught, responses, critic)
     return Step(
         "teacher_preferences",
@@ -133,7 +133,8 @@ def feedback_round(
             targets = best_of(attempts, copies_last(scores, examples, attempts) if recipe.copies_lose else scores)
         else:
             if recipe.select.kind == "teacher_mix":
-                attempts = {e.id: [*attempts.get(e.id, ()), *basis.teacher.get(e.id, ())] for e in examples}
+                taught = of_style(basis.teacher, ctx.task.style_named())
+                attempts = {e.id: [*attempts.get(e.id, ()), *taught.get(e.id, ())] for e in examples}
             ranked = rank_attempts(ctx, recipe, number, recipe.select, examples, attempts, critic)
             known = remembered([*(step.ranked for step in earlier), ranked]) if recipe.keep_pairs else ranked
             ranked = replace(ranked, attempts=tried)

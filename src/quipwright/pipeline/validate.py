@@ -65,7 +65,14 @@ def validation_callback(
     def read(student: Student, step: int) -> ValidationPoint:
         name = f"{round}.{step}"
         chunks = sampled(
-            lambda: student, f"student:{name}", ctx.task.prompt, held, decode, ctx.seed, f"validate-{name}"
+            lambda: student,
+            f"student:{name}",
+            ctx.task.prompt,
+            held,
+            decode,
+            ctx.seed,
+            f"validate-{name}",
+            ctx.task.style_named(),
         )
         answers = first(by_example([response for part in chunks(0) for response in part]))
         point = _read(ctx, recipe, critic, name, step, start, answers, held, teacher)

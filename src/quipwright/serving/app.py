@@ -42,7 +42,8 @@ TRIES = 3  # samples beside the beam's answer on the page
 
 @dataclass
 class Served:
-    """What is served. ``model`` is its name to clients; ``teacher`` knows what was recorded for a literal, if anything.
+    """What is served. ``model`` is its name to clients, who ask for a style as ``model:style``; ``teacher`` knows what was
+    recorded for a literal in a style, if anything.
 
     ``patience``: seconds after which a request that has no answer is given up.
     """
@@ -51,9 +52,15 @@ class Served:
     task: Task
     model: str
     critic: Grader | None = None
-    teacher: Callable[[str], Sequence[str] | None] = lambda literal: None
+    teacher: Callable[[str, str], Sequence[str]] = lambda literal, style: ()
     waiting: int = 64
     patience: float = 120.0
+
+    @property
+    def styles(self) -> dict[str, str]:
+        """The style that each name of the model stands for: the default one for the bare name."""
+        named = {f"{self.model}:{style}": style for style in self.task.styles}
+        return {self.model: self.task.style_named(), **named}
 
 
 @dataclass(frozen=True)
@@ -76,41 +83,43 @@ class Endpoint:
         self.template = pages().get_template("try.html.j2")
 
     async def models(self, request: Request) -> Response:
-        """The one model there is."""
-        card = {"id": self.served.model, "object": "model", "created": 0, "owned_by": "quipwright"}
+        """The one model there is, under the names of its styles."""
+        cards = {
+            name: {"id": name, "object": "model", "created": 0, "owned_by": "quipwright"} for name in self.served.styles
+        }
         name = request.path_params.get("name")
         if name is None:
-            return JSONResponse({"object": "list", "data": [card]})
-        if name != self.served.model:
+            return JSONResponse({"object": "list", "data": [*cards.values()]})
+        if name not in cards:
             raise BadRequestError(f"The model {name!r} does not exist.", "model", 404, "model_not_found")
-        return JSONResponse(card)
+        return JSONResponse(cards[name])
 
     async def chat(self, request: Request) -> Response:
         """Chat completions, whole or streamed.
 
         One text without beams is streamed as it is written; beams and several texts once they are finished.
         """
-        asked = read_request(await request.body(), self.served.model)
+        asked = read_request(await request.body(), self.served.styles)
         if asked.stream and asked.n == 1 and asked.sampling.beams == 1:
             return await self._live(asked)
         texts = await self._texts(asked)
         usage = self._usage(asked, texts)
         if asked.stream:
-            events = Chunks(self.served.model).whole(texts, usage if asked.usage else None)
+            events = Chunks(asked.model).whole(texts, usage if asked.usage else None)
             return StreamingResponse(_each(events), media_type="text/event-stream")
-        return JSONResponse(completion(self.served.model, texts, usage))
+        return JSONResponse(completion(asked.model, texts, usage))
 
     async def completions(self, request: Request) -> Response:
         """The older completions, whole or as a stream of finished texts."""
-        asked = [read_request(chat, self.served.model) for chat in as_chats(await request.body())]
+        asked = [read_request(chat, self.served.styles) for chat in as_chats(await request.body())]
         each = await asyncio.gather(*(self._texts(one) for one in asked))
         spent = [self._usage(one, texts) for one, texts in zip(asked, each, strict=True)]
         usage = {name: sum(one[name] for one in spent) for name in spent[0]}
         texts = [text for some in each for text in some]
         if asked[0].stream:
-            stream = events(self.served.model, texts, usage if asked[0].usage else None)
+            stream = events(asked[0].model, texts, usage if asked[0].usage else None)
             return StreamingResponse(_each(stream), media_type="text/event-stream")
-        return JSONResponse(text_completion(self.served.model, texts, usage))
+        return JSONResponse(text_completion(asked[0].model, texts, usage))
 
     async def health(self, request: Request) -> Response:
         """That the server answers, and how many requests wait."""
@@ -133,7 +142,7 @@ class Endpoint:
         grown: asyncio.Queue[str | None],
         answer: asyncio.Task[list[Generated]],
     ) -> AsyncIterator[str]:
-        events, sent = Chunks(self.served.model), ""
+        events, sent = Chunks(asked.model), ""
         try:
             yield events.opening()
             while text is not None:
@@ -155,11 +164,12 @@ class Endpoint:
 
     async def page(self, request: Request) -> Response:
         """The try-it page."""
-        literal = " ".join((await form(request)).get("literal", "").split()) if request.method == "POST" else ""
+        fields = await form(request) if request.method == "POST" else {}
+        literal, style = " ".join(fields.get("literal", "").split()), fields.get("style", "")
         attempts, problem = list[Shown](), ""
         if request.method == "POST":
             try:
-                attempts = await self._attempts(literal)
+                attempts = await self._attempts(literal, style)
             except (QuipwrightError, BadRequestError) as wrong:
                 problem = str(wrong)
             except BusyError:
@@ -167,13 +177,13 @@ class Endpoint:
         task = self.served.task
         shown = self.template.render(
             model=self.served.model, aim=task.aim, best_grade=task.grades[-1], literal=literal, attempts=attempts,
-            error=problem,
+            styles=list(task.styles), style=style or task.style_named(), error=problem,
         )  # fmt: skip
         return HTMLResponse(shown, 400 if problem else 200)
 
     async def _texts(self, asked: ChatRequest, on_token: Callable[[str], None] | None = None) -> list[Generated]:
         drawn = asked.sampling.temperature > 0
-        prompt = self._prompt(asked.literal)
+        prompt = self._prompt(asked.literal, asked.style)
         ask = Ask(prompt, self._fitting(prompt, asked.sampling), asked.n if drawn else 1, asked.seed, on_token)
         try:
             answers = await asyncio.wait_for(self.batcher.ask(ask), self.served.patience)
@@ -182,10 +192,10 @@ class Endpoint:
         texts = [cut(generated, asked.stops) for generated in answers]
         return texts if drawn else texts * asked.n  # beams know one best answer
 
-    async def _attempts(self, literal: str) -> list[Shown]:
+    async def _attempts(self, literal: str, style: str) -> list[Shown]:
         if not any(character.isalpha() for character in literal):
             raise BadRequestError("Write a sentence with at least one letter.")
-        prompt = self._prompt(literal)
+        prompt, style = self._prompt(literal, style), self.served.task.style_named(style)
         beam, drawn = await asyncio.gather(
             self.batcher.ask(Ask(prompt, Sampling(beams=BEAMS, max_tokens=MAX_TOKENS), 1)),
             self.batcher.ask(Ask(prompt, Sampling(temperature=0.7, top_p=0.95, max_tokens=MAX_TOKENS), TRIES)),
@@ -194,7 +204,7 @@ class Endpoint:
         others = list(dict.fromkeys(g.text for g in drawn if g.text != beam[0].text))
         others.sort(key=lambda text: not is_sound(text, literal))  # copies last
         titled += [(f"Another try, {i}", text) for i, text in enumerate(others, 1)]
-        titled += [("The teacher", text) for text in self.served.teacher(literal) or ()]
+        titled += [("The teacher", text) for text in self.served.teacher(literal, style)]
         grades = await self._grades(literal, [text for _, text in titled])
         return [
             Shown(title, text, grade.levels[-1] if grade and grade.levels else None, grade.score if grade else None)
@@ -208,8 +218,8 @@ class Endpoint:
         responses = [Attempt(example_id="", text=text, author="student") for text in texts]
         return list(await self.batcher.run(lambda: critic.grade([literal] * len(texts), responses)))
 
-    def _prompt(self, literal: str) -> str:
-        return self.served.task.prompt(normalise(literal))
+    def _prompt(self, literal: str, style: str) -> str:
+        return self.served.task.prompt(normalise(literal), style)
 
     def _fitting(self, prompt: str, sampling: Sampling) -> Sampling:
         """``sampling`` with no more tokens than the context has room for behind ``prompt``, as far as it has any."""
@@ -223,7 +233,7 @@ class Endpoint:
         count_in, count_out = (
             getattr(self.served.student, name, lambda text: ()) for name in ("prompt_ids", "response_ids")
         )
-        spent = len(count_in(self._prompt(asked.literal))), sum(len(count_out(g.text)) for g in texts)
+        spent = len(count_in(self._prompt(asked.literal, asked.style))), sum(len(count_out(g.text)) for g in texts)
         return {"prompt_tokens": spent[0], "completion_tokens": spent[1], "total_tokens": sum(spent)}
 
 

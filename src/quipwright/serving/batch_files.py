@@ -29,13 +29,14 @@ class Job:
     column: str | None = None
     n: int = 1
     best_of: int = 0
+    style: str = ""
 
     def identity(self, writer: Writer, source: Path) -> dict[str, Any]:
         """What an interrupted file must share with the command that goes on with it, by the option's name."""
         return {
             "--input": file_sha256(source), "--column": self.column, "-n": self.n, "--best-of": self.best_of,
-            "--seed": writer.seed, "--run": writer.name, "the student": writer.fingerprint(),
-            "the task": content_hash(writer.task.model_dump(mode="json")),
+            "--style": writer.task.style_named(self.style), "--seed": writer.seed, "--run": writer.name,
+            "the student": writer.fingerprint(), "the task": content_hash(writer.task.model_dump(mode="json")),
         }  # fmt: skip
 
 
@@ -45,8 +46,9 @@ def write_file(writer: Writer, source: Path, target: Path | None, job: Job, form
     All columns are kept. A row that cannot be used is written with its reason and does not stop the others; a sentence
     that stands there twice gets one answer. What an interrupted command wrote is kept beside ``target`` and used by
     the same command. Returns (done, failed). Raises :class:`DataError` before anything is written where the source
-    cannot be read at all, ``target`` is there, or what is kept belongs to another command.
+    cannot be read at all, ``target`` is there, the task has no such style, or what is kept belongs to another command.
     """
+    writer.task.style_named(job.style)
     rows = list(read_rows(source, job.column, keep_bad=True))
     layout = Layout.of(rows, writer.task.output)
     if target is not None:
@@ -111,7 +113,7 @@ def _attempt(writer: Writer, rows: Sequence[Row], job: Job) -> Iterator[tuple[Ro
     """Each row with its texts, or with why it has none. Where a row in it is refused, a batch is halved until that row
     stands alone."""
     try:
-        written = writer.stream([row.literal for row in rows], n=job.n, best_of=job.best_of)
+        written = writer.stream([row.literal for row in rows], n=job.n, best_of=job.best_of, style=job.style)
     except QuipwrightError as error:
         if len(rows) == 1:
             yield rows[0], Outcome(problem=error.problem)

@@ -29,9 +29,11 @@ class BadRequestError(Exception):
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A checked request: the sentence to paraphrase and how."""
+    """A checked request: the sentence to paraphrase, the name under which the model was asked, and how."""
 
     literal: str
+    model: str
+    style: str
     sampling: Sampling
     n: int
     seed: int | None
@@ -40,8 +42,9 @@ class ChatRequest:
     usage: bool
 
 
-def read_request(body: bytes, model: str) -> ChatRequest:
-    """The request in ``body`` for the model served as ``model``. Raises :class:`BadRequestError`.
+def read_request(body: bytes, models: Mapping[str, str]) -> ChatRequest:
+    """The request in ``body``. ``models``: the style that each name of the model stands for. Raises
+    :class:`BadRequestError`.
 
     The last user message is the sentence; a student keeps no conversation. Without a temperature one text comes from
     5 beams, as in evaluation, and several from nucleus sampling.
@@ -53,9 +56,10 @@ def read_request(body: bytes, model: str) -> ChatRequest:
     if not isinstance(fields, dict):
         raise BadRequestError("The body must be a JSON object.")
     asked = fields.get("model")
-    if asked != model:
+    if not isinstance(asked, str) or asked not in models:
+        known = ", ".join(map(repr, models))
         raise BadRequestError(
-            f"The model {_shown(asked)} does not exist; this server has {model!r}.", "model", 404, "model_not_found"
+            f"The model {_shown(asked)} does not exist; this server has {known}.", "model", 404, "model_not_found"
         )
     for name in _UNSUPPORTED:
         if fields.get(name):
@@ -72,6 +76,8 @@ def read_request(body: bytes, model: str) -> ChatRequest:
     seed = None if fields.get("seed") is None else _whole(fields, "seed", 0, -(2**63), 2**63 - 1) % 2**31
     return ChatRequest(
         literal=_sentence(fields.get("messages")),
+        model=asked,
+        style=models[asked],
         sampling=_sampling(fields, n, tokens),
         n=n,
         seed=seed,

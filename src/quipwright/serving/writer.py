@@ -107,17 +107,17 @@ class Writer:
         files = sorted(self.folder.glob("*.safetensors")) if self.folder is not None else []
         return content_hash([known_sha256(path) for path in files])
 
-    def write(self, sentence: str, *, n: int = 1, best_of: int = 0) -> list[str]:
+    def write(self, sentence: str, *, n: int = 1, best_of: int = 0, style: str = "") -> list[str]:
         """``n`` paraphrases of ``sentence``, best first; see :meth:`write_all`."""
-        return self.write_all([sentence], n=n, best_of=best_of)[0]
+        return self.write_all([sentence], n=n, best_of=best_of, style=style)[0]
 
-    def write_all(self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0) -> list[list[str]]:
+    def write_all(self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0, style: str = "") -> list[list[str]]:
         """``n`` paraphrases of each sentence, in their order; see :meth:`stream`."""
-        texts = dict(self.stream(sentences, n=n, best_of=best_of))
+        texts = dict(self.stream(sentences, n=n, best_of=best_of, style=style))
         return [[g.text for g in texts[i]] for i in range(len(sentences))]
 
     def stream(
-        self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0
+        self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0, style: str = ""
     ) -> Iterator[tuple[int, list[Generated]]]:
         """Each sentence's number and its ``n`` paraphrases, as they are written: the 5-beam answer for one, nucleus samples
         for several. Hand over all sentences: they are written together.
@@ -125,9 +125,10 @@ class Writer:
         With ``best_of`` that many samples are drawn and the critic's ``n`` best are returned, best first; copies of the
         sentence, degenerate texts and those that the limit cut off come last. A single answer that the limit cuts off is
         written once more with four times the room. What is still cut off then ends in an ellipsis.
-        Raises :class:`DataError` at once where a sentence leaves no room.
+        ``style`` is one of the task's, its default if empty. Raises :class:`DataError` at once where a sentence leaves no
+        room, or the student was trained on no such style.
         """
-        drawn, prompts = max(n, best_of), self._prompts(sentences)
+        drawn, prompts = max(n, best_of), self._prompts(sentences, style)
         if drawn == 1:
             beams = Sampling(beams=BEAMS, max_tokens=self.max_tokens)
             return self._whole(prompts, self.student.write(prompts, beams))
@@ -158,12 +159,12 @@ class Writer:
             yield from ((place, [marked(texts[0])]) for place, texts in cut)
 
     def answers(self, sentences: Sequence[str]) -> list[Generated]:
-        """The 5-beam answer to each sentence."""
+        """The 5-beam answer to each sentence, in the default style."""
         sampling = Sampling(beams=BEAMS, max_tokens=self.max_tokens)
         return [texts[0] for texts in self.student.generate(self._prompts(sentences), sampling)]
 
-    def _prompts(self, sentences: Sequence[str]) -> list[str]:
-        return [self.task.prompt(normalise(sentence)) for sentence in sentences]
+    def _prompts(self, sentences: Sequence[str], style: str = "") -> list[str]:
+        return [self.task.prompt(normalise(sentence), style) for sentence in sentences]
 
 
 def chosen(

@@ -36,7 +36,8 @@ class RewardArchitecture(Settings):
     """Shape of a reward model. It reads the first ``layers`` layers of ``weights`` and tunes those from
     ``first_layer`` on; the head sees the response's last hidden state beside the mean over its tokens.
 
-    ``prompt`` is what a response stands behind; "" means the task's ``student_prompt``, which training fills in.
+    ``prompt`` is what a response stands behind; "" means the task's ``student_prompt`` in its default style, which
+    training fills in.
     """
 
     weights: str = "embedded"

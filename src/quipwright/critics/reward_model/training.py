@@ -43,8 +43,8 @@ class CriticTraining(Settings):
     whose grades differ but that were never judged side by side. ``teacher_share``: what a verdict on a text of the
     teacher weighs beside one on two attempts (nothing by default: docs/critic.md says why). ``free_share``,
     ``free_weight`` and ``teacher_weight``: see ``FreeComparisons``, off by default (docs/critic.md says why).
-    ``task``: its ``student_prompt`` is used where the architecture names no prompt. ``start``: a trained critic whose
-    adapters, head and feature weights to go on from. ``features``: mix plain features in, fitted on
+    ``task``: its ``student_prompt`` in the default style is used where the architecture names no prompt. ``start``: a
+    trained critic whose adapters, head and feature weights to go on from. ``features``: mix plain features in, fitted on
     ``feature_literals`` of the literals at most. ``calibration_share`` of the literals is kept out of the fit to set mix
     and cut points on. ``batch_size`` literals a step; ``lr``, ``warmup_ratio``, ``weight_decay`` and ``max_grad_norm``
     as in ``TrainSettings``.
@@ -96,7 +96,7 @@ def train_on(
     if not any(row.split == "heldout" and row.verdict != "tie" and not row.with_teacher for row in verdicts):
         raise DataError("No held-out verdict on two attempts has a winner.", "Collect more verdicts.")
     critic = fit_critic([row for row in verdicts if row.split == "train"], settings, data_hash, base)
-    answers = settings.teacher.open(base).answers if settings.teacher is not None else {}
+    answers = settings.teacher.open(base).texts if settings.teacher is not None else {}
     critic.card = _with_figures(critic, [row for row in verdicts if row.split == "heldout"], answers)
     return critic
 
@@ -128,14 +128,14 @@ def fit_critic(
 def _architecture(settings: CriticTraining, base: Path | None) -> RewardArchitecture:
     if settings.architecture.prompt:
         return settings.architecture
-    prompt = Task.load(settings.task, base).student_prompt
+    prompt = Task.load(settings.task, base).prompt_in()
     return RewardArchitecture.model_validate({**settings.architecture.model_dump(), "prompt": prompt})
 
 
 def _free_comparisons(settings: CriticTraining, base: Path | None) -> FreeComparisons | None:
     if settings.teacher is None or not (settings.free_share or settings.teacher_weight):
         return None
-    answers = settings.teacher.open(base).answers
+    answers = settings.teacher.open(base).texts
     return FreeComparisons(answers, settings.free_share, settings.free_weight, settings.teacher_weight)
 
 

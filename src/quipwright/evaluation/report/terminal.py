@@ -226,7 +226,8 @@ def run_lines(summary: RunSummary) -> Iterator[str]:
     for r in summary.pairwise:
         yield wrapped(f"{r.candidate} against {r.baseline}, {r.n} inputs of {r.split}, judge {r.judge}")
         yield f"  {hundred(r.headline.rate):<14} {counts(r.headline)}, writes {number(r.length_ratio)} times as long"
-    yield "\nThe outputs (grades are the critic's)\n"
+    in_style = f"in style {summary.style}; " if summary.style else ""
+    yield f"\nThe outputs ({in_style}grades are the critic's)\n"
     yield quality_tables(summary.quality, summary.task["grades"]) + "\n"
     for d in summary.differences:
         yield difference_block(d)

@@ -48,6 +48,9 @@ def story(s: RunSummary) -> str:
         )
     else:
         sentences.append(f"The student ({weights}) imitated the teacher.")
+    if styles := s.task.get("styles"):
+        known = ", ".join(styles)
+        sentences.append(f"It knows the styles {known}; feedback and evaluation are in {s.style}.")
     if rounds := recipe.get("rounds"):
         ranked = data.rankings
         kind = ((recipe.get("learn") or {}).get("objective") or {}).get("kind", "its objective")

@@ -69,7 +69,7 @@ def measure(
     left as it was reckoned. Raises as the models do.
     """
     few = examples[:count]
-    taught = _recorded(recipe, few, calls.base)
+    taught = _recorded(recipe, task, few, calls.base)
     lines = []
     for settings, line in _planned(recipe, task, examples, found):
         ask: Callable[[], object] | None = None
@@ -180,13 +180,13 @@ def _able(model: Settings, found: Sequence[Found]) -> Capabilities:
     return known[0] if known else stated or usual
 
 
-def _recorded(recipe: Recipe, examples: Sequence[Example], base: Path | None) -> dict[str, list[Response]]:
+def _recorded(recipe: Recipe, task: Task, examples: Sequence[Example], base: Path | None) -> dict[str, list[Response]]:
     """A recorded teacher's paraphrases by example id; those of a live one are still to be asked for."""
     if isinstance(recipe.teacher, ModelTeacher):
         return {}
     answers = recipe.teacher.open(base)
     return {
-        e.id: [Response(example_id=e.id, text=text, author="teacher") for text in answers.require(e.text)]
+        e.id: [Response(example_id=e.id, text=t.text, author="teacher") for t in answers.require(e.text, task)]
         for e in examples
     }
 

@@ -26,14 +26,18 @@ def sample(
     *,
     round: int = 1,
 ) -> Responses:
-    """The student's k attempts at each of ``examples`` (or its one decoded answer), by example id; each ``round`` draws fresh numbers.
+    """The student's k attempts at each of ``examples`` (or its one decoded answer) in the task's default style, by example
+    id; each ``round`` draws fresh numbers.
 
     ``stage`` is ``sample``, ``decode``, ``best_of`` or ``validate``.
     """
     seed = round_seed(ctx.seed, round)
-    key = StageKey(stage, part, (student.id, settings, seed, ctx.task.student_prompt, ids_hash(examples)))
+    key = StageKey(stage, part, (student.id, settings, seed, ctx.task.prompt_in(), ids_hash(examples)))
     author = f"student:{student.id}"
-    return _written(ctx, key, lambda: ctx.students.load(student), author, ctx.task.prompt, examples, settings, seed)
+    return _written(
+        ctx, key, lambda: ctx.students.load(student), author, ctx.task.prompt, examples, settings, seed,
+        ctx.task.style_named(),
+    )  # fmt: skip
 
 
 def zero_shot(ctx: Context, part: str, examples: Sequence[Example], settings: DecodeSettings) -> Responses:
@@ -62,11 +66,12 @@ def _written(
     examples: Sequence[Example],
     settings: AnyCandidates | DecodeSettings,
     seed: int,
+    style: str = "",
 ) -> Responses:
     def opened() -> Student:
         writer = student()
         ctx.students.note_decoding(writer)
         return writer
 
-    chunks = sampled(opened, author, prompt, examples, settings, seed, key.name)
+    chunks = sampled(opened, author, prompt, examples, settings, seed, key.name, style)
     return by_example(ctx.cache.rows(key, Response, chunks))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from quipwright.core.errors import TeacherError
-from quipwright.core.paths import resolve
 from quipwright.core.progress import bar, console
 from quipwright.core.records import Example, Response, ids_hash
 from quipwright.core.settings import identity_of
@@ -20,8 +20,10 @@ from quipwright.pipeline.context import Context
 
 @dataclass(frozen=True)
 class TeacherOutput:
-    """The usable responses by example id. ``rows``: all that came, with the reasons of those that cannot be used.
-    ``counts``: what became of a live teacher's literals (``None`` for a recording)."""
+    """The usable responses by example id, those of the default style first.
+
+    ``rows``: all that came, with the reasons of those that cannot be used. ``counts``: what became of a live teacher's
+    literals (``None`` for a recording)."""
 
     responses: Mapping[str, Sequence[Response]]
     rows: Sequence[Response]
@@ -31,7 +33,8 @@ class TeacherOutput:
 def teach(ctx: Context, teacher: RecordedTeacher | ModelTeacher, examples: Sequence[Example]) -> TeacherOutput:
     """The teacher's responses to ``examples`` of every split.
 
-    Raises :class:`TeacherError` where a live teacher gave no usable response at all, or a recording lacks a literal.
+    Raises :class:`TeacherError` where a live teacher gave no usable response at all, or a recording lacks a literal or the
+    styles that are wanted.
     """
     return _ask(ctx, teacher, examples) if isinstance(teacher, ModelTeacher) else _read(ctx, teacher, examples)
 
@@ -40,14 +43,23 @@ def _read(ctx: Context, teacher: RecordedTeacher, examples: Sequence[Example]) -
     def read(start: int) -> Iterator[list[Response]]:
         recording = teacher.open(ctx.recipe_dir)
         author = f"teacher:{teacher.name}"
+        left_out = Counter(style for e in examples for style in recording.other_styles(e.text, ctx.task))
+        for style, count in left_out.items():
+            told = f"Left out: {count} texts of the recorded teacher (style {style})."
+            console.print(told, markup=False, highlight=False)
         for example in examples[start:]:
-            texts = recording.require(example.text)
-            yield [Response(example_id=example.id, text=text, author=author) for text in texts]
+            texts = recording.require(example.text, ctx.task)
+            yield [Response(example_id=example.id, text=t.text, author=author, style=t.style) for t in texts]
 
-    path = resolve(teacher.path, "Recorded teacher", ctx.recipe_dir)
-    content = file_sha256(path) if path.is_file() else ""
-    rows = ctx.cache.rows(StageKey("teach", "", (teacher, content, ids_hash(examples))), Response, read)
-    return TeacherOutput(by_example(rows), rows)
+    content = [file_sha256(path) for path in teacher.files(ctx.recipe_dir)]
+    styles = [*ctx.task.styles], ctx.task.style_named()
+    rows = ctx.cache.rows(StageKey("teach", "", (teacher, content, styles, ids_hash(examples))), Response, read)
+    if not rows:
+        raise TeacherError(
+            f"The recorded teacher has no text of {' or '.join(ctx.task.styles)} for any literal.",
+            "Name styles that it has: styles in the recipe.",
+        )
+    return TeacherOutput(_style_first(by_example(rows), ctx.task.style_named()), rows)
 
 
 def _ask(ctx: Context, settings: ModelTeacher, examples: Sequence[Example]) -> TeacherOutput:
@@ -68,7 +80,8 @@ def _ask(ctx: Context, settings: ModelTeacher, examples: Sequence[Example]) -> T
         line = f"Teacher: {Yield.of(len(examples), rows).line()}."
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
-    inputs = (identity_of(settings), ctx.task.teacher, ctx.task.refusals, ids_hash(examples))
+    asked = [[name, style.teacher] for name, style in ctx.task.styles.items()]
+    inputs = (identity_of(settings), ctx.task.teacher, asked, ctx.task.refusals, ids_hash(examples))
     rows = ctx.cache.rows(StageKey("teach", "", inputs), Response, ask, check=some_answered, done=tell)
     responses = by_example([row for row in rows if row.usable])
     if not responses:
@@ -76,7 +89,7 @@ def _ask(ctx: Context, settings: ModelTeacher, examples: Sequence[Example]) -> T
             f"None of {len(examples)} literals got a usable paraphrase: {Yield.of(len(examples), rows).line()}.",
             "Read the reasons in stages/teach-*.",
         )
-    return TeacherOutput(responses, rows, Yield.of(len(examples), rows))
+    return TeacherOutput(_style_first(responses, ctx.task.style_named()), rows, Yield.of(len(examples), rows))
 
 
 def by_example(responses: Sequence[Response]) -> dict[str, list[Response]]:
@@ -85,6 +98,16 @@ def by_example(responses: Sequence[Response]) -> dict[str, list[Response]]:
     for response in responses:
         grouped.setdefault(response.example_id, []).append(response)
     return grouped
+
+
+def of_style(responses: Mapping[str, Sequence[Response]], style: str) -> dict[str, list[Response]]:
+    """Those of ``responses`` (by example id) that are of ``style``; examples that have none are left out."""
+    kept = {example_id: [r for r in texts if r.style == style] for example_id, texts in responses.items()}
+    return {example_id: texts for example_id, texts in kept.items() if texts}
+
+
+def _style_first(responses: Mapping[str, Sequence[Response]], style: str) -> dict[str, list[Response]]:
+    return {example_id: sorted(texts, key=lambda r: r.style != style) for example_id, texts in responses.items()}
 
 
 def unanswered(rows: Sequence[Response]) -> int:

@@ -51,8 +51,8 @@ def train_sft(
     round: int = 0,
     callback: ValidationCallback | None = None,
 ) -> Trained:
-    """Imitation of ``targets`` (by example id) on the training split, all of a literal's in one row; the validation
-    split measures it (Ravi et al. 2024 sec. 3.1)."""
+    """Imitation of ``targets`` (by example id) on the training split, all of a literal's of one style in one row; the
+    validation split measures it (Ravi et al. 2024 sec. 3.1)."""
     rows = prompted(ctx, [e for e in examples if e.split == "train"], targets)
     held = prompted(ctx, [e for e in examples if e.split == "valid"], targets)
     return _trained(
@@ -143,9 +143,14 @@ def _beside_reference(
 
 
 def prompted(ctx: Context, examples: Sequence[Example], targets: Mapping[str, Sequence[Response]]) -> list[Prompted]:
-    """A row an example that has targets: its prompt and all of them."""
-    with_targets = [e for e in examples if e.id in targets]
-    return [Prompted(ctx.task.prompt(e.text), tuple(r.text for r in targets[e.id])) for e in with_targets]
+    """A row for each style of each example's targets: the prompt that asks for it, and all of that style."""
+    rows = []
+    for example in examples:
+        by_style: dict[str, list[str]] = {}
+        for response in targets.get(example.id, ()):
+            by_style.setdefault(response.style, []).append(response.text)
+        rows += [Prompted(ctx.task.prompt(example.text, style), tuple(texts)) for style, texts in by_style.items()]
+    return rows
 
 
 def _reference_scores(
@@ -168,7 +173,7 @@ def _reference_scores(
         ]
 
     texts = [[r.id for r in responses] for responses in ordered]
-    inputs = (reference.id, ctx.task.student_prompt, [row.prompt for row in rows], texts)
+    inputs = (reference.id, [row.prompt for row in rows], texts)
     scores = iter(ctx.cache.rows(StageKey("reference", part, inputs), SequenceScore, single_chunk(score)))
     width = max(map(len, ordered), default=0)
     total, tokens = torch.zeros(len(rows), width), torch.zeros(len(rows), width)

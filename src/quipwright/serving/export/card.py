@@ -41,7 +41,7 @@ def model_card(origin: Origin, task: Task, form: Form, family: Family, where: st
 ```
 {task.prompt_in()}
 ```
-
+{_styles(task)}
 ## Use
 
 {usage(form, family, where, task.prompt_in())}
@@ -58,6 +58,14 @@ def model_card(origin: Origin, task: Task, form: Form, family: Family, where: st
 
 {origin.training}
 """
+
+
+def _styles(task: Task) -> str:
+    """How the prompt asks for each style; nothing for a task without styles."""
+    if not task.styles:
+        return ""
+    known = ", ".join(f"`{name}` (`{task.prompt_in(name).splitlines()[-1]}`)" for name in task.styles)
+    return f"\nThis asks for style `{task.style_named()}`. The prompt's last line names the style: {known}.\n"
 
 
 def card_metadata(origin: Origin, task: Task, form: Form, family: Family) -> dict[str, Any]:

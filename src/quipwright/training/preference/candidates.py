@@ -94,9 +94,11 @@ def sampled(
     settings: AnyCandidates | DecodeSettings,
     seed: int,
     stage: str,
+    style: str = "",
 ) -> Chunks[Response]:
     """The responses to each of ``examples``, longest first: a chunk an example, for :meth:`StageCache.rows`.
 
+    ``prompt`` makes of a literal what the student is shown; ``style`` is the one that it asks for.
     All prompts are handed to the student together. A text depends on ``seed``, its prompt and its sample number alone,
     so a resumed run draws what the uninterrupted one would.
     """
@@ -109,7 +111,7 @@ def sampled(
         together = len(ordered) if _once(settings) else DRAWN_TOGETHER
         with bar(stage, len(ordered), "literals", done=start) as step:
             for begin in range(start, len(ordered), together):
-                attempts = [_Attempts(author, e, prompt(e.text)) for e in ordered[begin : begin + together]]
+                attempts = [_Attempts(author, e, prompt(e.text), style) for e in ordered[begin : begin + together]]
                 for one in _in_order(attempts, _finished(write, attempts, settings, seed)):
                     yield one.responses
                     step(1)
@@ -120,8 +122,8 @@ def sampled(
 class _Attempts:
     """The responses to one example as they come in; what repeats or is unusable keeps its reason."""
 
-    def __init__(self, author: str, example: Example, prompt: str) -> None:
-        self.author, self.example, self.prompt = author, example, prompt
+    def __init__(self, author: str, example: Example, prompt: str, style: str) -> None:
+        self.author, self.example, self.prompt, self.style = author, example, prompt, style
         self.responses: list[Response] = []
         self._seen: set[str] = set()
 
@@ -144,6 +146,7 @@ class _Attempts:
                     example_id=self.example.id,
                     text=generated.text,
                     author=self.author,
+                    style=self.style,
                     sampling=sampling.model_copy(update={"index": number}),
                     status=status,
                 )

@@ -93,7 +93,8 @@ def copy_losers(
     drawn = random.Random(content_hash("copies", seed)).sample(honest, round(share * len(honest)))
     extra, literals = [], []
     for ranking in drawn:
-        copy = Response(example_id=ranking.example_id, text=examples[ranking.example_id].text, author="rule:copy")
+        literal, style = examples[ranking.example_id].text, texts[ranking.best_first[0]].style
+        copy = Response(example_id=ranking.example_id, text=literal, author="rule:copy", style=style)
         literals.append(copy)
         extra.append(Ranking(example_id=ranking.example_id, best_first=(ranking.best_first[0], copy.id), strength=1.0))
     return extra, literals

@@ -19,24 +19,24 @@ def ranked_rows(
     rankings: Sequence[Ranking],
     taught: Mapping[str, Sequence[Response]],
 ) -> tuple[list[Prompted], list[list[Response]]]:
-    """One row a ranking, best first, and the responses behind its columns. ``prompt`` is that of an example in a style,
-    the best response's.
+    """One row a ranking, best first, and the responses behind its columns.
 
-    Where ``taught`` has the example, one of its responses (another one for each ranking of it) is the last column,
-    the target of the MLE term and compared with nothing.
+    ``prompt`` makes of an example and a style what the student is shown; a ranking is of one style. Where ``taught`` has
+    responses of the example in that style, one of them (another one for each ranking of it) is the last column, the
+    target of the MLE term and compared with nothing.
     """
     rows, columns = [], []
     anchors_used: dict[str, int] = {}
     for ranking in rankings:
         responses, example = [texts[i] for i in ranking.best_first], examples[ranking.example_id]
+        style = responses[0].style
         ranks: tuple[int, ...] = ()
-        if anchors := taught.get(example.id):
+        if anchors := [r for r in taught.get(example.id, ()) if r.style == style]:
             turn = anchors_used.get(example.id, 0)
             anchors_used[example.id] = turn + 1
             ranks = (*range(len(responses)), ANCHOR)
             responses.append(anchors[turn % len(anchors)])
-        asked = prompt(example, responses[0].style)
-        rows.append(Prompted(asked, tuple(r.text for r in responses), ranks))
+        rows.append(Prompted(prompt(example, style), tuple(r.text for r in responses), ranks))
         columns.append(responses)
     return rows, columns
 
