@@ -208,7 +208,7 @@ DIVERSE = {"select": {"kind": "diverse"}}
         ({"teacher_preferences": {"learn": {"objective": {"kind": "mle"}, "source": "teacher"}}}, "learns from pairs"),
         (
             {"critic": MultipleChoice},
-            r"select best_worst needs .*critic multiple_choice does not do; set scorer: \{kind: reward\}, or select",
+            r"select best_worst needs .*critic multiple_choice does not do; set scorer: \{kind: reward\} \(or grade\), or select",
         ),
         (
             {"critic": MultipleChoice, **DIVERSE, "teacher_preferences": {"select": {"kind": "list"}}},
