@@ -9,6 +9,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,16 @@ from quipwright.core.errors import RecipeError
 COMMAND = [sys.executable, "-m", "quipwright"]
 
 
+def heard() -> None:
+    """Hear Ctrl-C in a child, whoever started the tests: what a shell runs in the background ignores it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [*COMMAND, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1
-    )
+        [*COMMAND, *map(str, arguments)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1, preexec_fn=heard,
+    )  # fmt: skip
 
 
 def read_until(process: subprocess.Popen[str], words: str) -> None:
@@ -50,7 +57,7 @@ def test_a_signal_ends_a_run_with_its_code_and_the_way_to_go_on(
     process = start("distil", tiny_recipe, "--run", tmp_path / "run")
     read_until(process, moment)
     process.send_signal(number)
-    _, rest = process.communicate(timeout=120)
+    _, rest = process.communicate()
     assert process.returncode == 128 + number
     assert "Traceback" not in rest
     assert rest.splitlines()[-1] == (
@@ -71,7 +78,7 @@ def test_a_server_ends_with_the_signals_code(tmp_path: Path) -> None:
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.PIPE, text=True, bufsize=1)
     read_until(process, "ready")
     process.send_signal(signal.SIGTERM)
-    _, rest = process.communicate(timeout=120)
+    _, rest = process.communicate()
     assert process.returncode == 143
     assert "Traceback" not in rest
 
@@ -138,6 +145,13 @@ def test_letters_that_a_terminal_lacks_end_no_command(tmp_path: Path) -> None:
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert r"Das Caf\xe9 war zu, \u7686." in done.stdout
+
+
+def test_letters_that_the_locale_lacks_are_read_or_told(quipwright: Callable[..., tuple[int, str, str]]) -> None:
+    code, _, told = quipwright("write", "\udcc2\udcbf!")  # as Python gives the bytes of UTF-8 in such a locale
+    assert (code, "There is no sentence in '\xbf!'" in told) == (3, True)
+    code, _, told = quipwright("data", "demo", "--set", "data.path=caf\udcc3\udca9.jsonl")
+    assert (code, "Use a UTF-8 one: LC_ALL=C.UTF-8" in told) == (2, True)
 
 
 @pytest.mark.parametrize(

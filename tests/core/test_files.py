@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quipwright.core.errors import DamagedError, DiskError
+from quipwright.core.storage.files import write_atomic
 from quipwright.core.storage.sealed_files import SealedAppendOnly, read_sealed_lines, seal_of
 
 BATCHES = st.lists(st.lists(st.text("abé ", min_size=1), min_size=1), min_size=1)
@@ -80,3 +81,17 @@ def test_a_damaged_seal_is_named_and_can_be_removed(tmp_path: Path, seal: str) -
         read_sealed_lines(path)
     seal_of(path).unlink()
     assert read_sealed_lines(path) == ["one"]
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("n" * 300, "File name too long. Use a shorter name and run the same command again"),
+        ("file/x", "Not a directory. Check the path (a part of it is a file) and run"),
+    ],
+)
+def test_what_to_do_depends_on_what_was_wrong(tmp_path: Path, path: str, words: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DiskError) as caught:
+        write_atomic(tmp_path / path, "text")
+    assert words in str(caught.value)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from quipwright.core.errors import DataError, DiskError, RecipeError, WeightsError
-from quipwright.core.paths import check_writable, inside, recipe_path, resolve, weights_source
+from quipwright.core.paths import check_writable, inside, recipe_path, resolve, seen_from, weights_source
 from quipwright.testing.asking import ask, chat, requests
 from quipwright.testing.faulty_server import FaultyServer
 
@@ -90,6 +90,8 @@ def test_a_place_that_cannot_be_written_is_told_and_nothing_is_made(tmp_path: Pa
     (tmp_path / "file").write_text("")
     with pytest.raises(DiskError, match=r"Report .*/file/r\.html cannot be written: .*/file is a file, not a folder"):
         check_writable(tmp_path / "file" / "r.html", "Report")
+    with pytest.raises(DiskError, match=r"cannot be written: File name too long\. Use a shorter name"):
+        check_writable(tmp_path / ("n" * 300), "Report")
 
 
 def test_a_recipe_is_a_file_or_a_name_that_ships() -> None:
@@ -98,3 +100,15 @@ def test_a_recipe_is_a_file_or_a_name_that_ships() -> None:
     assert recipe_path("demo.yaml", recipe_path("demo").parent) == recipe_path("demo")
     with pytest.raises(DataError, match="does not ship"):
         recipe_path("../recipes/demo")
+
+
+def test_a_relative_path_is_written_from_the_folder_that_it_stands_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "recipes" / "base").mkdir(parents=True)
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert seen_from(tmp_path / "out" / "mine", "base", tmp_path / "recipes") == "../../recipes/base"
+    assert seen_from(Path("recipes"), "here") == "../here"
+    for same in ("owner/model", "/etc", "~/base", "bundled:critic"):
+        assert seen_from(tmp_path / "out", same, tmp_path / "recipes") == same

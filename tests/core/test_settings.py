@@ -12,7 +12,7 @@ from quipwright.core.config_files import validate
 from quipwright.core.errors import DiskError, RecipeError
 from quipwright.core.records import Example, Judgment, Response, content_hash
 from quipwright.core.settings import cache_dir, secret
-from quipwright.pipeline.recipe import Recipe
+from quipwright.pipeline.recipe import Recipe, load_recipe
 
 
 def test_a_group_without_kind_is_of_the_default_kind() -> None:
@@ -32,6 +32,19 @@ def test_several_problems_are_told_at_once() -> None:
         validate(Recipe, {"name": "x", "sede": 1, "data": {"trian": 1}}, "Recipe")
     assert "'seed'" in str(caught.value)
     assert "'train'" in str(caught.value)
+
+
+NUMBERS = (
+    "budget.money", "candidates.temperature", "critic.floor", "evaluate.tie", "learn.objective.beta", "learn.train.epochs",
+    "learn.train.lr", "memory", "rank.strength",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+def test_no_limit_lets_through_what_is_no_number(name: str, value: str) -> None:
+    with pytest.raises(RecipeError, match=name.replace(".", r"\.")):
+        load_recipe("demo", [f"{name}={value}"])
 
 
 def test_names_that_would_leave_the_folder_are_refused() -> None:

@@ -44,6 +44,7 @@ LISTS = [
     ('1. "A," she said, "B."', ['"A," she said, "B."']),
     ("1. a\n2. b\n3. c\n4. d", ["a", "b", "c"]),
     ("1. nul\x00 and\u202e turn", ["nul and turn"]),
+    ("1. a.\u2028b\x0bc\r\n2. d.\u2029e.", ["a. b c", "d. e."]),
     ("I bought 2. Then 3. left", []),
     ("12:30 is the time", []),
     ("1.5 million people", []),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -234,6 +234,41 @@ def test_copies_lose_whatever_the_judge_says(tmp_path: Path) -> None:
     systems = [open_system(copies), open_system(tries)]
     assert compare(systems, [open_critic("rule:longer")]).pairwise[0].score.value == 0.0
     assert compare(systems, [open_critic("rule:longer")], guard=False).pairwise[0].score.value == 1.0
+
+
+def test_a_column_of_literals_is_named_for_the_files_that_have_it(
+    tmp_path: Path, quipwright: Callable[..., tuple[int, str, str]]
+) -> None:
+    (tmp_path / "theirs.jsonl").write_text(
+        '{"instruction": "I am late.", "output": "Late? I am early for next week."}\n'
+    )
+    ours = file(tmp_path / "ours.jsonl", {"I am late.": "Late."})
+    command = ("compare", tmp_path / "theirs.jsonl", ours, "--judge", "rule:longer", "--resamples", "100")
+    code, _, told = quipwright(*command)
+    assert code == 3
+    assert "it has instruction, output" in told
+    assert "--column of write and compare" in told
+    code, shown, told = quipwright(*command, "--column", "instruction", "--json", tmp_path / "o.json")
+    assert code == 0, told
+    assert json.loads((tmp_path / "o.json").read_text())["pairwise"][0]["score"]["value"] == 1.0
+    (tmp_path / "file").write_text("")
+    code, shown, told = quipwright(*command, "--column", "instruction", "--json", tmp_path / "file" / "o.json")
+    assert (code, shown) == (10, "")
+
+
+def test_rows_of_a_file_that_do_not_count_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows: list[dict[str, object]] = [
+        {"literal": "It rained.", "error": "too long"},
+        {"literal": "I am late.", "humorous": ["Late."]},
+        {"literal": "i am  late.", "humorous": ["Very late."]},
+        {"literal": "It rains.", "humorous": []},
+    ]
+    (tmp_path / "f.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    system = open_system(str(tmp_path / "f.jsonl"))
+    assert [output.text for output in system.answers.values()] == ["Late."]
+    told = capsys.readouterr().err
+    assert "2 rows left out, without an output." in told
+    assert "1 rows left out, of a literal that stands above." in told
 
 
 def test_a_recorded_judge_shows_how_it_graded_each_system(tmp_path: Path) -> None:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import math
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from quipwright.core.errors import ModelError, RecipeError
 from quipwright.core.records import Sampling
+from quipwright.critics.base import BuildContext
 from quipwright.critics.cloze import Cloze, ClozeCritic
 from quipwright.critics.multiple_choice import MultipleChoice, MultipleChoiceCritic
 from quipwright.critics.reader import Reader
@@ -21,7 +24,7 @@ from quipwright.llm.in_process import InProcessModel
 from quipwright.llm.local import Local, TransformersBackend
 from quipwright.llm.prompts import labels_after, text_after
 from quipwright.llm.recorded import Recorded
-from quipwright.llm.types import Failure, Message, Request, complete
+from quipwright.llm.types import Completion, Failure, Message, Request, complete
 from quipwright.testing.asking import comparison
 from quipwright.testing.tiny_chat import TEMPLATE, asked, network, tokenizer
 
@@ -212,3 +215,25 @@ def test_the_embedded_weights_judge_and_score(tmp_path: Path) -> None:
         )
         (score,) = Local().build(calls).score_many([("", "The funny paraphrase of It rained. is It rained.")])
         assert score.nats < 0
+
+
+def test_weights_are_known_by_content_and_seen_from_the_recipe(tmp_path: Path, tiny_weights: Path) -> None:
+    recipes = tmp_path / "recipes"
+    shutil.copytree(tiny_weights, recipes / "judge")
+    local = Local(weights="judge", precision="fp32")
+    context = BuildContext(recipes, Task.load())
+    keys = {kind: kind(model=local).identity(context) for kind in (MultipleChoice, Cloze)}
+    (reader,) = MultipleChoice(model=local).readers(context)
+    assert [reader] == Cloze(model=local.model_copy(update={"weights": str(tiny_weights)})).readers(context)
+    with Calls.open(tmp_path / "run", base=recipes) as calls:
+        model = local.build(calls)
+        (before,) = model.complete_many([asked("hello", sampling={"temperature": 0.0, "max_tokens": 4})])
+        tensors = load_file(recipes / "judge" / "model.safetensors")
+        for name in tensors:
+            tensors[name] = -tensors[name] if "norm" not in name else tensors[name]
+        save_file(tensors, recipes / "judge" / "model.safetensors", metadata={"format": "pt"})
+        (after,) = local.build(calls).complete_many([asked("hello", sampling={"temperature": 0.0, "max_tokens": 4})])
+    assert isinstance(before, Completion)
+    assert isinstance(after, Completion)
+    assert before.call_id != after.call_id, "other weights answer anew"
+    assert all(kind(model=local).identity(context) != key for kind, key in keys.items())

@@ -13,7 +13,7 @@ import torch
 
 from quipwright.core.errors import DataError, RecipeError, WeightsError
 from quipwright.core.records import Sampling
-from quipwright.students.base import LoRA, Student, StudentSettings
+from quipwright.students.base import LoRA, Prompted, Student, StudentSettings
 from quipwright.students.causal import CausalStudent
 from quipwright.students.load import open_student
 from quipwright.students.scoring import score_rows
@@ -66,6 +66,39 @@ def test_the_constant_start_of_bart_counts_neither_in_score_nor_in_length() -> N
     assert ids[-1] == 2
     assert student.collate(ROWS[:1]).mask[0, 1].sum() == len(ids)
     assert seq2seq_student("t5").prefix == seq2seq_student("pegasus").prefix == []
+
+
+@pytest.mark.parametrize("language", ["en_XX", "de_DE"])
+def test_the_language_code_of_mbart50_is_given_to_the_decoder_and_not_scored(language: str) -> None:
+    from transformers import MBart50Tokenizer, MBartConfig, MBartForConditionalGeneration
+
+    letters = [*"▁catmyok.", *map(chr, range(0x4E00, 0x4E00 + 300))]
+    pieces = [(piece, 0.0) for piece in ("<unk>", "<s>", "</s>", *letters)]
+    words = MBart50Tokenizer(vocab=pieces, src_lang="en_XX", tgt_lang=language)
+    torch.manual_seed(0)
+    network = MBartForConditionalGeneration(
+        MBartConfig(
+            vocab_size=len(words), d_model=16, encoder_layers=1, decoder_layers=1, encoder_attention_heads=2,
+            decoder_attention_heads=2, encoder_ffn_dim=16, decoder_ffn_dim=16, decoder_start_token_id=2,
+            forced_eos_token_id=None,
+        )
+    ).eval()  # fmt: skip
+    how = StudentSettings(kind="seq2seq", precision="fp32", tuning="full", context=64)
+    student = Seq2SeqStudent(network, words, how)
+    code = words.convert_tokens_to_ids(language)
+    assert student.opening == [2, code]
+    assert code not in student.response_ids("my cat.")
+    row = Prompted("a cat.", ("my cat.",))
+    labels = torch.tensor([[code, *student.response_ids("my cat.")]])
+    with torch.no_grad():
+        logs = network(
+            input_ids=torch.tensor([words("a cat.").input_ids]),
+            decoder_input_ids=torch.tensor([student.opening + labels[0, 1:-1].tolist()]),
+        ).logits.log_softmax(-1)
+        expected = logs[0, 1:].gather(-1, labels[0, 1:, None]).sum()
+        assert student.logprobs(student.collate([row])).total.item() == pytest.approx(expected.item(), abs=1e-4)
+    ((made,),) = student.generate(["a cat."], Sampling(beams=1, temperature=0.0, max_tokens=6))
+    assert language not in made.text
 
 
 @pytest.mark.parametrize("family", SEQ2SEQ)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
+import shutil
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from quipwright.core.errors import WeightsError
+from quipwright.core.errors import DiskError, WeightsError
 from quipwright.students.base import LoRA, StudentSettings
 from quipwright.students.load import open_student
+from quipwright.students.trained_file import write_trained
 from quipwright.students.weights import known_sha256, load, weights_identity
 from quipwright.testing.tiny_models import ROWS, causal_student
 
@@ -138,3 +142,63 @@ def test_what_the_library_warns_is_wrong_is_an_error(folder: Path) -> None:
 
     with pytest.raises(WeightsError, match="load with a warning: This will lead to incorrect tokenization"):
         load(Warns, str(folder), None)
+
+
+@pytest.mark.parametrize("tuning", [LoRA(rank=2, alpha=4), "full"])
+def test_trained_tensors_are_read_on_the_weights_that_they_were_trained_on_only(
+    folder: Path, tmp_path: Path, tuning: LoRA | Literal["full"]
+) -> None:
+    how = settings(folder).model_copy(update={"tuning": tuning})
+    trained, copy = open_student(how), tmp_path / "elsewhere"
+    trained.save(tmp_path / "s")
+    shutil.copytree(folder, copy)
+    open_student(how.model_copy(update={"weights": str(copy)})).load(tmp_path / "s")  # content counts, not the place
+    changed(folder, {"model.norm.weight": torch.full((32,), 2.0)})
+    with pytest.raises(WeightsError, match=r"student\.safetensors was trained on weights .* of other content"):
+        open_student(how).load(tmp_path / "s")
+
+
+def test_a_file_that_does_not_tell_its_base_is_read(folder: Path, tmp_path: Path) -> None:
+    student = open_student(settings(folder))
+    tensors = {name: p.detach() + 1 for name, p in student.trainable().items()}
+    (tmp_path / "s").mkdir()
+    write_trained(tmp_path / "s" / "student.safetensors", tensors, "")
+    student.load(tmp_path / "s")
+    assert all(torch.equal(p, tensors[name]) for name, p in student.trainable().items())
+
+
+def test_a_torn_file_of_trained_tensors_is_told(folder: Path, tmp_path: Path) -> None:
+    student = open_student(settings(folder))
+    student.save(tmp_path / "s")
+    path = tmp_path / "s" / "student.safetensors"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(WeightsError, match=r"student\.safetensors cannot be read: "):
+        student.load(tmp_path / "s")
+
+
+def test_a_home_that_cannot_be_written_costs_only_time(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = weights_identity(str(folder))
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("QUIPWRIGHT_CACHE", str(tmp_path / "file" / "cache"))
+    assert weights_identity(str(folder)) == before
+    student = open_student(settings(folder))
+    assert student.prompt_ids("I am late.")
+    with pytest.raises(DiskError, match="Set QUIPWRIGHT_CACHE to a folder you may write"):
+        open_student(settings("embedded"))
+
+
+def test_files_that_are_gone_are_not_remembered(folder: Path, cache: Path) -> None:
+    weights_identity(str(folder))
+    shutil.rmtree(folder)
+    (cache / "new").write_text("x")
+    known_sha256(cache / "new")
+    assert list(json.loads((cache / "hashes.json").read_text())) == [str(cache / "new")]
+
+
+def test_equal_tensors_are_equal_files(tmp_path: Path) -> None:
+    """Their hashes name checkpoints; a file of several facts beside its tensors differs from writing to writing."""
+    for number in range(8):
+        write_trained(tmp_path / str(number), {"b": torch.ones(2), "a": torch.zeros(3)}, "base")
+    assert len({(tmp_path / str(number)).read_bytes() for number in range(8)}) == 1

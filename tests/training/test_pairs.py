@@ -23,7 +23,7 @@ from quipwright.training.preference.pairs import (
     copies_last,
     select,
 )
-from quipwright.training.preference.ranking import RankRule, chained, copy_losers, rank
+from quipwright.training.preference.ranking import RankRule, chained, copy_losers, rank, unranked
 
 EXAMPLE = Example(text="The cat ate my sandwich.")
 ANY = LengthRule(minimum=0)
@@ -218,6 +218,24 @@ def test_a_winner_that_its_grade_calls_broken_is_no_example(broken: float | None
     assert (rank(pair, judged(pair, 0.9), RankRule(broken=0.5), grades) is not None) == follows
     assert rank(pair, judged(pair, 0.9), RankRule(), grades) is not None
     assert rank(pair, judged(pair, 0.9), RankRule(broken=0.5)) is not None
+
+
+def test_why_pairs_have_no_order_is_counted() -> None:
+    pairs = [Pair(example_id=EXAMPLE.id, a_id=f"a{i}", b_id=f"b{i}", selector="test") for i in range(7)]
+    values: list[tuple[tuple[float | None, ...], str]] = [
+        ((0.9, 0.1), ""), ((0.9, 0.2), ""), ((None, 0.9), "uA"), ((0.55, 0.56), ""), ((0.5, 0.5), ""), ((0.9, 0.8), ""),
+        ((0.1, 0.1), ""),
+    ]  # fmt: skip
+    judgments = {pair.id: judged(pair, *v, verdicts=said) for pair, (v, said) in zip(pairs, values, strict=True)}
+    broken = {"b6": Grade(response_id="b6", judge="x", score=0.0, levels=(0.8, 0.1, 0.1))}
+    assert unranked(pairs, judgments, RankRule(broken=0.5), broken) == {
+        "won by another text in either order": 2,
+        "unread": 1,
+        "weaker than rank.strength": 1,
+        "a tie": 1,
+        "won by a broken text": 1,
+    }
+    assert unranked(pairs[:1], {}, RankRule()) == {"unread": 1}
 
 
 def test_a_pair_read_in_one_order_only_does_not_train() -> None:

@@ -9,6 +9,7 @@ import typer
 
 from quipwright.cli.output import write_json
 from quipwright.core.errors import CriticError, RecipeError
+from quipwright.core.paths import check_writable
 
 if TYPE_CHECKING:
     from quipwright.data.task import Task
@@ -61,6 +62,8 @@ def audit(
     from quipwright.evaluation.human.labels import read_labels, sampled_pairs
     from quipwright.evaluation.report.terminal import audit_lines, audit_table, decision_line
 
+    if output:
+        check_writable(output, "--json")
     chosen = Task.load(task or DEFAULT_TASK)
     pairs = sampled_pairs(read_labels(resolve(labels, "Labels"), split, chosen), limit, seed)
     with opened(critic, calls, task or DEFAULT_TASK) as critics:
@@ -84,6 +87,7 @@ def compare(
     ],
     judge: Annotated[list[str], typer.Option("--judge", help="A critic, as in audit; repeatable.")] = ["reward"],  # noqa: B006
     data: Annotated[Path | None, typer.Option(help="Literals that students answer anew.")] = None,
+    column: Annotated[str | None, typer.Option(help="The field of the literals, in files that have it.")] = None,
     tie: Annotated[float, typer.Option(min=0, max=0.49, help="Half-width of the tie band.")] = 0.05,
     resamples: Annotated[int, typer.Option(min=100, help="Of every bootstrap and sign-flip test.")] = 10_000,
     guard: Annotated[bool, typer.Option(help="Copies and broken texts lose, whatever the judge says.")] = True,
@@ -96,7 +100,7 @@ def compare(
     """Compare systems: win rates under four rules with intervals and tests, length control, quality of the outputs."""
     from quipwright.core.storage.files import write_atomic
     from quipwright.critics.loading import opened
-    from quipwright.data.examples import read_rows
+    from quipwright.data.examples import literal_rows
     from quipwright.data.task import DEFAULT_TASK, Task
     from quipwright.evaluation.compare import compare as compare_systems
     from quipwright.evaluation.report.latex import compare_latex
@@ -105,19 +109,16 @@ def compare(
     from quipwright.evaluation.systems import distinct, open_system
 
     chosen = Task.load(task or DEFAULT_TASK)
-    rows = list(read_rows(data)) if data else None
-    outputs = distinct([open_system(reference, rows, chosen) for reference in systems])
+    if output:
+        check_writable(output, "--json")
+    rows = literal_rows(data, column) if data else None
+    outputs = distinct([open_system(reference, rows, chosen, column) for reference in systems])
     encoder = Meaning(meaning) if meaning else Meaning.installed()
     with opened(judge, calls, task or DEFAULT_TASK) as judges:
         result = compare_systems(
-            outputs,
-            [one.critic for one in judges],
-            grades=chosen.grades,
-            tie=tie,
-            resamples=resamples,
-            guard=guard,
-            meaning=encoder,
-        )
+            outputs, [one.critic for one in judges],
+            grades=chosen.grades, tie=tie, resamples=resamples, guard=guard, meaning=encoder,
+        )  # fmt: skip
     print("\n".join(compare_lines(result)))
     if output:
         write_json(output, result.model_dump(mode="json"))

@@ -1,6 +1,6 @@
 """The process ``quipwright``: signals, exit codes, and one line for whatever goes wrong.
 
-Only the standard library is imported before the signal handlers are in place, so that Ctrl-C and SIGTERM end the
+Next to nothing is imported before the signal handlers are in place, so that Ctrl-C and SIGTERM end the
 command in the same way at any instant.
 """
 
@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import signal
 import sys
+
+from quipwright.core.os_errors import os_remedy
 
 TYPE_CHECKING = False  # as typing's; modules that take their time are imported behind the handlers
 if TYPE_CHECKING:
@@ -106,7 +108,7 @@ def explained(error: BaseException) -> tuple[str, int]:
     if isinstance(error, OSError):
         name = error.filename or ""
         where = f"{os.fsdecode(name)}: " if isinstance(name, str | bytes) and name else ""
-        return f"{where}{error.strerror or message}. {_os_remedy(error)}", _DISK
+        return f"{where}{error.strerror or message}. {os_remedy(error.errno)}.", _DISK
     if isinstance(error, MemoryError) or kind == "OutOfMemoryError":
         return "There is not enough memory. Use a smaller batch, context or model, or free memory.", 1
     if isinstance(error, RecursionError):
@@ -135,23 +137,6 @@ def _ended(error: BaseException, stop: Stop) -> int:
     line, code = explained(error)
     _say(f"quipwright: {_harmless(line)}")
     return code
-
-
-def _os_remedy(error: OSError) -> str:
-    import errno
-
-    remedies = {
-        errno.ENOSPC: "Free disk space and run the command again.",
-        errno.EDQUOT: "Free disk space and run the command again.",
-        errno.EFBIG: "Raise the limit on file sizes, or write elsewhere.",
-        errno.EMFILE: "Raise the limit on open files (ulimit -n).",
-        errno.ENAMETOOLONG: "Use a shorter name.",
-        errno.EACCES: "Check its permissions.",
-        errno.EROFS: "Write to another place.",
-        errno.ENOENT: "Check the path.",
-        errno.ENOMEM: "Free memory and run the command again.",
-    }
-    return remedies.get(error.errno or 0, "Check the path, its permissions and the disk.")
 
 
 def _harmless(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -46,6 +47,8 @@ def write(
     example = 'For example: quipwright write "I am late."'
     if (sentence is None) == (source is None):
         raise DataError("write takes a sentence or --input FILE, one of them.", example)
+    if sentence is not None:  # letters that the locale's encoding lacks come as half surrogates
+        sentence = os.fsencode(sentence).decode("utf-8", "replace")
     if sentence is not None and not any(character.isalpha() for character in sentence):
         raise DataError(f"There is no sentence in {sentence!r}.", example)
     if form not in ("lines", "jsonl", "csv", "tsv"):

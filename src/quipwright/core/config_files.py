@@ -142,6 +142,11 @@ def override(tree: dict[str, Any], assignments: Sequence[str]) -> dict[str, Any]
 def _assigned(value: str, path: str) -> Any:
     """What ``--set path=value`` assigns: ``value`` as YAML, but for a ``#``, which begins no comment there."""
     word = value.strip()
+    if SURROGATE.search(word):  # bytes that the locale's encoding could not read
+        raise RecipeError(
+            f"--set {path}: its value has letters that this locale's encoding lacks.",
+            "Use a UTF-8 one: LC_ALL=C.UTF-8.",
+        )
     if "#" in word and not word.startswith(_STRUCTURE):
         return word
     try:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 from quipwright.core.errors import DataError, DiskError, RecipeError, WeightsError
+from quipwright.core.os_errors import os_remedy
 
 PACKAGE = Path(__file__).parents[1]
 FILES = PACKAGE / "data" / "bundled"
@@ -52,6 +53,15 @@ def weights_source(reference: str, what: str = "Weights", recipe_dir: Path | Non
     return reference
 
 
+def seen_from(folder: Path, reference: str, recipe_dir: Path | None = None) -> str:
+    """``reference`` as a file in ``folder`` has to write it: a relative path (see :func:`resolve`) of something that
+    exists is turned round to start at ``folder``, anything else stays as it is."""
+    if reference.startswith((BUNDLED, "~")) or Path(reference).is_absolute():
+        return reference
+    path = resolve(reference, "Path", recipe_dir)
+    return os.path.relpath(path.resolve(), folder.resolve()) if _exists(path) else reference
+
+
 def is_yaml(reference: str) -> bool:
     """Whether ``reference`` is the path of a YAML file, by its ending in any letter case, and not a name that ships."""
     return reference.lower().endswith((".yaml", ".yml"))
@@ -93,6 +103,10 @@ def check_writable(path: Path, what: str) -> None:
     It is asked before work is paid for, so that a result has a place to go.
     """
     place = path
+    try:
+        path.exists()
+    except OSError as error:
+        raise DiskError(f"{what} {path} cannot be written: {error.strerror}.", f"{os_remedy(error.errno)}.") from None
     while not _exists(place) and place != place.parent:
         place = place.parent
     if place != path and not place.is_dir():

@@ -20,7 +20,9 @@ class Settings(BaseModel):
     """Base of every settings object: frozen, no unknown keys, hashable by content."""
 
     # Errors do not show what was given: it may be a key in the wrong field.
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=False, hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", arbitrary_types_allowed=False, hide_input_in_errors=True, allow_inf_nan=False
+    )
 
     identity_needs_context: ClassVar[bool] = False
     """True where ``identity`` needs to know more than the settings, so that :func:`identity_of` takes all of them."""

@@ -77,12 +77,17 @@ def decode(raw: bytes, where: str) -> str:
     return text
 
 
+def split_lines(text: str) -> list[str]:
+    """The lines of ``text``, blank ones included. They end in LF, CR LF or CR and in nothing else."""
+    return _BREAK.split(text)
+
+
 def lines(text: str) -> Iterator[tuple[int, str]]:
     """Number (from 1) and text of each line that is not blank.
 
     Lines end in LF, CR LF or CR and in nothing else: U+2028, which may stand in a JSON string, ends no line.
     """
-    for number, line in enumerate(_BREAK.split(text), 1):
+    for number, line in enumerate(split_lines(text), 1):
         if line.strip():
             yield number, line
 

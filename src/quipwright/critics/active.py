@@ -139,7 +139,7 @@ def label_actively(
     reward_model = train(rest)
     right, n = measure(reward_model, held)
     agreement = Agreement(right, n, len(chosen), len(chosen) - len(labels))
-    if agreement.share is None or agreement.share < budget.floor:
+    if agreement.share is None or not agreement.share >= budget.floor:
         raise CriticError(
             f"Active labelling: {agreement.line()}; the floor is {budget.floor:.0%}.",
             "Raise the budget, try another policy, or lower the floor knowingly.",

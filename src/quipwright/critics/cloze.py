@@ -49,7 +49,7 @@ class Cloze(ClozeReader, BaseCriticConfig):
 
     def identity(self, context: BuildContext) -> list[Any]:
         """Its settings and the template of its question."""
-        return [identity_of(self), context.task.template(self.question)]
+        return [identity_of(self), self.model.content(context.recipe_dir), context.task.template(self.question)]
 
     def models(self) -> tuple[ModelConfig, ...]:
         """Its model."""
@@ -57,7 +57,7 @@ class Cloze(ClozeReader, BaseCriticConfig):
 
     def readers(self, context: BuildContext) -> list[Any]:
         """Its model."""
-        return [identity_of(self.model)]
+        return [self.model.read_by(context.recipe_dir)]
 
     @classmethod
     def tree(cls, value: str) -> dict[str, Any]:

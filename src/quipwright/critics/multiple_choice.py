@@ -41,7 +41,8 @@ class MultipleChoice(Reader, BaseCriticConfig):
     def identity(self, context: BuildContext) -> list[Any]:
         """Its settings and the wording of its question."""
         wording = context.task.critic.model_dump(mode="json", exclude={"questions"})
-        return [identity_of(self), wording, context.task.question(self.question).model_dump(mode="json")]
+        question = context.task.question(self.question).model_dump(mode="json")
+        return [identity_of(self), self.model.content(context.recipe_dir), wording, question]
 
     def models(self) -> tuple[ModelConfig, ...]:
         """Its model."""
@@ -49,7 +50,7 @@ class MultipleChoice(Reader, BaseCriticConfig):
 
     def readers(self, context: BuildContext) -> list[Any]:
         """Its model."""
-        return [identity_of(self.model)]
+        return [self.model.read_by(context.recipe_dir)]
 
     def questions(self, pairs: int, lists: Sequence[tuple[int, int]] = ()) -> tuple[Questions, ...]:
         """All pairs."""

@@ -95,6 +95,12 @@ def read_rows(path: Path, column: str | None = None, *, keep_bad: bool = False) 
     return rows if keep_bad else _strict(rows)
 
 
+def literal_rows(path: Path, column: str | None = None) -> list[Row]:
+    """As :func:`read_rows`, where the literal stands in ``column`` if the file has that, else in the usual field."""
+    first = next(iter(read_table(path)), None)
+    return list(read_rows(path, column if first is not None and column in first.fields else None))
+
+
 def _strict(rows: Iterator[Row]) -> Iterator[Row]:
     for row in rows:
         if row.problem is not None:
@@ -121,7 +127,7 @@ def _literal(fields: Mapping[str, Any], column: str | None, where: str) -> str:
         known = ", ".join(map(str, fields))[:200] or "nothing"
         raise DataError(
             f"{where} has no field {wanted}; it has {known}.",
-            "Rename one to 'literal'; data.column and write --column name another.",
+            "Rename one to 'literal', or name it: data.column in a recipe, --column of write and compare.",
         )
     if not isinstance(fields[name], str):
         raise DataError(f"{where}: field {name!r} is {kind_of(fields[name])}, not text.", "Write text, or remove it.")

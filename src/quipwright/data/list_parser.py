@@ -7,6 +7,8 @@ import unicodedata
 from dataclasses import dataclass
 from itertools import pairwise
 
+from quipwright.core.text_files import split_lines
+
 _NUMBER = r"(?:\(?\d{1,2}\s?[.):\]](?!\d)|#\d{1,2}[.):]?|\[\d{1,2}\]|\d{1,2}\s?[-–—]\s|[①-⑳])"
 _BULLET = r"(?:[-*•–—]\s)"
 _LABEL = r"(?:(?:paraphrase|version|option|rewrite|variant)\s+(?:#?\s?\d{1,2}|one|two|three|four|five|six)\s?[.):\-–—])"
@@ -32,7 +34,7 @@ def parse_list(answer: str, wanted: int) -> Listed:
     and an afterword, an item broken over lines, and several items on one line. Numbered
     items win over bullets. A single bare line counts as a list of one only where one was asked for.
     """
-    lines = [line.strip() for line in answer.splitlines()]
+    lines = [line.strip() for line in split_lines(answer)]
     items, around = _collect(lines, _ITEM)
     if len(items) <= 1:
         merged = _collect(_split_merged(lines), _ITEM)

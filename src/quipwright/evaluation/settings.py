@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pydantic import Field, field_validator
 
+from quipwright.core.records import Split
 from quipwright.core.settings import Settings
 from quipwright.core.statistics import RESAMPLES
 from quipwright.critics.config import CriticConfig, refuse_untrained
@@ -15,7 +16,7 @@ class EvaluateSettings(Settings):
     samples the best-of-N baselines draw (0 leaves them out); ``base``: also ask the untrained weights; ``students``: which
     of the run's students are evaluated (unset: all, each round's too); ``judges``: who judges beside the training critic."""
 
-    splits: tuple[str, ...] = ("test",)
+    splits: tuple[Split, ...] = ("test",)
     students: tuple[str, ...] | None = Field(None, min_length=1, exclude_if=lambda chosen: chosen is None)
     decode: DecodeSettings = DecodeSettings()
     tie: float = Field(0.05, ge=0, lt=0.5)

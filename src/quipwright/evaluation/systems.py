@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from quipwright.core.errors import DataError, RunError
+from quipwright.core.progress import console
 from quipwright.core.records import Example, Response, Split, Status
 from quipwright.core.table_files import is_table
 from quipwright.core.text import normalise
-from quipwright.data.examples import SPLITS, DataSettings, Row, read_rows, source_name, split_of
+from quipwright.data.examples import SPLITS, DataSettings, Row, literal_rows, read_rows, source_name, split_of
 from quipwright.data.run_summary import RunSummary, read_run
 from quipwright.data.task import Task
 from quipwright.serving.writer import SHIPPED, Writer, is_export, run_and_student, shipped_trainer
@@ -45,19 +47,21 @@ def key(literal: str) -> str:
     return normalise(literal).casefold()
 
 
-def open_system(reference: str, rows: Sequence[Row] | None = None, task: Task | None = None) -> Outputs:
+def open_system(
+    reference: str, rows: Sequence[Row] | None = None, task: Task | None = None, column: str | None = None
+) -> Outputs:
     """The system that ``reference`` names.
 
     ``RUN`` or ``RUN:STUDENT``: a run's recorded answers (by default its last student's; ``RUN:teacher``, ``RUN:base``);
     ``FILE.jsonl``: outputs of any system; ``teacher``: the recorded teacher that ships; ``shipped``, an export's folder
     or a hub id: a student that answers ``rows``. With ``rows`` (literals to answer) a run's students answer those anew.
-    ``task`` names the column of outputs.
+    ``task`` names the column of outputs, ``column`` that of literals, in files that have it.
     Raises :class:`RunError` or :class:`DataError` for anything else.
     """
     if reference == "teacher":
         return _teacher((task or Task.load()).style_named())
     if is_table(reference) and not Path(reference).is_dir():
-        return _file(Path(reference), (task or Task.load()).output)
+        return _file(Path(reference), (task or Task.load()).output, column)
     folder, student = run_and_student(reference)
     is_hub_id = not folder.is_dir() and reference.count("/") == 1 and not reference.startswith((".", "~", "/"))
     if reference == SHIPPED or is_export(folder) or is_hub_id:
@@ -173,22 +177,29 @@ def _teacher(style: str) -> Outputs:
     return Outputs("teacher", _answers("bundled", ((row, text(row)) for row in rows)))
 
 
-def _file(path: Path, output: str) -> Outputs:
-    rows, known = list(read_rows(path)), tuple(dict.fromkeys((output, *_FIELDS)))
-    names = [name for name in known if rows and name in rows[0].fields]
+def _file(path: Path, output: str, column: str | None) -> Outputs:
+    rows, known = literal_rows(path, column), tuple(dict.fromkeys((output, *_FIELDS)))
+    names = [name for name in known if any(name in row.fields for row in rows)]
     if not names:
         raise DataError(f"{path} has no outputs.", f"Give each row a literal and one of {', '.join(known)}.")
-    name = "output" if names == ["text"] and "literal" not in rows[0].fields else names[0]
+    name = "output" if names == ["text"] and not any("literal" in row.fields for row in rows) else names[0]
     return Outputs(path.stem, _answers(str(path), ((row, row.fields.get(name)) for row in rows)))
 
 
 def _answers(where: str, rows: Iterable[tuple[Row, Any]]) -> dict[str, Output]:
     found: dict[str, Output] = {}
+    left_out: Counter[str] = Counter()
     for row, given in rows:
         text = given[0] if isinstance(given, list) and given else given
-        if isinstance(text, str):  # rows with an error instead of an output are simply not answered
+        if not isinstance(text, str):
+            left_out["without an output"] += 1
+        elif key(row.literal) in found:
+            left_out["of a literal that stands above"] += 1
+        else:
             split, truncated = split_of(row, where) or "", bool(row.fields.get("truncated"))
-            found.setdefault(key(row.literal), Output(row.literal, text, split, truncated))
+            found[key(row.literal)] = Output(row.literal, text, split, truncated)
+    for reason, count in left_out.items():
+        console.print(f"{where}: {count} rows left out, {reason}.", markup=False, highlight=False, soft_wrap=True)
     return found
 
 

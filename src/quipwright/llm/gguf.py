@@ -18,13 +18,13 @@ from quipwright.llm.openai_api import clean, seed_of
 from quipwright.llm.prompts import Continuation, labels_after, prompt_ids, render, takes_system, text_after
 from quipwright.llm.recorder import recorded
 from quipwright.llm.types import Capabilities, ChatModel, Completion, Request, Score, Token
-from quipwright.students.weights import EMBEDDED, embedded_gguf
+from quipwright.students.weights import EMBEDDED, GGUF_SHA256, embedded_gguf, known_sha256
 
 
 class Gguf(ModelSettings):
     """A GGUF file. ``path``: the file, or ``embedded``. ``context``: tokens of a prompt and its answer.
 
-    ``gpu_layers``: how many layers go to the GPU (-1: all). ``revision`` tells apart files of one name and size.
+    ``gpu_layers``: how many layers go to the GPU (-1: all). ``revision`` is a note of yours.
     """
 
     in_process: ClassVar[bool] = True
@@ -37,15 +37,23 @@ class Gguf(ModelSettings):
     record: str | None = None
 
     def identity(self) -> dict[str, Any]:
-        """What of these settings changes an answer (the file's size is added when it is opened)."""
+        """What of these settings changes an answer."""
         return {"kind": self.kind, "file": Path(self.path).name, "revision": self.revision}
+
+    def content(self, recipe_dir: Path | None) -> str:
+        """The content of the file. Raises :class:`WeightsError` where it is not there."""
+        return GGUF_SHA256[:16] if self.path == EMBEDDED else known_sha256(self._file(recipe_dir))[:16]
+
+    def _file(self, recipe_dir: Path | None) -> Path:
+        path = embedded_gguf() if self.path == EMBEDDED else resolve(self.path, "GGUF file", recipe_dir)
+        if not path.is_file():
+            raise WeightsError(f"GGUF file {path} does not exist.", "Check the path, or use path: embedded.")
+        return path
 
     def build(self, calls: Calls) -> ChatModel:
         """The model, storing through ``calls``. Raises :class:`WeightsError` when the file is not there."""
-        path = embedded_gguf() if self.path == EMBEDDED else resolve(self.path, "GGUF file", calls.base)
-        if not path.is_file():
-            raise WeightsError(f"GGUF file {path} does not exist.", "Check the path, or use path: embedded.")
-        identity = self.identity() | {"size": path.stat().st_size}
+        path = self._file(calls.base)
+        identity = self.identity() | {"content": self.content(calls.base)}
         model = InProcessModel(path.stem, identity, lambda: GgufBackend.open(self, path), calls)
         return recorded(model, self.record, calls)
 

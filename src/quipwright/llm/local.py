@@ -6,6 +6,7 @@ Every row draws from its own random stream, so an answer does not depend on what
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -26,9 +27,9 @@ class Local(OwnWeights):
     weights: str = "embedded"
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
 
-    def backend(self) -> TransformersBackend:
+    def backend(self, recipe_dir: Path | None) -> TransformersBackend:
         """The network with its tokenizer."""
-        return TransformersBackend.open(self)
+        return TransformersBackend.open(self, recipe_dir)
 
 
 class TransformersBackend:
@@ -42,15 +43,18 @@ class TransformersBackend:
         self._ends = {tokenizer.eos_token_id, *(ends if isinstance(ends, list) else [ends])} - {None}
 
     @classmethod
-    def open(cls, settings: Local) -> TransformersBackend:
-        """Load weights and tokenizer. Raises :class:`WeightsError` when they cannot be had or are no such model."""
+    def open(cls, settings: Local, recipe_dir: Path | None = None) -> TransformersBackend:
+        """Load weights and tokenizer, a relative folder seen from ``recipe_dir``.
+
+        Raises :class:`WeightsError` when they cannot be had or are no such model."""
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-        if getattr(load(AutoConfig, settings.weights, settings.revision), "is_encoder_decoder", False):
+        weights, revision = settings.weights, settings.revision
+        if getattr(load(AutoConfig, weights, revision, recipe_dir), "is_encoder_decoder", False):
             raise WeightsError(f"{settings.weights} is an encoder-decoder model.", "Name a chat model.")
         dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
-        network = load_network(AutoModelForCausalLM, settings.weights, settings.revision, dtype)
-        tokenizer = load(AutoTokenizer, settings.weights, settings.revision)
+        network = load_network(AutoModelForCausalLM, weights, revision, dtype, recipe_dir)
+        tokenizer = load(AutoTokenizer, weights, revision, recipe_dir)
         network = network.to(device() if settings.device == "auto" else settings.device)
         return cls(network, tokenizer, settings.weights, settings.batch, settings.context)
 

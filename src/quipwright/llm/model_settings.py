@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar
 
-from quipwright.core.settings import Settings
+from quipwright.core.settings import Settings, identity_of
 from quipwright.llm.calls import Calls
 from quipwright.llm.types import ChatModel
 
@@ -24,6 +25,15 @@ class ModelSettings(Settings):
     @abstractmethod
     def identity(self) -> dict[str, Any]:
         """What of these settings changes an answer."""
+
+    def content(self, recipe_dir: Path | None) -> str:
+        """The hash of the files that its answers come from, of which :meth:`identity` knows the names only; "" where
+        there are none. Relative paths start at ``recipe_dir``."""
+        return ""
+
+    def read_by(self, recipe_dir: Path | None) -> Any:
+        """What answers in the end, as JSON: the content of its files, or its identity where it has none."""
+        return self.content(recipe_dir) or identity_of(self)
 
     @abstractmethod
     def build(self, calls: Calls) -> ChatModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -12,6 +13,7 @@ from quipwright.llm.in_process import Backend, InProcessModel
 from quipwright.llm.model_settings import ModelSettings
 from quipwright.llm.recorder import recorded
 from quipwright.llm.types import ChatModel
+from quipwright.students.weights import folder_content
 
 
 class OwnWeights(ModelSettings):
@@ -30,12 +32,19 @@ class OwnWeights(ModelSettings):
     record: str | None = None
 
     @abstractmethod
-    def backend(self) -> Backend:
-        """The loaded model. Raises :class:`~quipwright.core.errors.WeightsError` when it cannot be had."""
+    def backend(self, recipe_dir: Path | None) -> Backend:
+        """The loaded model, a relative folder seen from ``recipe_dir``.
+
+        Raises :class:`~quipwright.core.errors.WeightsError` when it cannot be had.
+        """
 
     def identity(self) -> dict[str, Any]:
         """What of these settings changes an answer."""
         return {"kind": self.kind, "weights": self.weights, "revision": self.revision, "precision": self.precision}
+
+    def content(self, recipe_dir: Path | None) -> str:
+        """The content of the weights' folder."""
+        return folder_content(self.weights, recipe_dir)
 
     @property
     def at_once(self) -> int:
@@ -44,4 +53,6 @@ class OwnWeights(ModelSettings):
 
     def build(self, calls: Calls) -> ChatModel:
         """The model, storing through ``calls``; the weights are loaded when something is asked that is not stored."""
-        return recorded(InProcessModel(self.weights, self.identity(), self.backend, calls), self.record, calls)
+        identity = self.identity() | {"content": self.content(calls.base)}
+        model = InProcessModel(self.weights, identity, lambda: self.backend(calls.base), calls)
+        return recorded(model, self.record, calls)

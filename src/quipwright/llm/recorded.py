@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from quipwright.core.paths import resolve
@@ -33,6 +34,11 @@ class Recorded(ModelSettings):
     def identity(self) -> dict[str, Any]:
         """What of these settings changes an answer."""
         return {"kind": self.kind, "path": self.path}
+
+    def content(self, recipe_dir: Path | None) -> str:
+        """The content of the recording; "" where there is none, which :meth:`build` tells."""
+        path = resolve(self.path, "recording", recipe_dir)
+        return file_sha256(path)[:16] if path.is_file() else ""
 
     def build(self, calls: Calls) -> RecordedModel:
         """The model. Raises :class:`DataError` when the file is missing or no recording."""

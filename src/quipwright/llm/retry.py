@@ -25,12 +25,12 @@ class Retry(Settings):
     """
 
     attempts: int = Field(8, ge=1, le=8)
-    timeout: float = Field(120.0, gt=0, allow_inf_nan=False)
-    deadline: float = Field(900.0, gt=0, allow_inf_nan=False)
-    wait: float = Field(1.0, gt=0, allow_inf_nan=False)
-    longest_wait: float = Field(60.0, gt=0, allow_inf_nan=False)
+    timeout: float = Field(120.0, gt=0)
+    deadline: float = Field(900.0, gt=0)
+    wait: float = Field(1.0, gt=0)
+    longest_wait: float = Field(60.0, gt=0)
     failure_threshold: int = Field(16, ge=1)
-    cooldown: float = Field(5.0, gt=0, allow_inf_nan=False)
+    cooldown: float = Field(5.0, gt=0)
     max_trials: int = Field(4, ge=1)
 
     def pause(self, attempt: int, asked: float | None, luck: random.Random) -> float:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field
 
 from quipwright.core.errors import RecipeError, WeightsError
+from quipwright.core.paths import weights_source
 from quipwright.llm.openai_api import clean, seed_of
 from quipwright.llm.own_weights import OwnWeights
 from quipwright.llm.prompts import Continuation, labels_after, prompt_ids, render, takes_system, text_after
@@ -25,9 +27,9 @@ class Vllm(OwnWeights):
     gpus: int = Field(1, ge=1)
     memory: float = Field(0.9, gt=0, le=1)
 
-    def backend(self) -> VllmBackend:
+    def backend(self, recipe_dir: Path | None) -> VllmBackend:
         """A started engine."""
-        return VllmBackend.open(self)
+        return VllmBackend.open(self, recipe_dir)
 
 
 class VllmBackend:
@@ -39,8 +41,10 @@ class VllmBackend:
         self.name, self.batch, self.context, self._params = name, batch, context, sampling_params
 
     @classmethod
-    def open(cls, settings: Vllm) -> VllmBackend:
-        """Start the engine. Raises :class:`WeightsError` when vLLM is missing or cannot have the weights."""
+    def open(cls, settings: Vllm, recipe_dir: Path | None = None) -> VllmBackend:
+        """Start the engine, a relative folder of weights seen from ``recipe_dir``.
+
+        Raises :class:`WeightsError` when vLLM is missing or cannot have the weights."""
         try:
             from vllm import LLM, SamplingParams
         except ImportError as error:  # of the engine, or of a part that it needs
@@ -48,9 +52,10 @@ class VllmBackend:
                 f"kind: vllm needs vLLM, and {error.name} is not installed.",
                 "Install it: pip install 'quipwright[vllm]'.",
             ) from None
+        weights = weights_source(settings.weights, recipe_dir=recipe_dir)
         try:
             engine = LLM(
-                model=settings.weights, revision=settings.revision, trust_remote_code=False, max_logprobs=20,
+                model=weights, revision=settings.revision, trust_remote_code=False, max_logprobs=20,
                 dtype="bfloat16" if settings.precision == "bf16" else "float32", max_model_len=settings.context,
                 tensor_parallel_size=settings.gpus, gpu_memory_utilization=settings.memory, enable_prefix_caching=True,
             )  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from quipwright.core.paths import check_writable, resolve
 from quipwright.core.progress import console
 from quipwright.core.storage.files import read_json
+from quipwright.core.storage.stage_cache import SEAL
 from quipwright.data.checks import check_lengths, check_split
 from quipwright.data.examples import LoadedExamples
 from quipwright.data.run_summary import SUMMARY
@@ -30,7 +31,11 @@ def check_inputs(ctx: Context, recipe: Recipe, data: LoadedExamples) -> None:
     check_split(examples, "train", "training")
     if recipe.early_stopping is not None:
         check_split(examples, "valid", "early_stopping")
+    for split in recipe.evaluate.splits:
+        if not any(example.split == split for example in examples):
+            console.print(f"Nothing is evaluated on {split}: the data has no literal of that split.")
     check_writable(ctx.run_dir / SUMMARY, "The summary")
+    check_models(ctx, recipe)
     if may_cost(recipe) and not (ctx.run_dir / SUMMARY).exists():
         student = ctx.students.load(None)
         written = max(recipe.candidates.max_tokens, recipe.evaluate.decode.max_tokens)
@@ -56,3 +61,18 @@ def _tell_new_prompts(ctx: Context, adapter: str) -> None:
 
 def _prompts(task: Task) -> list[str]:
     return [task.prompt_in(style) for style in tuple(task.styles) or ("",)]
+
+
+def check_models(ctx: Context, recipe: Recipe) -> None:
+    """Raises :class:`~quipwright.core.errors.QuipwrightError` where a file of the student or of a critic is missing, and,
+    before a teacher is paid, where a critic needs a key that is not set. A run that is to stop on the way may lack what
+    only later stages need."""
+    _ = ctx.students.identity
+    if ctx.cache.until is not None:
+        return
+    critics = [critic for critic in (recipe.critic, recipe.scorer, *recipe.evaluate.judges) if critic is not None]
+    for critic in critics:
+        ctx.judges.key(critic)
+    if may_cost(recipe) and not any(ctx.cache.folder.glob(f"teach-*/{SEAL}")):
+        for model in (model for critic in critics for model in critic.models()):
+            model.build(ctx.calls.opened)

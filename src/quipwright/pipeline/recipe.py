@@ -188,7 +188,7 @@ class Recipe(Settings):
     prices: dict[str, Price] = Field(default_factory=dict)
     budget: Budget = Budget()
     track: tuple[Tracker, ...] = Field((), exclude=True)
-    memory: float = Field(2.0, gt=0, allow_inf_nan=False, exclude=True)
+    memory: float = Field(2.0, gt=0, exclude=True)
 
     @property
     def students(self) -> tuple[str, ...]:

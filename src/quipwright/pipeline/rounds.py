@@ -17,7 +17,7 @@ from quipwright.pipeline.runtime import Judge
 from quipwright.pipeline.stages.grade import grade
 from quipwright.pipeline.stages.judge import judge
 from quipwright.pipeline.stages.label import label
-from quipwright.pipeline.stages.rank import rank
+from quipwright.pipeline.stages.rank import nothing_ranked, rank
 from quipwright.pipeline.stages.sample import sample
 from quipwright.pipeline.stages.select import Selection, select
 from quipwright.pipeline.stages.teach import of_style
@@ -51,7 +51,8 @@ class Basis:
 @dataclass(frozen=True)
 class Ranked:
     """The critic's order of chosen pairs. ``critic`` is the judge that gave it, for whatever is judged next;
-    ``attempts``: all that the student wrote for it, unusable texts included."""
+    ``attempts``: all that the student wrote for it, unusable texts included; ``why_none``: why there is no order, and
+    what to do, where there is none."""
 
     responses: Mapping[str, Response]
     rankings: Sequence[Ranking]
@@ -59,6 +60,7 @@ class Ranked:
     selection: Selection | None = None
     judgments: Sequence[Judgment] = ()
     attempts: Sequence[Response] = ()
+    why_none: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True)
@@ -174,7 +176,8 @@ def rank_attempts(
     reader = reading_again(recipe, critic, comparisons, grades)
     judgments = judge(ctx, str(number), reader, comparisons, copies_lose=recipe.copies_lose)
     rankings = rank(ctx, number, recipe.rank, selection.pairs, judgments, grades)
-    return Ranked(responses, rankings, critic, selection, judgments)
+    why_none = ("", "") if rankings else nothing_ranked(recipe.rank, selection.pairs, judgments, grades)
+    return Ranked(responses, rankings, critic, selection, judgments, why_none=why_none)
 
 
 def reading_again(
@@ -191,7 +194,7 @@ def remembered(ranked: Sequence[Ranked]) -> Ranked:
     kept: dict[tuple[str, ...], Ranking] = {}
     for ranking in (ranking for one in ranked for ranking in one.rankings):
         kept.setdefault((ranking.example_id, *(responses[i].text for i in ranking.best_first)), ranking)
-    return Ranked(responses, list(kept.values()), ranked[-1].critic)
+    return Ranked(responses, list(kept.values()), ranked[-1].critic, why_none=ranked[-1].why_none)
 
 
 def validations(rounds: Sequence[Step]) -> list[ValidationPoint]:
@@ -234,6 +237,7 @@ def learn_rankings(
         ctx, part, parent, learn,
         {e.id: e for e in basis.examples}, ranked.responses, ranked.rankings, basis.teacher,
         round=number, reference=reference, length_rows=basis.imitation_rows, callback=callback,
+        why_none=ranked.why_none,
     )  # fmt: skip
 
 

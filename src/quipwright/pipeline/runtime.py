@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from quipwright.core.errors import CriticError
+from quipwright.core.errors import CriticError, WeightsError
 from quipwright.core.paths import resolve
 from quipwright.core.records import Checkpoint, Grade
 from quipwright.core.storage.run_folder import RunFolder
@@ -28,8 +28,9 @@ from quipwright.llm.request_batching import Window, asked_at_once
 from quipwright.pipeline.costs.plan import known, model_name
 from quipwright.pipeline.recipe import Recipe
 from quipwright.students.base import Student
+from quipwright.students.common import WEIGHTS_FILE
 from quipwright.students.load import open_student
-from quipwright.students.weights import weights_identity
+from quipwright.students.weights import known_sha256, weights_identity
 
 
 class RunCalls:
@@ -164,9 +165,20 @@ class Students:
 
     @cached_property
     def identity(self) -> list[Any]:
-        """What of a student, beside its checkpoint, changes a result: its settings and the content of its weights."""
-        settings = self._settings
-        return [settings, weights_identity(settings.weights, settings.revision, self._recipe_dir)]
+        """What of a student, beside its checkpoint, changes a result: its settings, and the content of its weights and of
+        the adapter that it starts from."""
+        settings, adapter = self._settings, None
+        if self._adapter is not None:
+            if not (path := self._adapter / WEIGHTS_FILE).is_file():
+                raise WeightsError(f"Adapter {path} does not exist.", "Name the folder of an exported adapter.")
+            adapter = known_sha256(path)
+        return [settings, weights_identity(settings.weights, settings.revision, self._recipe_dir), adapter]
+
+    @property
+    def _adapter(self) -> Path | None:
+        """The folder of the adapter that it starts from."""
+        adapter = self._settings.adapter
+        return resolve(adapter, "Adapter", self._recipe_dir) if adapter else None
 
     def load(self, checkpoint: Checkpoint | None) -> Student:
         """The student with the weights of ``checkpoint`` (``None``: those it starts from), read through their seal."""
@@ -177,8 +189,8 @@ class Students:
             if checkpoint is not None:
                 check_seal(self._stages / checkpoint.path)
                 self._trained.load(self._stages / checkpoint.path)
-            elif self._settings.adapter:
-                self._trained.load(resolve(self._settings.adapter, "Adapter", self._recipe_dir))
+            elif self._adapter is not None:
+                self._trained.load(self._adapter)
             self._loaded = wanted
         return self._trained
 

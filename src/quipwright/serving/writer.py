@@ -15,7 +15,7 @@ from quipwright.core.records import Checkpoint, Response, Sampling, content_hash
 from quipwright.core.storage.files import file_sha256
 from quipwright.core.storage.run_folder import recipe_dir_of, stages_of
 from quipwright.core.text import degenerate, is_copy, normalise
-from quipwright.critics.reward_model.card import CARD_FILE, RewardCard
+from quipwright.critics.reward_model.card import read_card
 from quipwright.critics.reward_model.critic import RewardModelConfig, RewardModelCritic
 from quipwright.data.run_summary import read_run
 from quipwright.data.task import Task
@@ -93,14 +93,14 @@ class Writer:
         if (folder / TASK_FILE).exists():
             task = Task.parse(json.loads((folder / TASK_FILE).read_text(encoding="utf-8")), str(folder / TASK_FILE))
         settings = _settings_of_export(folder)
-        student = open_student(settings, task.student_chat)
+        student = open_student(settings, task.student_chat, folder)
         if (folder / WEIGHTS_FILE).exists():
             student.load(folder)
         elif (folder / ADAPTER_FILE).exists():
             load_peft(student, folder)
         elif task.student_chat:  # our template makes the prompt itself; here the task does
             student.tokenizer.chat_template = student.tokenizer.chat_template.removeprefix(wrapping(task))
-        return cls(student, task, name, folder=folder)
+        return cls(student, task, name, folder=folder, recipe_dir=folder)
 
     def fingerprint(self) -> str:
         """What the trained weights are known by."""
@@ -232,7 +232,7 @@ def is_run(reference: str | Path) -> bool:
 def shipped_trainer() -> str:
     """How the critic signs that learnt from the verdicts which the shipped student was trained on."""
     folder = resolve(RewardModelConfig().path, "Critic")
-    return RewardCard.model_validate_json((folder / CARD_FILE).read_text(encoding="utf-8")).signature(folder)
+    return read_card(folder).signature(folder)
 
 
 def shipped_critic() -> RewardModelCritic:

@@ -79,6 +79,8 @@ class Student(Protocol):
     settings: StudentSettings
     memory: int
     """Bytes that texts may take beside the weights while they are written together."""
+    base: str
+    """The identity of the weights that it was opened on; "" where that is unknown."""
 
     @property
     def decoding(self) -> DecodingMode:

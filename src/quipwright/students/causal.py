@@ -23,7 +23,7 @@ from quipwright.students.common import (
 from quipwright.students.policy import CausalPolicy
 from quipwright.students.probe import scoring_path
 from quipwright.students.prompt_format import Chat, Plain, PromptFormat
-from quipwright.students.weights import device, load, load_network
+from quipwright.students.weights import device, load, load_network, weights_identity
 
 
 class CausalStudent(NetworkStudent):
@@ -57,6 +57,7 @@ class CausalStudent(NetworkStudent):
         dtype = torch.bfloat16 if frozen_bf16 else torch.float32
         network = load_network(AutoModelForCausalLM, settings.weights, settings.revision, dtype, recipe_dir)
         student = cls(network, load(AutoTokenizer, settings.weights, settings.revision, recipe_dir), settings, chat)
+        student.base = weights_identity(settings.weights, settings.revision, recipe_dir)
         student.module.to(device())  # only now: fresh adapters are drawn on the CPU, the same for every machine
         return student
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Bool, Int
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from quipwright.core.errors import DataError, WeightsError
@@ -21,6 +20,7 @@ from quipwright.core.progress import console
 from quipwright.core.records import DiverseBeams, Sampling
 from quipwright.students.base import DecodingMode, Generated, LoRA, OnToken, Prompted, StudentSettings
 from quipwright.students.batches import LogProbs, RankedBatch
+from quipwright.students.trained_file import restore, write_trained
 from quipwright.students.weights import quiet
 
 if TYPE_CHECKING:  # transformers takes seconds to import
@@ -116,6 +116,8 @@ class NetworkStudent(ABC):
     settings: StudentSettings
     tokenizer: Any
     memory: int = 2 * 2**30
+    base: str = ""
+    """The identity of the weights that ``network`` was loaded from, where they were loaded by settings."""
     opening: Sequence[int] = ()
     """What an encoder-decoder's decoder is given before a text."""
 
@@ -250,25 +252,16 @@ class NetworkStudent(ABC):
     def save(self, folder: Path) -> None:
         """Write the trained weights in float32 (adapter alone, or all) to ``folder``."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: p.detach().float().cpu().contiguous() for name, p in self._trained().items()}
-        save_file(tensors, folder / WEIGHTS_FILE)
+        tensors = {name: p.detach().float() for name, p in self._trained().items()}
+        write_trained(folder / WEIGHTS_FILE, tensors, self.base)
 
     def load(self, folder: Path) -> None:
-        """Read trained weights from ``folder``. Raises :class:`WeightsError` when they are missing, of another shape or
-        not finite."""
-        path, parameters = folder / WEIGHTS_FILE, self._trained()
+        """Read trained weights from ``folder``. Raises :class:`WeightsError` where they are missing, do not fit, are not
+        finite, or were trained on other base weights."""
+        path = folder / WEIGHTS_FILE
         if not path.exists():
             raise WeightsError(f"{path} does not exist.", "Name a checkpoint folder of a run.")
-        stored = load_file(path)
-        if stored.keys() != parameters.keys() or any(stored[n].shape != p.shape for n, p in parameters.items()):
-            raise WeightsError(
-                f"{path} is of another student than the settings say.", "Check student.weights and student.tuning."
-            )
-        if broken := [name for name, tensor in stored.items() if not tensor.isfinite().all()]:
-            raise WeightsError(f"{path} holds numbers that are not finite, in {broken[0]}.", "Train the student again.")
-        with torch.no_grad():
-            for name, parameter in parameters.items():
-                parameter.copy_(stored[name])
+        restore(path, self._trained(), self.base, self.settings.weights)
         self._engine = None
 
     def _trained(self) -> dict[str, nn.Parameter]:

@@ -10,10 +10,9 @@ from typing import Any, TypeVar
 
 import torch
 
-from quipwright.core.errors import QuipwrightError, WeightsError
+from quipwright.core.errors import WeightsError
 from quipwright.core.records import content_hash
-from quipwright.core.settings import cache_dir
-from quipwright.core.storage.files import write_atomic
+from quipwright.core.storage.memory import place_of, recall, remember
 
 F = TypeVar("F")
 _known: dict[Path, dict[str, Any]] = {}
@@ -30,30 +29,17 @@ def remembered(kind: str, config: Any, finding: Callable[..., F], find: Callable
     tree = {name: value for name, value in config.to_dict().items() if name not in noise}
     attention = str(config._attn_implementation)
     text = json.dumps(tree, sort_keys=True, default=str)
-    path = (
-        cache_dir()
-        / "findings"
-        / f"{content_hash(kind, attention, transformers.__version__, torch.__version__, text)}.json"
-    )
-    if path not in _known:
-        try:
-            _known[path] = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+    name = f"findings/{content_hash(kind, attention, transformers.__version__, torch.__version__, text)}.json"
+    place = place_of(name) or Path(name)
+    if place not in _known:
+        if (kept := recall(name)) is None:
             try:
-                _known[path] = asdict(find())  # type: ignore[call-overload]
+                kept = asdict(find())  # type: ignore[call-overload]
             except WeightsError as error:
-                _known[path] = {"refused": [error.problem, error.remedy]}
-            _keep(path, _known[path])
-    known = _known[path]
+                kept = {"refused": [error.problem, error.remedy]}
+            remember(name, kept)
+        _known[place] = kept
+    known = _known[place]
     if "refused" in known:
         raise WeightsError(*known["refused"])
     return finding(**known)
-
-
-def _keep(path: Path, known: dict[str, Any]) -> None:
-    """Write ``known``; a folder that cannot be written costs the next opening a second try, and nothing else."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(path, json.dumps(known))
-    except (OSError, QuipwrightError):
-        return

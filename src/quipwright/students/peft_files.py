@@ -8,15 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from quipwright.core.errors import RecipeError, WeightsError
 from quipwright.core.storage.files import read_json
 from quipwright.students.base import LoRA, Student, StudentSettings
+from quipwright.students.trained_file import restore, write_trained
 
 ADAPTER_CONFIG, ADAPTER_FILE = "adapter_config.json", "adapter_model.safetensors"
 _FACTOR = re.compile(r"\.(lora_[AB])\.default\.weight$")
-_BARE_FACTOR = re.compile(r"\.(lora_[AB])\.weight$")
 
 
 def save_peft(student: Student, folder: Path, base: str) -> None:
@@ -28,7 +27,7 @@ def save_peft(student: Student, folder: Path, base: str) -> None:
         raise RecipeError("This student was trained in full, so it has no adapter.", "Use --to hf.")
     network: Any = student.module.network
     tensors = {_FACTOR.sub(r".\1.weight", name): value for name, value in student.trainable().items()}
-    save_file({n: v.detach().to(torch.bfloat16).cpu().contiguous() for n, v in tensors.items()}, folder / ADAPTER_FILE)
+    write_trained(folder / ADAPTER_FILE, {n: v.detach().to(torch.bfloat16) for n, v in tensors.items()}, student.base)
     (folder / ADAPTER_FILE).chmod(0o644)
     settings = network.peft_config["default"].to_dict()
     settings |= {"base_model_name_or_path": base, "inference_mode": True, "revision": student.settings.revision}
@@ -49,11 +48,7 @@ def peft_settings(folder: Path, kind: str = "causal") -> StudentSettings:
 
 
 def load_peft(student: Student, folder: Path) -> None:
-    """Read the adapter in ``folder`` into ``student``. Raises :class:`WeightsError` where it is of another student."""
-    stored = {_BARE_FACTOR.sub(r".\1.default.weight", n): v for n, v in load_file(folder / ADAPTER_FILE).items()}
-    parameters = student.trainable()
-    if stored.keys() != parameters.keys() or any(stored[n].shape != p.shape for n, p in parameters.items()):
-        raise WeightsError(f"{folder / ADAPTER_FILE} does not fit {student.settings.weights}.", "Check its base model.")
-    with torch.no_grad():
-        for name, parameter in parameters.items():
-            parameter.copy_(stored[name])
+    """Read the adapter in ``folder`` into ``student``. Raises :class:`WeightsError` where it is of another student, or was
+    trained on other weights."""
+    parameters = {_FACTOR.sub(r".\1.weight", name): p for name, p in student.trainable().items()}
+    restore(folder / ADAPTER_FILE, parameters, student.base, student.settings.weights)

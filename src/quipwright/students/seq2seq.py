@@ -25,7 +25,7 @@ from quipwright.students.common import (
 )
 from quipwright.students.probe import seq2seq_path
 from quipwright.students.seq2seq_policy import Seq2SeqPolicy, start_token
-from quipwright.students.weights import device, load, load_network
+from quipwright.students.weights import device, load, load_network, weights_identity
 
 
 class Seq2SeqStudent(NetworkStudent):
@@ -63,6 +63,7 @@ class Seq2SeqStudent(NetworkStudent):
         dtype = torch.bfloat16 if frozen_bf16 else torch.float32
         network = load_network(AutoModelForSeq2SeqLM, settings.weights, settings.revision, dtype, recipe_dir)
         student = cls(network, load(AutoTokenizer, settings.weights, settings.revision, recipe_dir), settings)
+        student.base = weights_identity(settings.weights, settings.revision, recipe_dir)
         student.module.to(device())  # only now: fresh adapters are drawn on the CPU, the same for every machine
         return student
 

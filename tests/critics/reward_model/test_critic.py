@@ -14,9 +14,11 @@ from scipy.special import expit
 from quipwright.core.errors import CriticError, DamagedError, WeightsError
 from quipwright.core.records import Comparison, Pair, Response
 from quipwright.core.storage.stage_cache import seal
-from quipwright.critics.reward_model.card import CARD_FILE, Calibration, RewardCard
-from quipwright.critics.reward_model.critic import RewardModelCritic
-from quipwright.critics.reward_model.model import MODEL_FILE
+from quipwright.critics.base import BuildContext
+from quipwright.critics.reward_model.card import CARD_FILE, Calibration, RewardCard, read_card
+from quipwright.critics.reward_model.critic import RewardModelConfig, RewardModelCritic
+from quipwright.critics.reward_model.model import MODEL_FILE, RewardModel
+from quipwright.data.task import Task
 
 PROMPT = "Plain: {literal}\nFunny:"
 LITERAL = "I missed the last bus home and had to walk."
@@ -86,7 +88,7 @@ def test_scores_that_are_no_numbers_and_weights_that_do_not_fit_are_refused(tiny
     shutil.copytree(tiny_critic, tmp_path / "critic")
     tensors = load_file(tiny_critic / MODEL_FILE)
     save_file({name: t for name, t in tensors.items() if name != "head"}, tmp_path / "critic" / MODEL_FILE)
-    with pytest.raises(WeightsError, match=r"critic\.safetensors does not fit its card: head \(of 1\) missing"):
+    with pytest.raises(WeightsError, match=r"critic\.safetensors does not fit its settings: head \(of 1\) missing"):
         RewardModelCritic.load(tmp_path / "critic")
 
 
@@ -101,3 +103,29 @@ def test_a_critic_that_a_run_made_is_read_through_its_seal(tiny_critic: Path, tm
     (folder / name).write_bytes(content)
     with pytest.raises(DamagedError, match=rf"{name} does not match its recorded hash"):
         RewardModelCritic.load(folder)
+
+
+def test_a_relative_backbone_starts_at_the_critic_and_is_known_by_its_content(
+    tiny_critic: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipes, critic = tmp_path / "recipes", tmp_path / "critics" / "mine"
+    shutil.copytree(tiny_weights, recipes / "base")
+    shape = read_card(tiny_critic).architecture.model_copy(update={"weights": "base"})
+    RewardModelCritic(RewardModel(shape, recipes), RewardCard(architecture=shape), "reward:mine").save(critic)
+    assert read_card(critic).architecture.weights == "../../recipes/base"
+    here = RewardModelCritic.load(critic).head_scores([LITERAL], TEXTS[:1])
+    monkeypatch.chdir(tmp_path)
+    assert RewardModelCritic.load(critic).head_scores([LITERAL], TEXTS[:1]) == here
+    config = RewardModelConfig(path=str(critic))
+    before = config.identity(BuildContext(None, Task.load()))
+    tensors = load_file(recipes / "base" / "model.safetensors")
+    tensors["model.norm.weight"] *= 2
+    save_file(tensors, recipes / "base" / "model.safetensors", metadata={"format": "pt"})
+    assert config.identity(BuildContext(None, Task.load())) != before
+    with pytest.raises(WeightsError, match=r"trained on weights '\.\./\.\./recipes/base' of other content"):
+        RewardModelCritic.load(critic)
+
+
+def test_a_critic_without_a_card_has_no_identity(tmp_path: Path) -> None:
+    with pytest.raises(CriticError, match="holds no reward model"):
+        RewardModelConfig(path=str(tmp_path)).identity(BuildContext(None, Task.load()))

@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from filelock import FileLock, Timeout
 from safetensors import SafetensorError
 
 from quipwright.core.errors import DamagedError, DiskError, RunError
+from quipwright.core.os_errors import os_remedy
 
 _DISK = {
     getattr(errno, name)
@@ -37,17 +39,17 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno not in _DISK:
             raise
-        raise _disk_error(path, error.strerror or str(error)) from None
+        raise _disk_error(path, error.strerror or str(error), os_remedy(error.errno)) from None
     except SafetensorError as error:
-        if "os error" not in str(error).lower():  # a torn or strange file, not a disk
+        number = re.search(r"os error (\d+)", str(error))
+        if number is None:  # a torn or strange file, not a disk
             raise DamagedError(f"{path} cannot be read or written: {error}.", "Restore it from a copy.") from None
-        raise _disk_error(path, str(error)) from None
+        raise _disk_error(path, str(error), os_remedy(int(number[1]))) from None
 
 
-def _disk_error(path: Path, reason: str) -> DiskError:
+def _disk_error(path: Path, reason: str, what_to_do: str) -> DiskError:
     return DiskError(
-        f"could not write {path}: {reason}.",
-        "Free some space (or mend the permissions) and run the same command again; finished work is kept.",
+        f"could not write {path}: {reason}.", f"{what_to_do} and run the same command again; finished work is kept."
     )
 
 

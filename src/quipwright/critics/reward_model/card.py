@@ -7,6 +7,7 @@ from typing import Any
 
 from pydantic import Field
 
+from quipwright.core.errors import CriticError
 from quipwright.core.settings import Settings
 from quipwright.critics.reward_model.features import FeatureWeights
 from quipwright.critics.reward_model.model import RewardArchitecture
@@ -47,3 +48,14 @@ class RewardCard(Settings):
     def known(self) -> dict[str, Any]:
         """Agreement with its interval, the number of verdicts, and all figures of the training."""
         return {**self.figures, "agreement": self.agreement, "low": self.low, "high": self.high, "n": self.n}
+
+
+def read_card(folder: Path) -> RewardCard:
+    """The card of the reward model in ``folder``. Raises :class:`CriticError` where there is none."""
+    try:
+        return RewardCard.model_validate_json((folder / CARD_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise CriticError(
+            f"{folder} holds no reward model: {reason}.", "Train one with quipwright train-critic."
+        ) from None

@@ -13,19 +13,19 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from pydantic import Field
-from safetensors import SafetensorError
 from scipy.special import expit
 
 from quipwright.core.errors import CriticError
-from quipwright.core.paths import resolve
+from quipwright.core.paths import resolve, seen_from
 from quipwright.core.records import Comparison, Grade, Judgment, Response
-from quipwright.core.storage.files import file_sha256, write_atomic
+from quipwright.core.storage.files import write_atomic
 from quipwright.core.storage.stage_cache import SEAL, check_seal
 from quipwright.critics.base import BaseCriticConfig, BuildContext
 from quipwright.critics.by_grades import preference
-from quipwright.critics.reward_model.card import CARD_FILE, RewardCard
+from quipwright.critics.reward_model.card import CARD_FILE, RewardCard, read_card
 from quipwright.critics.reward_model.features import NAMES, FeatureReader
 from quipwright.critics.reward_model.model import RewardModel
+from quipwright.students.weights import EMBEDDED, folder_content, known_sha256
 
 
 class RewardModelConfig(BaseCriticConfig):
@@ -60,9 +60,10 @@ class RewardModelConfig(BaseCriticConfig):
         return [self.kind, *self.readers(context)]
 
     def readers(self, context: BuildContext) -> list[Any]:
-        """The content of its files."""
+        """The content of its files and of the weights that it was trained on. Raises as :func:`read_card`."""
         folder = resolve(self.path, "Critic", context.recipe_dir)
-        return [[file_sha256(path) for path in sorted(folder.glob("critic.*"))]]
+        weights = read_card(folder).architecture.weights
+        return [[*(known_sha256(path) for path in sorted(folder.glob("critic.*"))), folder_content(weights, folder)]]
 
 
 class RewardModelCritic:
@@ -88,25 +89,23 @@ class RewardModelCritic:
 
     @classmethod
     def load(cls, folder: Path, levels: int = 3) -> RewardModelCritic:
-        """Read what :meth:`save` wrote, through the seal of a run that made it. Raises :class:`CriticError` when it is not
-        there or does not fit, and :class:`~quipwright.core.errors.DamagedError` when it is not what the run made."""
+        """Read what :meth:`save` wrote, through the seal of a run that made it. Raises :class:`CriticError` where it is not
+        there, ``DamagedError`` where it is not what the run made, and ``WeightsError`` where its weights cannot be had or
+        do not fit."""
         if (folder / SEAL).exists():
             check_seal(folder)
-        try:
-            card = RewardCard.model_validate_json((folder / CARD_FILE).read_text(encoding="utf-8"))
-            model = RewardModel(card.architecture)
-            model.restore(folder)
-        except (OSError, ValueError, SafetensorError) as error:
-            reason = " ".join(str(error).split())[:120]
-            raise CriticError(
-                f"{folder} holds no reward model: {reason}.", "Train one with quipwright train-critic."
-            ) from None
+        card = read_card(folder)
+        model = RewardModel(card.architecture, folder)
+        model.restore(folder)
         return cls(model, card, card.signature(folder), levels)
 
     def save(self, folder: Path) -> None:
-        """Write adapters and head in bf16, and the card."""
+        """Write adapters and head in bf16, and the card; a relative folder of weights starts at ``folder`` there."""
         self.model.save(folder)
-        write_atomic(folder / CARD_FILE, json.dumps(self.card.model_dump(mode="json"), indent=1) + "\n")
+        card = self.card.model_dump(mode="json")
+        if (weights := card["architecture"]["weights"]) != EMBEDDED:
+            card["architecture"]["weights"] = seen_from(folder, weights, self.model.base_dir)
+        write_atomic(folder / CARD_FILE, json.dumps(card, indent=1) + "\n")
 
     def figures(self) -> dict[str, Any]:
         """What its card states."""
@@ -146,7 +145,9 @@ class RewardModelCritic:
         """The plain features of each text (see :mod:`quipwright.critics.reward_model.features`)."""
         if self._reader is None:
             shape = self.card.architecture
-            self._reader = FeatureReader(shape.weights, shape.revision, shape.prompt, shape.backward)
+            self._reader = FeatureReader(
+                shape.weights, shape.revision, shape.prompt, shape.backward, self.model.base_dir
+            )
         return self._reader.read(literals, texts)
 
     @torch.inference_mode()

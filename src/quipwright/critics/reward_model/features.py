@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from pydantic import Field
@@ -50,11 +51,14 @@ class FeatureWeights(Settings):
 class FeatureReader:
     """Reads features with the base weights."""
 
-    def __init__(self, weights: str, revision: str | None, forward: str, backward: str) -> None:
+    def __init__(
+        self, weights: str, revision: str | None, forward: str, backward: str, base_dir: Path | None = None
+    ) -> None:
         """Load the plain model; its adapters are fresh, so it is the base itself. ``forward`` (slot ``{literal}``)
-        stands before a text, ``backward`` (slot ``{text}``) before a literal."""
+        stands before a text, ``backward`` (slot ``{text}``) before a literal. ``base_dir``: where a relative folder of weights
+        starts."""
         self.forward, self.backward = forward, backward
-        self.reader = CausalStudent.open(StudentSettings(weights=weights, revision=revision))
+        self.reader = CausalStudent.open(StudentSettings(weights=weights, revision=revision), recipe_dir=base_dir)
 
     def read(self, literals: Sequence[str], texts: Sequence[str]) -> Matrix:
         """``rows x features``, in the order of :data:`NAMES`; likelihoods are nats a token."""

@@ -14,11 +14,10 @@ from typing import Any
 import torch
 from jaxtyping import Float
 from pydantic import Field, field_validator
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn.functional import dropout, linear, softplus
 
-from quipwright.core.errors import CriticError, WeightsError
+from quipwright.core.errors import CriticError
 from quipwright.core.settings import Settings
 from quipwright.students.base import LoRA, Prompted
 from quipwright.students.batches import RankedBatch
@@ -27,7 +26,8 @@ from quipwright.students.common import add_lora
 from quipwright.students.policy import run
 from quipwright.students.probe import scoring_path
 from quipwright.students.prompt_format import Plain
-from quipwright.students.weights import device, load, load_network
+from quipwright.students.trained_file import restore, write_trained
+from quipwright.students.weights import device, load, load_network, weights_identity
 
 MODEL_FILE = "critic.safetensors"
 
@@ -65,19 +65,24 @@ class RewardArchitecture(Settings):
 class RewardModel(nn.Module):
     """Backbone with adapters, a linear head and three cut points."""
 
-    def __init__(self, architecture: RewardArchitecture) -> None:
-        """Load the backbone in bf16 and add fresh adapters (drawn from torch's seed), on :func:`device`."""
+    def __init__(self, architecture: RewardArchitecture, base_dir: Path | None = None) -> None:
+        """Load the backbone in bf16 and add fresh adapters (drawn from torch's seed), on :func:`device`.
+
+        ``base_dir``: where a relative folder of weights starts.
+        """
         super().__init__()
         if not architecture.prompt:
             raise CriticError("The reward model has no prompt.", "Set architecture.prompt.")
         from transformers import AutoModel, AutoTokenizer
 
-        backbone = load_network(AutoModel, architecture.weights, architecture.revision, torch.bfloat16, backbone=True)
+        weights, revision = architecture.weights, architecture.revision
+        backbone = load_network(AutoModel, weights, revision, torch.bfloat16, base_dir, backbone=True)
+        self.base_dir, self.base = base_dir, weights_identity(weights, revision, base_dir)
         self.path = scoring_path(backbone)
         depth = min(architecture.layers, backbone.config.num_hidden_layers)
         backbone.layers = backbone.layers[:depth]
         self.architecture = architecture
-        self.tokenizer = load(AutoTokenizer, architecture.weights, architecture.revision)
+        self.tokenizer = load(AutoTokenizer, weights, revision, base_dir)
         self.backbone: Any = add_lora(backbone, architecture.lora, architecture.first_layer, depth)
         width = backbone.config.hidden_size
         self.head = nn.Parameter(torch.randn(1, 2 * width) * 0.005)
@@ -120,20 +125,12 @@ class RewardModel(nn.Module):
     def save(self, folder: Path) -> None:
         """Write adapters and head in bf16."""
         folder.mkdir(parents=True, exist_ok=True)
-        tensors = {name: p.detach().to(torch.bfloat16).cpu().contiguous() for name, p in self.trained().items()}
-        save_file(tensors, folder / MODEL_FILE)
+        tensors = {name: p.detach().to(torch.bfloat16) for name, p in self.trained().items()}
+        write_trained(folder / MODEL_FILE, tensors, self.base)
 
     def restore(self, folder: Path) -> None:
-        """Read what :meth:`save` wrote. Raises :class:`WeightsError` naming tensors that are missing or left over."""
-        stored, trained = load_file(folder / MODEL_FILE), self.trained()
-        if odd := sorted(stored.keys() ^ trained.keys()):
-            raise WeightsError(
-                f"{folder / MODEL_FILE} does not fit its card: {', '.join(odd[:3])} (of {len(odd)}) missing or left over.",
-                "Train the critic again.",
-            )
-        with torch.no_grad():
-            for name, parameter in trained.items():
-                parameter.copy_(stored[name])
+        """Read what :meth:`save` wrote. Raises :class:`WeightsError` where it does not fit, or the backbone is another."""
+        restore(folder / MODEL_FILE, self.trained(), self.base, self.architecture.weights)
 
     def trained(self) -> dict[str, nn.Parameter]:
         """Everything that is not the frozen backbone."""

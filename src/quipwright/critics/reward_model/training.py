@@ -111,7 +111,7 @@ def fit_critic(
     free = _free_comparisons(settings, base)
     torch.manual_seed(settings.seed)
     started = RewardModelCritic.load(resolve(settings.start, "Critic", base)) if settings.start else None
-    model = started.model if started else RewardModel(_architecture(settings, base))
+    model = started.model if started else RewardModel(_architecture(settings, base), base)
     _fit(model, fit, free, settings)
     with torch.no_grad():  # what ships is bf16: measure what ships
         for parameter in model.trained().values():

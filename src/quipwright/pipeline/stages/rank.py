@@ -8,7 +8,7 @@ from quipwright.core.records import Grade, Judgment, Pair, Ranking, ids_hash
 from quipwright.core.storage.stage_cache import StageKey, single_chunk
 from quipwright.critics.combine import by_pair, require_readable
 from quipwright.pipeline.context import Context
-from quipwright.training.preference.ranking import RankRule, chained
+from quipwright.training.preference.ranking import REMEDIES, RankRule, chained, unranked
 from quipwright.training.preference.ranking import rank as rank_pair
 
 
@@ -35,3 +35,13 @@ def rank(
 
     key = StageKey("rank", str(round), (rule, ids_hash(pairs), ids_hash(judgments), ids_hash(graded)))
     return ctx.cache.rows(key, Ranking, single_chunk(order))
+
+
+def nothing_ranked(
+    rule: RankRule, pairs: Sequence[Pair], judgments: Sequence[Judgment], grades: Mapping[str, Grade]
+) -> tuple[str, str]:
+    """Why no pair has an order, and what to do about the commonest reason, in words for people."""
+    if not pairs:
+        return "no pair was selected", "Sample more literals (feedback_examples) or more candidates."
+    reasons = unranked(pairs, by_pair(judgments), rule, grades).most_common()
+    return f"of {len(pairs)}, " + ", ".join(f"{count} {reason}" for reason, count in reasons), REMEDIES[reasons[0][0]]

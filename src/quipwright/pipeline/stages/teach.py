@@ -81,7 +81,8 @@ def _ask(ctx: Context, settings: ModelTeacher, examples: Sequence[Example]) -> T
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 
     asked = [[name, style.teacher] for name, style in ctx.task.styles.items()]
-    inputs = (identity_of(settings), ctx.task.teacher, asked, ctx.task.refusals, ids_hash(examples))
+    content = settings.model.content(ctx.recipe_dir)
+    inputs = (identity_of(settings), content, ctx.task.teacher, asked, ctx.task.refusals, ids_hash(examples))
     rows = ctx.cache.rows(StageKey("teach", "", inputs), Response, ask, check=some_answered, done=tell)
     responses = by_example([row for row in rows if row.usable])
     if not responses:

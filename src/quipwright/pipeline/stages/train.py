@@ -75,17 +75,18 @@ def train_preference(
     reference: Checkpoint,
     length_rows: Sequence[Prompted],
     callback: ValidationCallback | None = None,
+    why_none: tuple[str, str] = ("", ""),
 ) -> Trained:
     """Preference training from ``parent`` on ``rankings`` of ``responses`` (by id; ``examples`` by id).
 
     The log-probabilities of ``reference`` are computed once and stored. ``anchors``: the teacher's responses by example
     id, one of which is the target of each row's MLE term where ``settings`` ask for one. ``length_rows``: the rows over
-    which BRIO's mean length is measured. Raises :class:`TrainingError` where there is nothing to learn from.
+    which BRIO's mean length is measured. Raises :class:`TrainingError` where there is nothing to learn from, saying
+    ``why_none`` (a reason and a remedy).
     """
     if not rankings:
         raise TrainingError(
-            f"Round {round} has no pair with a usable verdict to learn from.",
-            "Sample more literals (feedback_examples), lower rank.strength, raise rank.broken, or train the imitation student longer.",
+            f"Round {round} has no pair with a usable verdict to learn from: {why_none[0]}.", why_none[1]
         )
     extra, literals = copy_losers(rankings, examples, responses, settings.copy_share, ctx.seed + round)
     texts = {**responses, **{r.id: r for r in literals}}

@@ -10,10 +10,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
 
 from quipwright.core.errors import RecipeError, RunError
-from quipwright.core.paths import resolve
+from quipwright.core.paths import resolve, seen_from
 from quipwright.core.storage.files import disk_errors
 from quipwright.serving.export.card import Form, licence, model_card
 from quipwright.serving.export.gguf_files import Labels, save_gguf
@@ -23,6 +22,8 @@ from quipwright.serving.writer import STUDENT_FILE, TASK_FILE, Writer
 from quipwright.students.base import LoRA, Student
 from quipwright.students.common import WEIGHTS_FILE
 from quipwright.students.peft_files import save_peft
+from quipwright.students.trained_file import read_trained, write_trained
+from quipwright.students.weights import EMBEDDED
 
 
 def export(reference: str | Path, target: Path, name: str | None, form: Form, where: str = ".") -> Path:
@@ -66,10 +67,10 @@ def _check(student: Student, form: Form) -> None:
 
 def _adapter(writer: Writer, origin: Origin, target: Path) -> None:
     writer.student.save(target)
-    tensors = {key: value.to(torch.bfloat16) for key, value in load_file(target / WEIGHTS_FILE).items()}
-    save_file(tensors, target / WEIGHTS_FILE)
+    tensors, base = read_trained(target / WEIGHTS_FILE)
+    write_trained(target / WEIGHTS_FILE, {name: value.to(torch.bfloat16) for name, value in tensors.items()}, base)
     (target / WEIGHTS_FILE).chmod(0o644)
-    _student_file(writer.student, target)
+    _student_file(writer, target)
 
 
 def _merged(writer: Writer, origin: Origin, target: Path) -> None:
@@ -80,7 +81,7 @@ def _peft(writer: Writer, origin: Origin, target: Path) -> None:
     weights = writer.student.settings.weights
     save_peft(writer.student, target, origin.base or str(resolve(weights, "Weights", writer.recipe_dir).resolve()))
     save_tokenizer(writer.student, writer.task, target)
-    _student_file(writer.student, target)
+    _student_file(writer, target)
 
 
 def _gguf(writer: Writer, origin: Origin, target: Path) -> None:
@@ -88,8 +89,11 @@ def _gguf(writer: Writer, origin: Origin, target: Path) -> None:
     save_gguf(writer.student, writer.task, target, stem, Labels(origin.title, origin.base, licence(origin)))
 
 
-def _student_file(student: Student, target: Path) -> None:
-    settings = student.settings.model_dump(mode="json")
+def _student_file(writer: Writer, target: Path) -> None:
+    """The settings; a relative folder of weights starts at ``target`` there."""
+    settings = writer.student.settings.model_dump(mode="json")
+    if settings["weights"] != EMBEDDED:
+        settings["weights"] = seen_from(target, settings["weights"], writer.recipe_dir)
     (target / STUDENT_FILE).write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from pydantic import Field
@@ -11,6 +12,15 @@ from quipwright.core.records import Example, Grade, Judgment, Pair, Ranking, Res
 from quipwright.core.settings import Settings
 from quipwright.core.statistics import sign
 from quipwright.core.text import is_copy
+
+REMEDIES = {
+    "unread": "Look at the critic's answers, or try another reading or model.",
+    "won by another text in either order": "This critic goes by position: use another one, or another reading.",
+    "a tie": "Use a critic that tells the texts apart, or more varied candidates.",
+    "weaker than rank.strength": "Lower rank.strength.",
+    "won by a broken text": "Train the imitation student longer, or raise rank.broken.",
+}
+"""Why a pair has no order, and what to do where that is so of most."""
 
 
 class RankRule(Settings):
@@ -32,20 +42,43 @@ def rank(
     """The order that ``judgments`` of ``pair`` imply. ``None`` for a tie, a weak margin, a judgment that could not be
     read (one order alone carries that order's position bias) or a winner that its grade (by response id) calls broken.
     """
+    outcome = _outcome(pair, judgments, rule, grades)
+    return outcome if isinstance(outcome, Ranking) else None
+
+
+def unranked(
+    pairs: Sequence[Pair],
+    judgments: Mapping[str, Sequence[Judgment]],
+    rule: RankRule,
+    grades: Mapping[str, Grade] | None = None,
+) -> Counter[str]:
+    """How many of ``pairs`` have no order, by reason: a key of :data:`REMEDIES`. ``judgments`` by pair id."""
+    outcomes = (_outcome(pair, judgments.get(pair.id, ()), rule, grades) for pair in pairs)
+    return Counter(outcome for outcome in outcomes if isinstance(outcome, str))
+
+
+def _outcome(
+    pair: Pair, judgments: Sequence[Judgment], rule: RankRule, grades: Mapping[str, Grade] | None
+) -> Ranking | str:
+    """See :func:`rank`; where there is no order, why."""
     credits = [j.credit for j in judgments]
     read = [p for p in credits if p is not None]
     if not read or len(read) < len(credits):
-        return None
+        return "unread"
     p = sum(read) / len(read)
     verdicts = {j.verdict for j in judgments if j.verdict != "tie"}
     agreement = None if len(read) < 2 else len(verdicts) == 1
     strength = max(p, 1 - p)
-    if len(verdicts) != 1 or sign(p, rule.tie) == 0 or strength < rule.strength:
-        return None
+    if len(verdicts) == 2:
+        return "won by another text in either order"
+    if len(verdicts) != 1 or sign(p, rule.tie) == 0:
+        return "a tie"
+    if not strength >= rule.strength:
+        return "weaker than rank.strength"
     order = (pair.a_id, pair.b_id) if p > 0.5 else (pair.b_id, pair.a_id)
     grade = (grades or {}).get(order[0])
     if grade is not None and grade.levels is not None and grade.levels[0] > rule.broken:
-        return None
+        return "won by a broken text"
     return Ranking(
         example_id=pair.example_id,
         best_first=order,
