@@ -72,6 +72,22 @@ def test_keys_and_broken_cards_stop_it(folder: Path) -> None:
     assert Hub.asked == []
 
 
+def test_an_adapter_of_weights_that_nobody_else_has_stays_here(folder: Path) -> None:
+    (folder / "student.json").write_text('{"weights": "embedded"}')
+    assert push(folder, "me/quips", "model").address
+    (folder / "adapter_config.json").write_text(f'{{"base_model_name_or_path": "{folder}"}}')
+    with pytest.raises(RecipeError, match=r"adapter_config\.json names a base model that is a folder"):
+        push(folder, "me/quips", "model")
+
+
+def test_the_command_shows_what_it_would_send(quipwright: Any, folder: Path) -> None:
+    code, out, _ = quipwright("push", folder, "--repo", "me/critic", "--dry-run")
+    assert (code, Hub.asked) == (0, [])
+    assert out.splitlines() == [
+        "          45  README.md", "           2  critic.json", "Nothing was sent to me/critic: a dry run.",
+    ]  # fmt: skip
+
+
 @pytest.mark.parametrize("repo", ["quips", "me/", "me/a b", "me/../x", "a/b/c", "me/x--y"])
 def test_a_repository_has_an_owner_and_a_name(folder: Path, repo: str) -> None:
     with pytest.raises(RecipeError, match="owner/name"):

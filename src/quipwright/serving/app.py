@@ -34,7 +34,7 @@ from quipwright.serving.chat_api import (
 )
 from quipwright.serving.completions_api import as_chats, events, text_completion
 from quipwright.serving.gate import HEALTH, NOBODY, Admitted, Gate, form, pages
-from quipwright.serving.writer import BEAMS, MAX_TOKENS, is_sound
+from quipwright.serving.writer import BEAMS, MAX_TOKENS, is_sound, marked
 from quipwright.students.base import Generated, Student
 
 TRIES = 3  # samples beside the beam's answer on the page
@@ -200,8 +200,9 @@ class Endpoint:
             self.batcher.ask(Ask(prompt, Sampling(beams=BEAMS, max_tokens=MAX_TOKENS), 1)),
             self.batcher.ask(Ask(prompt, Sampling(temperature=0.7, top_p=0.95, max_tokens=MAX_TOKENS), TRIES)),
         )
-        titled = [("Its best", beam[0].text)]
-        others = list(dict.fromkeys(g.text for g in drawn if g.text != beam[0].text))
+        best = marked(beam[0]).text
+        titled = [("Its best", best)]
+        others = list(dict.fromkeys(text for g in drawn if (text := marked(g).text) != best))
         others.sort(key=lambda text: not is_sound(text, literal))  # copies last
         titled += [(f"Another try, {i}", text) for i, text in enumerate(others, 1)]
         titled += [("The teacher", text) for text in self.served.teacher(literal, style)]

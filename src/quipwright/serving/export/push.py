@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Literal
 
 from quipwright.core.errors import DiskError, RecipeError
+from quipwright.core.storage.files import read_json
 from quipwright.critics.reward_model.card import CARD_FILE
+from quipwright.serving.export.origin import base_model
+from quipwright.serving.writer import STUDENT_FILE
+from quipwright.students.peft_files import ADAPTER_CONFIG
 
 Kind = Literal["model", "dataset"]
 _REPO = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}/[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
@@ -51,6 +55,7 @@ def push(folder: Path, repo: str, kind: Kind, *, private: bool = False, dry_run:
     check_repo(repo)
     paths = sorted(path for path in folder.rglob("*") if path.is_file())
     check_card(folder / "README.md", kind)
+    _check_base(folder)
     for path in paths:
         if path.suffix in (".json", ".jsonl", ".md", ".jinja", ".txt", "") and _SECRET.search(path.read_bytes()):
             raise RecipeError(f"{path.name} holds what looks like a secret key.", "Remove it; nothing was sent.")
@@ -69,6 +74,13 @@ def push(folder: Path, repo: str, kind: Kind, *, private: bool = False, dry_run:
             f"the hub did not take {repo}: {reason}.", "Check the token, the name and the network."
         ) from None
     return Pushed(repo, files, f"https://huggingface.co/{'datasets/' if kind == 'dataset' else ''}{repo}")
+
+
+def _check_base(folder: Path) -> None:
+    """An adapter is of use to others where they have its base model, too; a path of this machine is none of theirs."""
+    for name, key in ((ADAPTER_CONFIG, "base_model_name_or_path"), (STUDENT_FILE, "weights")):
+        if (folder / name).exists() and base_model(str(read_json(folder / name).get(key))) is None:
+            raise RecipeError(f"{name} names a base model that is a folder of this machine.", "Use --to hf.")
 
 
 def check_card(path: Path, kind: Kind) -> None:
