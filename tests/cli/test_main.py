@@ -58,7 +58,7 @@ def test_rows_that_stay_without_an_answer_end_a_run_that_is_otherwise_whole_with
             f"teacher={{kind: model, model: {model}}}",
             f"critic={{kind: multiple_choice, reading: reason_then_answer, model: {model}}}",
             "rounds=0",
-            "imitation.train.epochs=1",
+            "imitation.train.epochs=12",
         ]
         command = ["distil", tiny_recipe, "--run", tmp_path / "run", *(part for s in sets for part in ("--set", s))]
         code, _, err = quipwright(*command)

@@ -31,10 +31,10 @@ def said(rows: list[VerdictRow]) -> list[tuple[str, str, str, str]]:
 def test_preferences_name_the_winner_first_and_join_to_what_a_student_is_trained_on() -> None:
     rows = preference_rows([verdict("wet", "dry", "b"), verdict("x", "y", "tie")], TASK)
     assert rows == [
-        {"prompt": "Plain: It rains.\nFunny:", "chosen": " dry", "rejected": " wet", "literal": "It rains."}
+        {"prompt": "Plain: It rains.\nFunny tag:", "chosen": " dry", "rejected": " wet", "literal": "It rains."}
     ]
     (chat,) = preference_rows([verdict("wet", "dry")], TASK, chat=True)
-    assert chat["prompt"] == [{"role": "user", "content": "Plain: It rains.\nFunny:"}]
+    assert chat["prompt"] == [{"role": "user", "content": "Plain: It rains.\nFunny tag:"}]
     assert (chat["chosen"], chat["rejected"]) == (
         [{"role": "assistant", "content": "wet"}], [{"role": "assistant", "content": "dry"}],
     )  # fmt: skip
@@ -59,8 +59,9 @@ def test_ultrafeedback_like_conversations_are_read() -> None:
     ]  # fmt: skip
 
 
-def test_the_sentence_is_found_inside_the_tasks_prompt() -> None:
-    row = {"prompt": "Plain: It rains.\nFunny:", "chosen": " wet", "rejected": " dry"}
+@pytest.mark.parametrize("style", ["tag", "short", "free"])
+def test_the_sentence_is_found_inside_the_tasks_prompt(style: str) -> None:
+    row = {"prompt": f"Plain: It rains.\nFunny {style}:", "chosen": " wet", "rejected": " dry"}
     assert said(read_preferences(placed([row]), TASK)) == [("It rains.", "wet", "dry", "a")]
 
 

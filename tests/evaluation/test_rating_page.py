@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2
+import pytest
 from typer.testing import CliRunner
 
 from quipwright.cli.app import app as command
@@ -62,15 +63,18 @@ def test_an_address_is_one_that_a_browser_can_open() -> None:
         assert name not in ("0.0.0.0", "::")
 
 
-def test_a_wider_page_is_announced_by_this_machines_own_address(tmp_path: Path) -> None:
+def test_a_wider_page_is_announced_by_this_machines_own_address(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     run = tmp_path / "run"
     write_summary(run, "imitation")
-    with socket.socket() as taken:  # so that the command ends after it said where to go
-        taken.bind(("0.0.0.0", 0))
-        taken.listen()
-        port = taken.getsockname()[1]
-        said = CliRunner().invoke(command, ["rate", str(run), "--host", "0.0.0.0", "--port", str(port)]).output
-    assert f"{address('0.0.0.0', port)}/?token=" in said
+
+    def bound(app: object, host: str, port: int, announce: Callable[[int], None]) -> None:
+        announce(port)
+
+    monkeypatch.setattr("quipwright.serving.http_server.run_server", bound)
+    said = CliRunner().invoke(command, ["rate", str(run), "--host", "0.0.0.0", "--port", "8400"]).output
+    assert f"{address('0.0.0.0', 8400)}/?token=" in said
 
 
 def test_a_form_of_many_fields_is_refused(tmp_path: Path) -> None:

@@ -143,7 +143,7 @@ def test_a_judge_is_added_to_a_finished_run_and_changes_nothing_that_was_there(
     page = report_run(tmp_path / "run").read_text()
     assert f'<td class="t">{judge}</td>' in page
     points = (tmp_path / "run" / "metrics.jsonl").read_text()
-    assert f"by-{judge}/against-teacher/win_tie_rate" in points
+    assert f"by-{judge}/against-base/win_tie_rate" in points
 
 
 def test_a_judge_that_shares_a_model_with_the_critic_is_no_outside_judge(
@@ -164,7 +164,9 @@ def test_rounds_zero_is_imitation_alone(straight: tuple[Path, Path, RunSummary],
 
 
 def test_two_rounds_train_from_one_another(straight: tuple[Path, Path, RunSummary], tmp_path: Path) -> None:
-    summary = run(straight[0], tmp_path / "run", "rounds=2", "evaluate.best_of=0", "evaluate.base=false")
+    summary = run(
+        straight[0], tmp_path / "run", "rounds=2", "evaluate.best_of=0", "evaluate.base=false", "select={kind: random}"
+    )
     assert list(summary.checkpoints) == ["imitation", "round-1", "feedback"]
     assert summary.checkpoints["feedback"].parent_id == summary.checkpoints["round-1"].id
 

@@ -32,7 +32,7 @@ def test_datasets_loads_what_is_written(quipwright: Any, verdicts: Path, tmp_pat
     loaded = load_dataset(str(tmp_path / "dpo"), cache_dir=str(tmp_path / "cache"))
     assert {split: len(rows) for split, rows in loaded.items()} == {"train": 4, "test": 1}
     assert loaded["train"][1] == {
-        "prompt": "Plain: It rains on day 1.\nFunny:", "chosen": " dry 1", "rejected": " wet 1",
+        "prompt": "Plain: It rains on day 1.\nFunny tag:", "chosen": " dry 1", "rejected": " wet 1",
         "literal": "It rains on day 1.",
     }  # fmt: skip
     card = DatasetCard((tmp_path / "dpo" / "README.md").read_text())

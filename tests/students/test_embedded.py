@@ -78,13 +78,13 @@ def test_files_stream_through_and_a_bad_row_stops_nothing(quipwright, tmp_path) 
     code, _, _ = quipwright("write", "--input", source, "--column", "text", "--output", target)
     assert code == 0
     rows = [json.loads(line) for line in target.read_text().splitlines()]
-    assert [row["literal"] for row in rows] == ["I am late again.", "...", "My cat, as ever, ignores me."]
+    assert [row["text"] for row in rows] == ["I am late again.", "...", "My cat, as ever, ignores me."]
     assert [len(row.get("humorous", [])) for row in rows] == [1, 0, 1]
     assert rows[1]["error"]
     assert quipwright("write", "--input", source, "--column", "text", "--output", target)[0] == 3  # never overwritten
     table = tmp_path / "out.csv"
     assert quipwright("write", "-n", 2, "--input", source, "--column", "text", "--output", table)[0] == 0
-    assert [len(row) for row in csv.reader(table.open())] == [3] * 6
+    assert [len(row) for row in csv.reader(table.open())] == [5] * 6
     long = tmp_path / "long.txt"
     long.write_text("I am late.\n" + "and so on " * 400 + "\n")
     lines = tmp_path / "lines.jsonl"

@@ -122,13 +122,16 @@ def _text(where: str, fields: Fields, name: str) -> str:
 
 
 def _literal(where: str, fields: Fields, task: Task) -> str:
-    """The sentence: the field ``literal``, or what stands in the task's prompt, or the whole prompt."""
+    """The sentence: the field ``literal``, or what stands in the task's prompt (of any style), or the whole prompt."""
     prompt = fields.get("literal") or fields.get("prompt") or fields.get("messages") or fields.get("chosen")
     if isinstance(prompt, list):
         users = [turn.get("content") for turn in prompt if isinstance(turn, Mapping) and turn.get("role") == "user"]
         prompt = users[-1] if users else None
     if not isinstance(prompt, str) or not prompt.strip():
         raise DataError(f"{where} has no prompt.", "Rows need a prompt, as text or as a user's turn.")
-    before, _, after = task.prompt_in().partition("{literal}")
-    inside = prompt.strip().removeprefix(before.strip()).removesuffix(after.strip())
-    return normalise(inside)
+    for style in task.styles or ("",):
+        before, _, after = task.prompt_in(style).partition("{literal}")
+        start, end = before.strip(), after.strip()
+        if prompt.strip().startswith(start) and prompt.strip().endswith(end):
+            return normalise(prompt.strip().removeprefix(start).removesuffix(end))
+    return normalise(prompt)
