@@ -24,10 +24,19 @@ from quipwright.students.families import (
     table,
 )
 from quipwright.students.policy import CausalPolicy, ScoringPath
-from quipwright.students.probe import LONG, SHORT, find_path, find_seq2seq_path, own_logs, probe_batch
+from quipwright.students.probe import (
+    LONG,
+    SHORT,
+    find_path,
+    find_seq2seq_path,
+    own_logs,
+    probe_batch,
+    scoring_path,
+    seq2seq_path,
+)
 from quipwright.students.seq2seq_policy import Seq2SeqPolicy, start_token
-from quipwright.students.shrink import WINDOW, shrunken, windows
-from quipwright.testing.tiny_models import ROWS, causal_network, causal_student, causal_tokenizer
+from quipwright.students.shrink import WINDOW, shrunken, vocabulary, windows
+from quipwright.testing.tiny_models import ROWS, causal_network, causal_student, causal_tokenizer, seq2seq_network
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "model-families.md"
 PACKED = ("llama", "gpt2", "qwen2", "granite", "cohere", "phi3")
@@ -225,6 +234,23 @@ def test_a_leak_between_responses_would_show() -> None:
         wrong = (policy(batch).total - totals(network, batch)).abs().max()
     assert float(wrong) > 0.1
     assert logs.isfinite().all()
+
+
+@pytest.mark.parametrize("tokens", [95, 40, 5, 2])
+def test_a_vocabulary_smaller_than_the_small_copy_s_is_scored(tokens: int) -> None:
+    assert scoring_path(causal_network("llama", tokens)).packed
+    config = causal_network("gpt2", tokens).config
+    assert (vocabulary(config), shrunken(config).vocab_size) == (tokens, tokens)
+    ids = probe_batch(LONG, tokens)
+    assert int(max(ids.prompt.max(), ids.response.max())) < tokens
+
+
+@pytest.mark.parametrize("family", ["bart", "t5"])
+def test_an_encoder_decoder_of_few_tokens_is_scored(family: str) -> None:
+    assert seq2seq_path(seq2seq_network(family, 40)).shared
+    config = default_config("fsmt")
+    config.src_vocab_size, config.tgt_vocab_size = 60, 50
+    assert (vocabulary(config), vocabulary(default_config("fsmt"))) == (50, 96)
 
 
 def test_shrinking_keeps_one_layer_of_each_kind_and_the_scales() -> None:

@@ -21,7 +21,7 @@ from quipwright.students.common import pad
 from quipwright.students.findings import remembered
 from quipwright.students.policy import ScoringPath, bare, scored_logits
 from quipwright.students.seq2seq_policy import Seq2SeqPath, Seq2SeqPolicy, start_token
-from quipwright.students.shrink import VOCABULARY, shrunken, windows
+from quipwright.students.shrink import VOCABULARY, shrunken, vocabulary, windows
 from quipwright.students.weights import quiet
 
 TOLERANCE = 1e-3
@@ -32,7 +32,7 @@ SHORT = ((5, (7, 4, 6)), (4, (3, 5)))
 """Rows of a probe: tokens of the prompt, and of its responses. No text is longer than a shrunken window."""
 LONG = ((9, (11, 8)), (6, (14,)))
 """The same beyond the shrunken windows."""
-_VERSION = 2  # of what is probed: older results are found out anew
+_VERSION = 3  # of what is probed: older results are found out anew
 _WAYS = ((True, True), (True, False), (False, True), (False, False))  # packed, head
 
 
@@ -77,12 +77,12 @@ def random_network(kind: Any, config: Any, **options: Any) -> Any:
     return network
 
 
-def probe_batch(rows: tuple[tuple[int, tuple[int, ...]], ...], vocabulary: int = VOCABULARY) -> RankedBatch:
-    """A batch of random token ids: for each row the prompt's length and those of its responses."""
+def probe_batch(rows: tuple[tuple[int, tuple[int, ...]], ...], tokens: int = VOCABULARY) -> RankedBatch:
+    """A batch of random ids of a vocabulary of ``tokens``: for each row the prompt's length and those of its responses."""
     generator = torch.Generator().manual_seed(1)
 
     def draw(length: int) -> list[int]:
-        return torch.randint(4, vocabulary, (length,), generator=generator).tolist()
+        return torch.randint(min(4, tokens - 1), tokens, (length,), generator=generator).tolist()
 
     k = max(len(lengths) for _, lengths in rows)
     prompt, prompt_mask = pad([draw(length) for length, _ in rows])
@@ -123,7 +123,7 @@ def find_path(network: Any, limits: list[int]) -> ScoringPath:
 
     Raises :class:`WeightsError` where no way agrees with its own forward pass, or that fails.
     """
-    short, long = probe_batch(SHORT), probe_batch(LONG)
+    short, long = (probe_batch(rows, vocabulary(bare(network).config)) for rows in (SHORT, LONG))
     try:
         expected = own_logs(network, long)
     except Exception as error:  # as above
@@ -175,7 +175,7 @@ def find_seq2seq_path(network: Any) -> Seq2SeqPath:
 
     Raises :class:`WeightsError` where no way agrees with its own forward pass, or that fails.
     """
-    start, batch = start_token(network), probe_batch(LONG)
+    start, batch = start_token(network), probe_batch(LONG, vocabulary(network.config))
     if start is None:
         raise _refusal(network, "its config names no token that the decoder starts from")
     present = batch.mask.any(-1).view(-1).nonzero()[:, 0]
@@ -221,7 +221,8 @@ def _completed(network: Any, path: ScoringPath, found: dict[tuple[bool, bool], f
 def _pads_left(network: Any) -> bool:
     """True where greedy generation from two prompts of unequal length in one left-padded batch is by the model's own
     logits. Raises :class:`WeightsError` where not even a single prompt is."""
-    prompts = [probe_batch(((length, (1,)),)).prompt[0] for length in (7, 4)]
+    tokens = vocabulary(bare(network).config)
+    prompts = [probe_batch(((length, (1,)),), tokens).prompt[0] for length in (7, 4)]
     if _generates(network, prompts):
         return True
     if not all(_generates(network, [prompt]) for prompt in prompts):

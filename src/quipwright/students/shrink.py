@@ -27,6 +27,7 @@ WINDOWS = (
     "sliding_window", "sliding_window_size", "attention_chunk_size", "attention_window_size", "window_size",
     "local_attention", "attention_window",
 )  # fmt: skip
+_VOCABULARIES = ("vocab_size", "src_vocab_size", "tgt_vocab_size")
 _SIZES = {
     r"hidden_size|d_model|n_embd|embed_dim|emb_dim|embedding_size|embedding_dim|word_embed_proj_dim": 32,
     r"input_embedding_size|output_embedding_size|lru_width|audio_hidden_size|output_dim": 32,
@@ -65,6 +66,13 @@ def windows(config: Any) -> list[int]:
         for name in WINDOWS
         if isinstance(value := tree.get(name), int) and not isinstance(value, bool) and value > 0
     ]
+
+
+def vocabulary(config: Any) -> int:
+    """How many token ids both sides of a model with ``config`` know, or :data:`VOCABULARY` where they know more."""
+    sides = config.get_text_config(decoder=True), config.get_text_config(encoder=True)
+    sizes = [getattr(side, name, None) for side in sides for name in _VOCABULARIES]
+    return min([VOCABULARY, *(size for size in sizes if isinstance(size, int))])
 
 
 def _shrunk(tree: Mapping[str, Any]) -> dict[str, Any]:
