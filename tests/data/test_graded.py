@@ -65,6 +65,22 @@ def test_the_bundled_grades_are_what_their_card_says() -> None:
     assert [round(100 * tags[grade] / tags.total()) for grade in range(3)] == [45, 44, 11]
 
 
+def test_the_grades_of_the_imitation_student_are_what_their_card_says() -> None:
+    rows = read_graded(resolve("bundled:imitation-grades.jsonl", "Grades"))
+    assert Counter(row.split for row in rows) == {"train": 4842, "held": 234}
+    assert {(row.who, row.style) for row in rows} == {("imitation", "tag")}
+    assert len({(r.literal, r.text) for r in rows}) == len(rows) == 5076
+    grades = Counter(min(row.grade, 2) for row in rows)
+    assert [round(100 * grades[grade] / len(rows)) for grade in range(3)] == [63, 27, 10]
+    best: dict[str, int] = {}
+    for row in rows:
+        best[row.literal] = max(row.grade, best.get(row.literal, 0))
+    assert (len(best), round(100 * sum(grade >= 2 for grade in best.values()) / len(best))) == (846, 45)
+    twice = [row for row in rows if row.second is not None]
+    assert (len(twice), len({row.literal for row in twice})) == (2520, 420)
+    assert round(100 * sum(row.grade == row.second for row in twice) / len(twice)) == 84
+
+
 def test_every_bundled_repair_mends_a_graded_attempt_that_may_be_learnt_from() -> None:
     grades = {(r.literal, r.text): r for r in read_graded(resolve("bundled:graded.jsonl", "Grades"))}
     repairs = read_repairs(resolve("bundled:repairs.jsonl", "Repairs"))

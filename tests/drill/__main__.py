@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, getrusage
-
-import torch
 
 from tests.drill.damages import files
 from tests.drill.disk import disk
@@ -31,7 +30,11 @@ def table(drill: Drill) -> str:
 
 def main(names: list[str]) -> int:
     """Run the parts ``names``; 1 where anything went wrong."""
-    torch.set_num_threads(1)  # forked children must not wait for threads that they do not have
+    # Forked children must not wait for threads that they do not have. Set by torch itself, the number would be set again
+    # by every new thread of a child, and two at once find no pool.
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        again = [sys.executable, "-m", "tests.drill", *names]
+        os.execve(sys.executable, again, {**os.environ, "OMP_NUM_THREADS": "1"})
     with tempfile.TemporaryDirectory() as place, drilled(Path(place).resolve()) as drill:
         for name in names or PARTS:
             before = getrusage(RUSAGE_CHILDREN)

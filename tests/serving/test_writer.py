@@ -118,7 +118,7 @@ def test_a_writer_asks_its_student_for_the_style() -> None:
 
 def test_the_student_that_ships_is_shown_what_it_was_trained_with() -> None:
     tree = json.loads((resolve("bundled:student", "Student") / TASK_FILE).read_text(encoding="utf-8"))
-    assert Task.parse(tree, TASK_FILE).prompt("It rained.") == "Plain: It rained.\nFunny:"
+    assert Task.parse(tree, TASK_FILE).prompt("It rained.") == "Plain: It rained.\nFunny tag:"
 
 
 def test_copies_and_broken_texts_come_last_whatever_the_critic_says() -> None:
