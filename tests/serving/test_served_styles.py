@@ -11,6 +11,7 @@ import pytest
 from quipwright.core.records import Sampling
 from quipwright.data.task import Task
 from quipwright.serving.app import Served, serving_app
+from quipwright.serving.gate import STYLE
 from quipwright.students.base import Generated
 from quipwright.testing.browser import served
 from tests.serving.students import MODEL, Echo, Written, app, client
@@ -58,3 +59,5 @@ def test_the_page_offers_the_styles_and_shows_the_teacher_in_that_style() -> Non
         wrong = c.post("/", data={"literal": "It rained.", "style": "odd"})
         assert wrong.status_code == 400
         assert "no style &#39;odd&#39;" in wrong.text
+        for page in (c.get("/").text, shown, wrong.text):  # the sheet is the page's own, whatever style is asked for
+            assert f"<style>{STYLE}</style>" in page

@@ -177,7 +177,7 @@ class Endpoint:
         task = self.served.task
         shown = self.template.render(
             model=self.served.model, aim=task.aim, best_grade=task.grades[-1], literal=literal, attempts=attempts,
-            styles=list(task.styles), style=style or task.style_named(), error=problem,
+            styles=list(task.styles), chosen=style or task.style_named(), error=problem,
         )  # fmt: skip
         return HTMLResponse(shown, 400 if problem else 200)
 
