@@ -29,6 +29,7 @@ from quipwright.serving.chat_api import (
     cut,
     error,
     failed,
+    fields_of,
     read_request,
     settled,
 )
@@ -99,7 +100,7 @@ class Endpoint:
 
         One text without beams is streamed as it is written; beams and several texts once they are finished.
         """
-        asked = read_request(await request.body(), self.served.styles)
+        asked = read_request(fields_of(await request.body()), self.served.styles)
         if asked.stream and asked.n == 1 and asked.sampling.beams == 1:
             return await self._live(asked)
         texts = await self._texts(asked)
@@ -111,7 +112,7 @@ class Endpoint:
 
     async def completions(self, request: Request) -> Response:
         """The older completions, whole or as a stream of finished texts."""
-        asked = [read_request(chat, self.served.styles) for chat in as_chats(await request.body())]
+        asked = [read_request(chat, self.served.styles) for chat in as_chats(fields_of(await request.body()))]
         each = await asyncio.gather(*(self._texts(one) for one in asked))
         spent = [self._usage(one, texts) for one, texts in zip(asked, each, strict=True)]
         usage = {name: sum(one[name] for one in spent) for name in spent[0]}

@@ -42,28 +42,38 @@ class ChatRequest:
     usage: bool
 
 
-def read_request(body: bytes, models: Mapping[str, str]) -> ChatRequest:
-    """The request in ``body``. ``models``: the style that each name of the model stands for. Raises
-    :class:`BadRequestError`.
-
-    The last user message is the sentence; a student keeps no conversation. Without a temperature one text comes from
-    5 beams, as in evaluation, and several from nucleus sampling.
-    """
+def fields_of(body: bytes) -> dict[str, Any]:
+    """The fields of the object in ``body``. Raises :class:`BadRequestError`."""
     try:
         fields = json.loads(body)
     except (ValueError, RecursionError):
         raise BadRequestError("The body is not JSON, or nested too deeply.") from None
     if not isinstance(fields, dict):
         raise BadRequestError("The body must be a JSON object.")
+    return fields
+
+
+def refuse(fields: Mapping[str, Any], names: Sequence[str]) -> None:
+    """Raises :class:`BadRequestError` where one of ``names``, which mean nothing here, is asked for."""
+    for name in names:
+        if fields.get(name):
+            raise BadRequestError(f"{name} is not supported: the student only paraphrases.", name)
+
+
+def read_request(fields: Mapping[str, Any], models: Mapping[str, str]) -> ChatRequest:
+    """The request of ``fields``. ``models``: the style that each name of the model stands for. Raises
+    :class:`BadRequestError`.
+
+    The last user message is the sentence; a student keeps no conversation. Without a temperature one text comes from
+    5 beams, as in evaluation, and several from nucleus sampling.
+    """
     asked = fields.get("model")
     if not isinstance(asked, str) or asked not in models:
         known = ", ".join(map(repr, models))
         raise BadRequestError(
             f"The model {_shown(asked)} does not exist; this server has {known}.", "model", 404, "model_not_found"
         )
-    for name in _UNSUPPORTED:
-        if fields.get(name):
-            raise BadRequestError(f"{name} is not supported: the student only paraphrases.", name)
+    refuse(fields, _UNSUPPORTED)
     if fields.get("tool_choice") not in (None, "none", "auto"):  # auto without tools is none
         raise BadRequestError("tool_choice is not supported: the student only paraphrases.", "tool_choice")
     for name in ("presence_penalty", "frequency_penalty"):
@@ -123,7 +133,7 @@ class Chunks:
     def end(self, usage: Mapping[str, int] | None) -> Iterator[str]:
         """What closes the stream, with the tokens used where they were asked for."""
         if usage is not None:
-            yield _event({**self.shell, "choices": [], "usage": dict(usage)})
+            yield event({**self.shell, "choices": [], "usage": dict(usage)})
         yield "data: [DONE]\n\n"
 
     def whole(self, texts: Sequence[Generated], usage: Mapping[str, int] | None) -> Iterator[str]:
@@ -137,12 +147,12 @@ class Chunks:
 
     def _choice(self, index: int, delta: dict[str, str], finish: str | None = None) -> str:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
-        return _event({**self.shell, "choices": [choice]})
+        return event({**self.shell, "choices": [choice]})
 
 
 def failed(message: str) -> str:
     """The event that ends a stream whose text cannot be finished."""
-    return _event(error(message, "server_error"))
+    return event(error(message, "server_error"))
 
 
 def settled(text: str, stops: Sequence[str]) -> str:
@@ -251,5 +261,6 @@ def _envelope(kind: str, model: str) -> dict[str, Any]:
     return {"id": f"chatcmpl-{uuid.uuid4().hex}", "object": kind, "created": int(time.time()), "model": model}
 
 
-def _event(value: Mapping[str, Any]) -> str:
+def event(value: Mapping[str, Any]) -> str:
+    """``value`` as a server-sent event."""
     return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"

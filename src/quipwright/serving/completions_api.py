@@ -2,39 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from quipwright.serving.chat_api import BadRequestError, finish_reason
+from quipwright.serving.chat_api import BadRequestError, event, finish_reason, refuse
 from quipwright.students.base import Generated
 
 MOST_PROMPTS = 16
 _UNSUPPORTED = ("suffix", "echo", "logprobs", "logit_bias")
 
 
-def as_chats(body: bytes) -> list[bytes]:
-    """The conversations that the prompts in ``body`` are, one for each. Raises :class:`BadRequestError`."""
-    try:
-        fields = json.loads(body)
-    except (ValueError, RecursionError):
-        raise BadRequestError("The body is not JSON, or nested too deeply.") from None
-    if not isinstance(fields, dict):
-        raise BadRequestError("The body must be a JSON object.")
-    for name in _UNSUPPORTED:
-        if fields.get(name):
-            raise BadRequestError(f"{name} is not supported: the student only paraphrases.", name)
+def as_chats(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The fields of the conversations that the prompts in ``fields`` are, one for each. Raises :class:`BadRequestError`."""
+    refuse(fields, _UNSUPPORTED)
     if fields.get("best_of") not in (None, 1, fields.get("n")):
         raise BadRequestError("best_of is not supported; leave it out or set it to n.", "best_of")
-    prompts = fields.pop("prompt", None)
+    prompts = fields.get("prompt")
     prompts = [prompts] if isinstance(prompts, str) else prompts
     if not isinstance(prompts, list) or not 1 <= len(prompts) <= MOST_PROMPTS:
         raise BadRequestError(f"prompt must be a text or up to {MOST_PROMPTS} of them.", "prompt")
     if not all(isinstance(prompt, str) and any(c.isalpha() for c in prompt) for prompt in prompts):
         raise BadRequestError("prompt must hold a sentence; token ids are not supported.", "prompt")
-    return [json.dumps({**fields, "messages": [{"role": "user", "content": p}]}).encode() for p in prompts]
+    return [{**fields, "messages": [{"role": "user", "content": p}]} for p in prompts]
 
 
 def text_completion(model: str, texts: Sequence[Generated], usage: Mapping[str, int]) -> dict[str, Any]:
@@ -46,9 +37,9 @@ def events(model: str, texts: Sequence[Generated], usage: Mapping[str, int] | No
     """Finished texts as server-sent events, one a text."""
     shell = _envelope(model)
     for choice in _choices(texts):
-        yield _event({**shell, "choices": [choice]})
+        yield event({**shell, "choices": [choice]})
     if usage is not None:
-        yield _event({**shell, "choices": [], "usage": dict(usage)})
+        yield event({**shell, "choices": [], "usage": dict(usage)})
     yield "data: [DONE]\n\n"
 
 
@@ -60,7 +51,3 @@ def _choices(texts: Sequence[Generated]) -> list[dict[str, Any]]:
 
 def _envelope(model: str) -> dict[str, Any]:
     return {"id": f"cmpl-{uuid.uuid4().hex}", "object": "text_completion", "created": int(time.time()), "model": model}
-
-
-def _event(value: Mapping[str, Any]) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"
