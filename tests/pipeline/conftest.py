@@ -26,17 +26,17 @@ def straight(
 
 
 @pytest.fixture(scope="session")
-def arrows(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def shared_stages(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Stages that runs share, so that the same imitation student is not trained anew for every test."""
-    return tmp_path_factory.mktemp("arrows")
+    return tmp_path_factory.mktemp("shared_stages")
 
 
 @pytest.fixture
-def run(tmp_path: Path, tiny_weights: Path, tiny_critic: Path, corpus_file: Path, arrows: Path) -> Run:
+def run(tmp_path: Path, tiny_weights: Path, tiny_critic: Path, corpus_file: Path, shared_stages: Path) -> Run:
     """Run the tiny recipe with overrides."""
     path = write_recipe(tmp_path, tiny_weights, tiny_critic, corpus_file)
     shared = tmp_path / "stages"  # where what is made of a run looks for them
-    shared.symlink_to(arrows)
+    shared.symlink_to(shared_stages)
 
     def go(*sets: str, folder: str = "run") -> RunSummary:
         usual = ("evaluate.best_of=0", "evaluate.base=false")

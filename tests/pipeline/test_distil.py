@@ -1,4 +1,4 @@
-"""The whole flow on tiny weights: what a run leaves behind, what a rerun repeats, and what may be added to it."""
+"""Whole runs on tiny weights: the files of a run, the stages that a rerun skips, and the judges that join it later."""
 
 from __future__ import annotations
 
