@@ -14,7 +14,7 @@ from quipwright.pipeline.offline import learn_offline
 from quipwright.pipeline.recipe import Recipe
 from quipwright.pipeline.rounds import Basis, feedback_rounds, learn_from_teacher, named_students
 from quipwright.pipeline.stages.teach import teach
-from quipwright.pipeline.stages.train import prompted, train_sft
+from quipwright.pipeline.stages.train import adopt, prompted, train_sft
 from quipwright.pipeline.summary import summarise
 
 
@@ -28,7 +28,11 @@ def distil(recipe: Recipe, run: RunFolder, recipe_dir: Path) -> RunSummary:
         teacher = teach(ctx, recipe.teacher, examples)
 
         # Phase 1: imitation.
-        imitation = train_sft(ctx, "imitation", None, recipe.imitation, examples, teacher.responses)
+        imitation = (
+            train_sft(ctx, "imitation", None, recipe.imitation, examples, teacher.responses)
+            if recipe.imitation is not None
+            else adopt(ctx, "imitation")
+        )
         rows = prompted(ctx, [e for e in examples if e.split == "train"], teacher.responses)
         basis = Basis(recipe, examples, teacher.responses, imitation.checkpoint, rows)
 

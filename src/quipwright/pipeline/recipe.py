@@ -153,6 +153,7 @@ class Recipe(Settings):
     ``style``: the one in which it is sampled for feedback and evaluated (the task's default if unset).
     ``scorer``: a cheap critic that scores single responses, for selectors that need scores, best-of-N and grades, where
     ``critic`` only compares pairs (or is too dear for that); unset, ``critic`` scores them itself if it can.
+    ``imitation: null``: the adapter that the student starts from imitates its teacher already; it is taken as it is.
     ``copies_lose``: the rule of :mod:`quipwright.critics.copy_filter` stands before the critic. ``prices`` (by model) and
     ``budget`` are for teachers and critics that cost money. ``track``: who else is told the figures of
     ``metrics.jsonl``. ``memory``: GiB that a student's texts may take beside its weights while they are written together.
@@ -167,7 +168,7 @@ class Recipe(Settings):
     data: DataSettings = DataSettings()
     teacher: AnyTeacher = RecordedTeacher()
     student: StudentSettings = StudentSettings()
-    imitation: Imitation = Imitation()
+    imitation: Imitation | None = Imitation()
     teacher_preferences: TeacherPreferences | None = None
     offline_preferences: OfflineStep | None = None
     rounds: int = Field(1, ge=0)
@@ -240,6 +241,10 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _fits_together(self) -> Recipe:
+        if self.imitation is None and self.student.adapter is None:
+            raise ValueError(
+                "imitation is null, but student.adapter names no student that imitates already; set one of them"
+            )
         least = self.learn.objective.min_columns
         if self.rounds and self.learn.source != "teacher" and self.candidates.k < max(2, least):
             kind = self.learn.objective.kind

@@ -21,6 +21,7 @@ from quipwright.students.common import (
     ranked_batch,
 )
 from quipwright.students.policy import CausalPolicy
+from quipwright.students.precision import frozen_dtype
 from quipwright.students.probe import scoring_path
 from quipwright.students.prompt_format import Chat, Plain, PromptFormat
 from quipwright.students.weights import device, load, load_network, weights_identity
@@ -46,15 +47,15 @@ class CausalStudent(NetworkStudent):
     def open(cls, settings: StudentSettings, chat: bool = False, recipe_dir: Path | None = None) -> CausalStudent:
         """Load weights and tokenizer, on :func:`device`; a relative folder is seen from ``recipe_dir``.
 
-        Frozen weights are held in bf16 when so trained, trained ones in float32.
+        Frozen weights are held as :func:`frozen_dtype` says, trained ones in float32.
         """
         from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
         config = load(AutoConfig, settings.weights, settings.revision, recipe_dir)
         if getattr(config, "is_encoder_decoder", False):
             raise RecipeError(f"{settings.weights} is an encoder-decoder model.", "Use student: {kind: seq2seq}.")
-        frozen_bf16 = settings.precision == "bf16" and isinstance(settings.tuning, LoRA)
-        dtype = torch.bfloat16 if frozen_bf16 else torch.float32
+        frozen = isinstance(settings.tuning, LoRA)
+        dtype = frozen_dtype(settings.precision, device()) if frozen else torch.float32
         network = load_network(AutoModelForCausalLM, settings.weights, settings.revision, dtype, recipe_dir)
         student = cls(network, load(AutoTokenizer, settings.weights, settings.revision, recipe_dir), settings, chat)
         student.base = weights_identity(settings.weights, settings.revision, recipe_dir)

@@ -15,6 +15,7 @@ from torch.nn.functional import cross_entropy
 
 from quipwright.students.batches import LogProbs, RankedBatch
 from quipwright.students.packing import Layout, pack, unpack
+from quipwright.students.precision import multiplies_bfloat16
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class CausalPolicy(nn.Module):
         """Log-probabilities of every response of ``batch``, float32."""
         rows, k, _ = batch.response.shape
         layout = self.path.layout(batch).to(next(self.parameters()).device)  # laid out row by row, so on the CPU
-        with torch.autocast(layout.ids.device.type, torch.bfloat16, enabled=self.autocast):
+        here = layout.ids.device
+        with torch.autocast(here.type, torch.bfloat16, enabled=self.autocast and multiplies_bfloat16(here)):
             logits = scored_logits(self.network, layout, self.path.head)
         logits = logits.float()
         token = -cross_entropy(logits, layout.target, reduction="none")

@@ -23,6 +23,7 @@ from quipwright.students.common import (
     need_room,
     ranked_batch,
 )
+from quipwright.students.precision import frozen_dtype
 from quipwright.students.probe import seq2seq_path
 from quipwright.students.seq2seq_policy import Seq2SeqPolicy, start_token
 from quipwright.students.weights import device, load, load_network, weights_identity
@@ -52,15 +53,15 @@ class Seq2SeqStudent(NetworkStudent):
     def open(cls, settings: StudentSettings, recipe_dir: Path | None = None) -> Seq2SeqStudent:
         """Load weights and tokenizer, on :func:`device`; a relative folder is seen from ``recipe_dir``.
 
-        Frozen weights are held in bf16 when so trained, trained ones in float32.
+        Frozen weights are held as :func:`frozen_dtype` says, trained ones in float32.
         """
         from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoTokenizer
 
         config = load(AutoConfig, settings.weights, settings.revision, recipe_dir)
         if not getattr(config, "is_encoder_decoder", False):
             raise RecipeError(f"{settings.weights} is a decoder-only model.", "Use student: {kind: causal}.")
-        frozen_bf16 = settings.precision == "bf16" and isinstance(settings.tuning, LoRA)
-        dtype = torch.bfloat16 if frozen_bf16 else torch.float32
+        frozen = isinstance(settings.tuning, LoRA)
+        dtype = frozen_dtype(settings.precision, device()) if frozen else torch.float32
         network = load_network(AutoModelForSeq2SeqLM, settings.weights, settings.revision, dtype, recipe_dir)
         student = cls(network, load(AutoTokenizer, settings.weights, settings.revision, recipe_dir), settings)
         student.base = weights_identity(settings.weights, settings.revision, recipe_dir)

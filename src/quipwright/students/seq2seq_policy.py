@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from quipwright.students.batches import LogProbs, RankedBatch
 from quipwright.students.policy import bare
+from quipwright.students.precision import multiplies_bfloat16
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,8 @@ class Seq2SeqPolicy(nn.Module):
         here = next(self.parameters()).device
         batch, present = batch.to(here), present.to(here)
         response, mask = batch.response.view(-1, width)[present], batch.mask.view(-1, width)[present]
-        with torch.autocast(response.device.type, torch.bfloat16, enabled=self.autocast):
+        here = response.device
+        with torch.autocast(here.type, torch.bfloat16, enabled=self.autocast and multiplies_bfloat16(here)):
             logits = self.logits(batch.prompt, batch.prompt_mask, response, present // k)
         logs = logits.float().log_softmax(-1)
         token = logs.gather(-1, response[..., None])[..., 0]

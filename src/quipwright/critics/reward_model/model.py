@@ -24,6 +24,7 @@ from quipwright.students.batches import RankedBatch
 from quipwright.students.causal import collate
 from quipwright.students.common import add_lora
 from quipwright.students.policy import run
+from quipwright.students.precision import frozen_dtype, multiplies_bfloat16
 from quipwright.students.probe import scoring_path
 from quipwright.students.prompt_format import Plain
 from quipwright.students.trained_file import restore, write_trained
@@ -66,7 +67,7 @@ class RewardModel(nn.Module):
     """Backbone with adapters, a linear head and three cut points."""
 
     def __init__(self, architecture: RewardArchitecture, base_dir: Path | None = None) -> None:
-        """Load the backbone in bf16 and add fresh adapters (drawn from torch's seed), on :func:`device`.
+        """Load the backbone (in bf16 where that is fast) and add fresh adapters (drawn from torch's seed), on :func:`device`.
 
         ``base_dir``: where a relative folder of weights starts.
         """
@@ -76,7 +77,7 @@ class RewardModel(nn.Module):
         from transformers import AutoModel, AutoTokenizer
 
         weights, revision = architecture.weights, architecture.revision
-        backbone = load_network(AutoModel, weights, revision, torch.bfloat16, base_dir, backbone=True)
+        backbone = load_network(AutoModel, weights, revision, frozen_dtype("bf16", device()), base_dir, backbone=True)
         self.base_dir, self.base = base_dir, weights_identity(weights, revision, base_dir)
         self.path = scoring_path(backbone)
         depth = min(architecture.layers, backbone.config.num_hidden_layers)
@@ -114,7 +115,7 @@ class RewardModel(nn.Module):
         row_of = place.scatter_reduce(0, layout.slot, layout.row, "amax")
         here = self.head.device
         layout, count, ends, row_of = layout.to(here), count.to(here), ends.to(here), row_of.to(here)
-        with torch.autocast(layout.ids.device.type, torch.bfloat16):
+        with torch.autocast(here.type, torch.bfloat16, enabled=multiplies_bfloat16(here)):
             hidden = run(self.backbone, layout).last_hidden_state.float()
         scored = hidden[layout.row, layout.place]  # [scored width]
         mean = scored.new_zeros(rows * k, scored.shape[1]).index_add(0, layout.slot, scored) / count

@@ -40,8 +40,14 @@ def story(s: RunSummary) -> str:
     recipe, data = s.recipe, s.counts
     literals = data.literals
     sentences = []
-    weights = (recipe.get("student") or {}).get("weights", "the student")
-    if literals:
+    student = recipe.get("student") or {}
+    weights = student.get("weights", "the student")
+    if "imitation" in recipe and recipe["imitation"] is None:
+        sentences.append(
+            f"The student ({weights}) is {student.get('adapter')}, which imitates its teacher already. Nothing was trained "
+            "before feedback."
+        )
+    elif literals:
         taught = f" and {data.teacher} paraphrases of the teacher" if data.teacher else ""
         sentences.append(
             f"The student ({weights}) imitated the teacher on {literals.get('train', 0)} literals{taught}."

@@ -23,7 +23,7 @@ from quipwright.students.common import WEIGHTS_FILE
 from quipwright.students.scoring import Reference, score_rows
 from quipwright.training.early_stopping import ValidationCallback
 from quipwright.training.loop import AnyObjective, measured, train
-from quipwright.training.objectives import BRIO, KTO
+from quipwright.training.objectives import BRIO, KTO, MLE
 from quipwright.training.preference.ranking import copy_losers
 from quipwright.training.preference.rows import labelled_rows, ranked_rows
 from quipwright.training.settings import TrainSettings, total_steps
@@ -59,6 +59,29 @@ def train_sft(
         ctx, "sft", part, parent, rows, settings.objective, settings.train, round=round, validation=held,
         callback=callback,
     )  # fmt: skip
+
+
+def adopt(ctx: Context, part: str) -> Trained:
+    """The adapter that the recipe's student starts from, as a checkpoint of the run: nothing is trained."""
+    identity = content_hash(ctx.students.identity)
+    key = StageKey("sft", part, (identity, "adopted"))
+
+    def build(folder: Path) -> dict[str, Any]:
+        ctx.students.load(None).save(folder)
+        return {"rows": 0, "losses": []}
+
+    folder, facts = ctx.cache.built(key, build)
+    checkpoint = Checkpoint(
+        path=folder.name,
+        student=ctx.students.weights,
+        objective=MLE().kind,
+        round=0,
+        parent_id=None,
+        settings_hash=identity,
+        data_hash="",
+        weights_hash=file_sha256(folder / WEIGHTS_FILE)[:16],
+    )
+    return Trained(key.name, checkpoint, TrainingFacts.model_validate(facts))
 
 
 def train_preference(

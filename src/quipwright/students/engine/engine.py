@@ -16,6 +16,7 @@ from quipwright.students.engine.pool import Mode, Pool
 from quipwright.students.engine.probe import Finding, probe
 from quipwright.students.engine.sampling import OnToken, Sampling
 from quipwright.students.engine.shelves import whole
+from quipwright.students.precision import multiplies_bfloat16
 
 __all__ = ["Engine", "OnToken", "Texts"]
 
@@ -52,7 +53,8 @@ class Engine:
         network is computed in float32, which is several times faster there.
         """
         network.eval()
-        if network.device.type == "cpu" and network.dtype in (torch.bfloat16, torch.float16) and not fast_bfloat16():
+        half = network.dtype in (torch.bfloat16, torch.float16)
+        if half and not multiplies_bfloat16(network.device):
             network.float()
         finding = probe(network, opening)
         if finding.mode == "generate":
@@ -128,9 +130,3 @@ class Engine:
         prompt = self.finding.prompt * size * whole(max(map(len, prompts), default=1))
         most = min(PLACES.get(self.network.device.type, _ELSEWHERE), lanes * len(prompts))
         return max(lanes, min(int(self.memory / (row + 2 * prompt / lanes)), most))
-
-
-def fast_bfloat16() -> bool:
-    """Whether this CPU multiplies bfloat16 matrices faster than float32 ones."""
-    able = torch.cpu.get_capabilities()
-    return any(able.get(name, False) for name in ("avx512_bf16", "amx_bf16", "bf16", "sve_bf16"))
