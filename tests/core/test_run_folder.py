@@ -34,3 +34,15 @@ def test_a_manifest_that_was_changed_is_refused_and_one_that_is_lost_is_written_
     assert file.read_text() == whole
     with pytest.raises(RunError, match="these settings differ: seed"):
         opened(tmp_path, seed=4)
+
+
+def test_the_manifest_of_a_run_that_shares_its_stages_is_written_anew(tmp_path: Path) -> None:
+    def opened_beside_others() -> dict[str, object]:
+        with RunFolder.open(tmp_path / "one", RECIPE, shared=tmp_path / "stages") as run:
+            return run.manifest()
+
+    manifest = opened_beside_others()
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "one" / "report.html").touch()
+    (tmp_path / "one" / "manifest.json").unlink()
+    assert opened_beside_others() == manifest

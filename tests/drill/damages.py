@@ -1,4 +1,5 @@
-"""Each file of a finished run is flipped, cut, emptied and deleted, under every command that reads it."""
+"""Each file of a finished run is flipped, cut, emptied and deleted, and each folder deleted, under every command that
+reads it."""
 
 from __future__ import annotations
 
@@ -52,7 +53,14 @@ def files(drill: Drill) -> None:
         if straight.code or again.code or repeated != expected:
             drill.note(name, "nothing", "does not repeat itself", straight.err[-600:] or "other files")
             continue
-        for file in sorted(_read_by(drill, name, straight)):
+        read = sorted(_read_by(drill, name, straight))
+        for folder in sorted({file.parent for file in read} - {Path()}):
+            drill.fresh()
+            shutil.rmtree(drill.run / folder)
+            ended, result = made(drill, name, command)
+            words, detail = outcome(ended, result == expected, folder)
+            drill.note(name, "folder deleted", words, detail and f"{folder}: {detail}")
+        for file in read:
             for damage in DAMAGES:
                 if damage is deleted and file.name == "audit.json":  # nobody but the user knows that there was one
                     continue

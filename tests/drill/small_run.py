@@ -96,8 +96,8 @@ class Drill:
         summary.pop("stages")
         summary["spent"] = sum(spent["calls"] for spent in summary["spent"])
         manifest = json.loads((self.run / "manifest.json").read_text(encoding="utf-8"))
-        for name in ("summary.json", "hash"):  # the summary holds times
-            manifest.pop(name)
+        for name in ("summary.json", "hash", "rated"):  # the summary holds times, and people vote later
+            manifest.pop(name, None)
         weights = {path.name: _sha(path) for path in sorted(self.run.glob("stages/*/*.safetensors"))}
         return json.dumps([summary, manifest, weights], sort_keys=True)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import shutil
 from pathlib import Path
 
 import httpx2
@@ -11,6 +12,7 @@ from typer.testing import CliRunner
 
 from quipwright.cli.app import app as command
 from quipwright.core.errors import DamagedError, RunError
+from quipwright.core.storage.run_folder import read_manifest
 from quipwright.core.storage.sealed_files import seal_of
 from quipwright.evaluation.human.formats import export_ratings
 from quipwright.evaluation.human.items import items_of_run
@@ -80,6 +82,50 @@ def test_votes_that_are_gone_are_missed(tmp_path: Path, name: str, left: str) ->
     if (name, left) == ("votes.jsonl", "half"):  # go on with what is left, knowingly
         seal_of(file).unlink()
         assert len(Ratings.read(tmp_path / "ratings").votes) == 2
+
+
+def test_a_whole_folder_of_votes_that_is_gone_is_missed(tmp_path: Path) -> None:
+    write_summary(tmp_path, "feedback-dpo", "imitation")
+    ratings = open_ratings(tmp_path)
+    assert read_manifest(tmp_path).get("rated") is None
+    ratings.close()
+    folder = tmp_path / "ratings"
+    shutil.rmtree(folder)  # nobody has voted yet
+    assert read_evidence(tmp_path).people == ()
+    ratings = open_ratings(tmp_path)
+    ratings.vote(judgment(next(iter(ratings.items)), "ann"))
+    ratings.close()
+    for name in ("votes.jsonl", "items.jsonl"):  # each with its seal, and in the end the folder
+        (folder / name).unlink()
+        seal_of(folder / name).unlink()
+        _missed(folder)
+    shutil.rmtree(folder)
+    _missed(folder)
+    for arguments in (["rate", str(tmp_path), "--results"], ["rate", str(tmp_path)], ["report", str(tmp_path)]):
+        refused = CliRunner().invoke(command, arguments).exception
+        assert isinstance(refused, DamagedError)
+        assert str(folder) in refused.problem
+    assert not folder.exists()
+    (tmp_path / "manifest.json").unlink()
+    with pytest.raises(RunError, match="holds no ratings"):
+        Ratings.read(folder)
+
+
+def _missed(folder: Path) -> None:
+    message = r"votes\.jsonl|items\.jsonl is not there, but people's votes were stored in .*Restore the folder"
+    for reading in (Ratings.read, Ratings.open):
+        with pytest.raises(DamagedError, match=message):
+            reading(folder)
+
+
+def test_votes_of_before_are_noted_when_the_page_is_opened_again(tmp_path: Path) -> None:
+    write_summary(tmp_path / "run", "feedback-dpo", "imitation")
+    ratings = open_ratings(tmp_path)  # without a manifest there is nothing to write into
+    ratings.vote(judgment(next(iter(ratings.items)), "ann"))
+    ratings.close()
+    shutil.move(tmp_path / "ratings", tmp_path / "run" / "ratings")
+    open_ratings(tmp_path / "run").close()
+    assert read_manifest(tmp_path / "run")["rated"] is True
 
 
 def test_a_vote_that_cannot_be_stored_is_refused_and_spoils_no_later_one(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,10 +23,10 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from quipwright.core.errors import RecipeError, WeightsError
+from quipwright.core.errors import DamagedError, RecipeError, WeightsError
 from quipwright.core.paths import resolve
 from quipwright.data.task import Task
-from quipwright.serving.export.card import model_card
+from quipwright.serving.export.card import Form, model_card
 from quipwright.serving.export.folder import export
 from quipwright.serving.export.gguf_files import modelfile, split_name
 from quipwright.serving.export.origin import of_card, shareable
@@ -33,6 +35,7 @@ from quipwright.serving.prompt_template import chat_template, go_template, wrapp
 from quipwright.serving.writer import Writer
 from quipwright.students.base import LoRA, StudentSettings
 from quipwright.students.load import open_student
+from quipwright.students.weights import folder_content
 from quipwright.testing.llama_server import llama_server
 from quipwright.testing.tiny_models import causal_tokenizer, chat_student, chat_tokenizer
 
@@ -84,6 +87,45 @@ def test_tied_weights_are_written_once(merged: Path) -> None:
     assert "lm_head.weight" not in load_file(merged / "model.safetensors")
     network = AutoModelForCausalLM.from_pretrained(merged)
     assert network.lm_head.weight is network.model.embed_tokens.weight
+
+
+def bit_flipped(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("form", ["adapter", "peft", "hf"])
+def test_an_export_is_read_through_its_seal(adapter: Path, merged: Path, tmp_path: Path, form: Form) -> None:
+    whole = merged if form == "hf" else export(adapter, tmp_path / "whole", None, form)
+    for name in sorted(path.name for path in whole.iterdir()):
+        copy = tmp_path / name
+        shutil.copytree(whole, copy)
+        if name == "README.md":  # whoever gets it may write on its card
+            (copy / name).write_text("Mine.")
+            Writer.load(copy)
+            continue
+        bit_flipped(copy / name)
+        with pytest.raises(DamagedError, match=rf"{re.escape(name)} .*Restore it from a copy"):
+            Writer.load(copy)
+        shutil.copy(whole / name, copy)
+        (copy / name).unlink()
+        if name == "done.json":  # one from elsewhere has none
+            Writer.load(copy)
+        else:
+            with pytest.raises(DamagedError, match=rf"{re.escape(name)} does not match"):
+                Writer.load(copy)
+
+
+def test_weights_that_a_recipe_names_are_read_through_their_seal(merged: Path, tmp_path: Path) -> None:
+    shutil.copytree(merged, tmp_path / "base")
+    content = folder_content(str(tmp_path / "base"))
+    (tmp_path / "base" / "done.json").unlink()
+    assert folder_content(str(tmp_path / "base")) == content
+    shutil.copy(merged / "done.json", tmp_path / "base")
+    bit_flipped(tmp_path / "base" / "model.safetensors")
+    with pytest.raises(DamagedError, match=r"model\.safetensors does not match"):
+        open_student(StudentSettings(weights="base", tuning="full", precision="fp32"), recipe_dir=tmp_path)
 
 
 def test_rotary_scaling_and_precision_get_their_older_names() -> None:
@@ -155,7 +197,8 @@ def test_peft_reads_the_adapter_and_so_do_we(adapter: Path, tiny_weights: Path, 
     student: Any = Writer.load(adapter).student
     ids = torch.tensor([student.prompt_ids("Plain: one")])
     torch.testing.assert_close(wrapped(ids).logits, student.network(ids).logits)
-    (folder / "student.json").unlink()  # as a folder that peft itself wrote
+    for name in ("student.json", "done.json"):  # a folder that peft itself wrote has neither
+        (folder / name).unlink()
     again: Any = Writer.load(folder).student
     assert again.trainable().keys() == student.trainable().keys()
     for name, value in again.trainable().items():

@@ -164,6 +164,30 @@ def test_a_repeated_sentence_gets_one_answer_and_a_cut_one_is_marked(tmp_path: P
     assert [row["humorous"] for row in rows(target)][2:] == [["One.!"], ["One.!"]]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "unread"),
+    [
+        ("in.csv", 'row,text\r\n1,I am late, again.\r\n2,"Fine, thanks."\r\n3\r\n', ["1,I am late, again.", "3"]),
+        ("in.csv", 'row,text\n2,"Fine, thanks."\n3,"never\nended', ['3,"never\nended']),
+        ("in.tsv", "row\ttext\n2\tFine, thanks.\n=1+1\tI am late.\tagain\n", ["=1+1\tI am late.\tagain"]),
+        ("in.jsonl", '{"row": "2", "text": "Fine, thanks."}\n{"row": 3, "te\n["é"]\n', ['{"row": 3, "te', '["é"]']),
+        ("in.json", '[{"row": "2", "text": "Fine, thanks."}, 7, {"a": "\\ud800"}]', ["7", '{"a": "\\ud800"}']),
+    ],
+)
+@pytest.mark.parametrize("ending", ["csv", "tsv", "jsonl"])
+def test_a_row_that_cannot_be_read_is_kept_as_it_stands(
+    tmp_path: Path, name: str, content: str, unread: list[str], ending: str
+) -> None:
+    source, target = tmp_path / name, tmp_path / f"out.{ending}"
+    source.write_bytes(content.encode())
+    assert run(source, target) == (1, len(unread))
+    written = [dict(row.fields) for row in read_table(target)]
+    assert [row["row_2"] for row in written if row.get("row_2")] == unread
+    assert all(bool(row.get("error")) == bool(row.get("row_2")) for row in written)
+    (good,) = (row for row in written if row.get("humorous"))
+    assert (good["row"], good["text"]) == ("2", "Fine, thanks.")
+
+
 @pytest.mark.parametrize("ending", ["csv", "tsv", "parquet"])
 def test_tables_go_in_and_out(tmp_path: Path, ending: str) -> None:
     first, target = tmp_path / f"in.{ending}", tmp_path / f"out.{ending}"

@@ -27,6 +27,7 @@ def train_critic(
     _check_targets(output, export, run)
     from quipwright.core.config_files import override, read_yaml, validate
     from quipwright.core.records import content_hash
+    from quipwright.core.storage.seals import seal_export
     from quipwright.critics.from_run import settings_for_run, verdicts_of_run, write_verdicts
     from quipwright.critics.reward_model.training import CriticTraining, train_on
     from quipwright.critics.reward_model.training import train_critic as train_on_file
@@ -45,6 +46,7 @@ def train_critic(
         training = validate(CriticTraining, settings_for_run(run, tree), "Critic settings")
         critic = train_on(rows, training, content_hash([row.model_dump() for row in rows]), base)
     critic.save(output)
+    seal_export(output)
     card = critic.card
     print(f"agreement {card.agreement:.1%} ({card.low:.1%} to {card.high:.1%}) of {card.n} held-out verdicts")
     for name, value in card.figures.items():

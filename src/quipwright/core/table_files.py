@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from quipwright.core.errors import DataError
-from quipwright.core.text_files import check_object, decode, lines, parse_json, parse_object, read_bytes
+from quipwright.core.text_files import check_item, decode, lines, parse_json, parse_object, read_bytes
 
 _KINDS = {
     ".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet",
     ".txt": "lines", ".text": "lines", "": "lines",
 }  # fmt: skip
 _PACKED = {".gz": "gunzip", ".zip": "unzip", ".bz2": "bunzip2", ".xz": "unxz", ".zst": "unzstd"}
-_CsvRecord = tuple[int, list[str], DataError | None]
+_CsvRecord = tuple[int, str, list[str], DataError | None]
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet runs a cell that begins with one of these."""
 
@@ -31,7 +32,7 @@ class TableRow:
 
     ``number`` counts from 1: lines of the file, or its rows where ``unit`` says so. ``fields`` is what stands in the row
     by column; of a file of plain lines it is empty and ``line`` has the text. ``problem`` says why the row cannot be
-    used; ``fields`` is then empty.
+    read; ``fields`` is then empty and ``line`` has the row as it stands in the file.
     """
 
     number: int
@@ -103,7 +104,7 @@ def _jsonl(path: Path, text: str) -> Iterator[TableRow]:
         try:
             yield TableRow(number, parse_object(line, f"{path} line {number}"))
         except DataError as error:
-            yield TableRow(number, problem=error)
+            yield TableRow(number, line=line, problem=error)
 
 
 def _json(path: Path, text: str) -> Iterator[TableRow]:
@@ -119,14 +120,14 @@ def _json(path: Path, text: str) -> Iterator[TableRow]:
 def _items(path: Path, values: Sequence[Any]) -> Iterator[TableRow]:
     for number, value in enumerate(values, 1):
         try:
-            yield TableRow(number, check_object(value, f"{path} item {number}"), unit="item")
+            yield TableRow(number, check_item(value, f"{path} item {number}"), unit="item")
         except DataError as error:
-            yield TableRow(number, unit="item", problem=error)
+            yield TableRow(number, line=json.dumps(value), unit="item", problem=error)
 
 
 def _delimited(path: Path, text: str, delimiter: str) -> Iterator[TableRow]:
     records = _records(path, text, delimiter)
-    number, header, problem = next(records, (1, [], None))
+    number, _, header, problem = next(records, (1, "", [], None))
     if problem is not None:
         raise problem
     names = [name.strip() for name in header]
@@ -139,7 +140,7 @@ def _delimited(path: Path, text: str, delimiter: str) -> Iterator[TableRow]:
 
 
 def _named_cells(path: Path, names: Sequence[str], records: Iterator[_CsvRecord]) -> Iterator[TableRow]:
-    for number, cells, problem in records:
+    for number, line, cells, problem in records:
         while len(cells) > len(names) and not cells[-1]:
             cells.pop()
         if problem is None and len(cells) < len(names):
@@ -149,26 +150,35 @@ def _named_cells(path: Path, names: Sequence[str], records: Iterator[_CsvRecord]
             size = f"has {len(cells)} cells for {len(names)} columns"
             problem = DataError(f"{path} line {number} {size}.", "Quote a text that holds the separator.")
         if problem is not None:
-            yield TableRow(number, problem=problem)
+            yield TableRow(number, line=line, problem=problem)
         else:
             fields = {name: _unguarded(cell) for name, cell in zip(names, cells, strict=True) if name}
             yield TableRow(number, fields)
 
 
 def _records(path: Path, text: str, delimiter: str) -> Iterator[_CsvRecord]:
-    """First line, cells and problem of each record that is not blank."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    """First line, text, cells and problem of each record that is not blank."""
+    taken: list[str] = []  # the lines of one record
+
+    def noted() -> Iterator[str]:
+        for line in io.StringIO(text, newline=""):
+            taken.append(line)
+            yield line
+
+    reader = csv.reader(noted(), delimiter=delimiter, strict=True)
     while True:
         number = reader.line_num + 1
+        taken.clear()
         try:
             cells = next(reader)
         except StopIteration:
             return
         except csv.Error as error:
-            yield number, [], DataError(f"{path} line {number} is not CSV: {error}.", "Mend its quotes.")
+            problem = DataError(f"{path} line {number} is not CSV: {error}.", "Mend its quotes.")
+            yield number, "".join(taken).rstrip("\r\n"), [], problem
             continue
         if any(cell.strip() for cell in cells):
-            yield number, cells, None
+            yield number, "".join(taken).rstrip("\r\n"), cells, None
 
 
 def _parquet(raw: bytes, where: str) -> Iterator[TableRow]:

@@ -97,11 +97,11 @@ def parse_json(text: str, where: str) -> Any:
 
     Refused are, beside what is no JSON: nesting too deep to read, numbers of thousands of digits, ``NaN`` and
     ``Infinity``, a key given twice in one object, and half a surrogate pair (naming the field), which no file could
-    hold as text.
+    hold as text. In a list :func:`check_item` looks for that, item by item.
     """
     try:
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
-        if "\\u" in text:
+        if "\\u" in text and not isinstance(value, list):
             _check_surrogates(value)
     except RecursionError:
         raise DataError(f"{where} is nested too deeply.", "Write plain objects.") from None
@@ -126,6 +126,15 @@ def check_object(value: Any, where: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise DataError(f"{where} is {kind_of(value)}, not an object.", "Write one object a row.")
     return value
+
+
+def check_item(value: Any, where: str) -> dict[str, Any]:
+    """As :func:`check_object` for an item of a list, in which half a surrogate pair was not looked for."""
+    try:
+        _check_surrogates(check_object(value, where))
+    except ValueError as error:
+        raise DataError(f"{where} cannot be used: {error}.", "Mend it.") from None
+    return dict(value)
 
 
 def json_lines(path: Path, what: str) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -16,7 +16,7 @@ from quipwright.core.settings import Settings
 from quipwright.core.storage.files import disk_errors
 from quipwright.critics.base import BuildContext, Critic
 from quipwright.critics.config import CriticConfig, config_of
-from quipwright.critics.reward_model.card import CARD_FILE
+from quipwright.critics.reward_model.card import CARD_FILE, OF_RUN
 from quipwright.critics.reward_model.critic import RewardModelConfig
 from quipwright.data.task import DEFAULT_TASK, Task
 from quipwright.llm.call_store import CallStore
@@ -52,7 +52,7 @@ def critic_settings(reference: str) -> tuple[Chosen, Path | None]:
     """
     if reference.endswith((".yaml", ".yml")):
         return _in_file(Path(reference))
-    for folder in (Path(reference), Path(reference) / "critic"):
+    for folder in (Path(reference), Path(reference) / OF_RUN):
         if (folder / CARD_FILE).exists():
             return Chosen(critic=RewardModelConfig(path=str(folder))), None
     kind, _, value = reference.partition(":")
@@ -84,8 +84,8 @@ def own_critic(folder: Path, recipe: Mapping[str, Any]) -> str | None:
 
     That is the reward model which the run trained, or the trained one of its ``recipe``.
     """
-    if (folder / "critic" / CARD_FILE).exists():
-        return str(folder / "critic")
+    if (folder / OF_RUN / CARD_FILE).exists():
+        return str(folder / OF_RUN)
     critic = recipe.get("critic") or {}
     return f"reward:{critic['path']}" if critic.get("kind") == "reward" else None
 

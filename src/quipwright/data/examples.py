@@ -61,7 +61,7 @@ class Row:
     """One input row: its number in the file (from 1), its literal and whatever else stood in it.
 
     ``unit`` says what is counted (``line``, ``row`` of Parquet, ``item`` of a JSON list). ``problem`` says why the row
-    cannot be used; its literal is then empty.
+    cannot be used; its literal is then empty. ``raw``: the row as it stands in the file, where its fields cannot be read.
     """
 
     line: int
@@ -69,6 +69,7 @@ class Row:
     fields: Mapping[str, Any]
     unit: str = "line"
     problem: DataError | None = None
+    raw: str | None = None
 
     @property
     def place(self) -> str:
@@ -109,11 +110,11 @@ def _strict(rows: Iterator[Row]) -> Iterator[Row]:
 
 
 def _row(path: Path, row: TableRow, column: str | None) -> Row:
+    if row.problem is not None:
+        return Row(row.number, "", {}, row.unit, row.problem, row.line)
     if row.line is not None:
         return Row(row.number, row.line, {}, row.unit)
     try:
-        if row.problem is not None:
-            raise row.problem
         return Row(row.number, _literal(row.fields, column, f"{path} {row.unit} {row.number}"), row.fields, row.unit)
     except DataError as error:
         return Row(row.number, "", row.fields, row.unit, error)

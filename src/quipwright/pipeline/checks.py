@@ -5,7 +5,7 @@ from __future__ import annotations
 from quipwright.core.paths import check_writable, resolve
 from quipwright.core.progress import console
 from quipwright.core.storage.files import read_json
-from quipwright.core.storage.stage_cache import SEAL
+from quipwright.core.storage.seals import SEAL
 from quipwright.data.checks import check_lengths, check_split
 from quipwright.data.examples import LoadedExamples
 from quipwright.data.run_summary import SUMMARY

@@ -15,7 +15,7 @@ from quipwright.core.errors import CriticError, WeightsError
 from quipwright.core.paths import resolve
 from quipwright.core.records import Checkpoint, Grade
 from quipwright.core.storage.run_folder import RunFolder
-from quipwright.core.storage.stage_cache import check_seal
+from quipwright.core.storage.seals import check_export, check_seal
 from quipwright.critics.base import BuildContext, Critic, Grader
 from quipwright.critics.by_grades import FromGrades
 from quipwright.critics.config import CriticConfig
@@ -190,6 +190,7 @@ class Students:
                 check_seal(self._stages / checkpoint.path)
                 self._trained.load(self._stages / checkpoint.path)
             elif self._adapter is not None:
+                check_export(self._adapter)
                 self._trained.load(self._adapter)
             self._loaded = wanted
         return self._trained

@@ -128,10 +128,14 @@ def _attempt(writer: Writer, rows: Sequence[Row], job: Job) -> Iterator[tuple[Ro
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of the output: those of the input, what was written, whether the limit ended it, and why not."""
+    """The columns of the output: those of the input, what was written, whether the limit ended it, and why not.
+
+    ``raw`` is the column of rows whose fields cannot be read, as they stand in the file; "" where there is no such row.
+    """
 
     columns: tuple[str, ...]
     sentence: str
+    raw: str
     output: str
     truncated: str
     error: str
@@ -141,14 +145,17 @@ class Layout:
         """The layout for ``rows``. A column of ours gets a number where the input has one of its name."""
         given = tuple(dict.fromkeys(name for row in rows for name in row.fields))
         sentence = "" if {"literal", "text"} & set(given) else "literal"
+        raw = _free("row", given) if any(row.raw for row in rows) else ""
         added = [_free(name, given) for name in (output, "truncated", "error")]
-        return cls((*given, *filter(None, (sentence,)), *added), sentence, *added)
+        return cls((*given, *filter(None, (sentence, raw)), *added), sentence, raw, *added)
 
     def fields(self, row: Row, outcome: Outcome) -> dict[str, Any]:
         """``row`` with what became of it."""
         fields = dict(row.fields)
         if self.sentence and row.problem is None:
             fields[self.sentence] = row.literal
+        if row.raw:
+            fields[self.raw] = row.raw
         if outcome.problem:
             return {**fields, self.error: outcome.problem}
         return {**fields, self.output: list(outcome.texts), **({self.truncated: True} if outcome.truncated else {})}

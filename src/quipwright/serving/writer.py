@@ -14,6 +14,7 @@ from quipwright.core.paths import inside, resolve
 from quipwright.core.records import Checkpoint, Response, Sampling, content_hash
 from quipwright.core.storage.files import file_sha256
 from quipwright.core.storage.run_folder import recipe_dir_of, stages_of
+from quipwright.core.storage.seals import check_export
 from quipwright.core.text import degenerate, is_copy, normalise
 from quipwright.critics.reward_model.card import read_card
 from quipwright.critics.reward_model.critic import RewardModelConfig, RewardModelCritic
@@ -88,7 +89,9 @@ class Writer:
 
     @classmethod
     def _of_export(cls, folder: Path, name: str) -> Writer:
-        """An export: an adapter with its settings, ours or PEFT's, or a folder of merged weights."""
+        """An export: an adapter with its settings, ours or PEFT's, or a folder of merged weights; read through its seal where
+        it has one."""
+        check_export(folder)
         task = Task.load()
         if (folder / TASK_FILE).exists():
             task = Task.parse(json.loads((folder / TASK_FILE).read_text(encoding="utf-8")), str(folder / TASK_FILE))

@@ -25,6 +25,7 @@ from quipwright.core.records import content_hash
 from quipwright.core.settings import cache_dir
 from quipwright.core.storage.files import disk_errors, file_sha256
 from quipwright.core.storage.memory import recall, remember
+from quipwright.core.storage.seals import SEAL, check_export
 
 EMBEDDED = "embedded"
 GGUF_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
@@ -204,7 +205,8 @@ def folder_content(weights: str, recipe_dir: Path | None = None) -> str:
     source = Path(weights_source(weights, recipe_dir=recipe_dir))
     if not source.is_dir():
         return ""
-    files = sorted(p for p in source.iterdir() if p.is_file() and p.suffix in _CONTENT)
+    check_export(source, known_sha256)
+    files = sorted(p for p in source.iterdir() if p.is_file() and p.suffix in _CONTENT and p.name != SEAL)
     return content_hash([(p.name, known_sha256(p)) for p in files])
 
 

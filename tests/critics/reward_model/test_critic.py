@@ -13,7 +13,8 @@ from scipy.special import expit
 
 from quipwright.core.errors import CriticError, DamagedError, WeightsError
 from quipwright.core.records import Comparison, Pair, Response
-from quipwright.core.storage.stage_cache import seal
+from quipwright.core.storage.run_folder import RunFolder
+from quipwright.core.storage.seals import seal, seal_export
 from quipwright.critics.base import BuildContext
 from quipwright.critics.reward_model.card import CARD_FILE, Calibration, RewardCard, read_card
 from quipwright.critics.reward_model.critic import RewardModelConfig, RewardModelCritic
@@ -103,6 +104,20 @@ def test_a_critic_that_a_run_made_is_read_through_its_seal(tiny_critic: Path, tm
     (folder / name).write_bytes(content)
     with pytest.raises(DamagedError, match=rf"{name} does not match its recorded hash"):
         RewardModelCritic.load(folder)
+
+
+def test_the_critic_in_a_runs_folder_is_not_read_without_its_seal(tiny_critic: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "critic"
+    shutil.copytree(tiny_critic, folder)
+    RewardModelCritic.load(folder)  # nobody sealed it, and no run holds it
+    with RunFolder.open(tmp_path / "run", {"name": "one"}):
+        shutil.copytree(tiny_critic, tmp_path / "run" / "critic")
+    with pytest.raises(
+        DamagedError, match=r"run/critic/done\.json cannot be read: it is not there\. Remove the folder"
+    ):
+        RewardModelCritic.load(tmp_path / "run" / "critic")
+    seal_export(tmp_path / "run" / "critic")
+    RewardModelCritic.load(tmp_path / "run" / "critic")
 
 
 def test_a_relative_backbone_starts_at_the_critic_and_is_known_by_its_content(

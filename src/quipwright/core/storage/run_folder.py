@@ -90,7 +90,7 @@ class RunFolder:
         if (self.path / "arrows").is_dir():
             raise RunError(f"{self.path} was made by an earlier version.", "Name a new folder with --run.")
         others = sorted(entry.name for entry in self.path.iterdir() if entry.name not in _OURS)
-        if others and not (self.path / STAGES).is_dir():
+        if others and not self.cache.folder.is_dir():
             raise RunError(f"{self.path} is not a run folder: it holds {others[0]!r}.", "Name a new or empty folder.")
         # A manifest that was lost is written anew: the keys of the stages tell whether they are this recipe's.
         manifest = {"name": recipe.get("name"), "identity": key, "compared": identity, "recipe": recipe}

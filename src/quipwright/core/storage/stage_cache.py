@@ -20,17 +20,17 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
-from quipwright.core.errors import DamagedError, QuipwrightError
+from quipwright.core.errors import QuipwrightError
 from quipwright.core.records import Record, content_hash
-from quipwright.core.storage.files import AppendOnly, damaged, disk_errors, file_sha256, locked
-from quipwright.core.storage.sealed_files import read_sealed, write_sealed
+from quipwright.core.storage.files import AppendOnly, damaged, disk_errors, locked
+from quipwright.core.storage.seals import SEAL, check_seal, seal, sealed_content
 
 R = TypeVar("R", bound=Record)
 Chunks = Callable[[int], Iterator[Sequence[R]]]
 """``chunks(start)`` yields the rows of each chunk from number ``start`` on: the same ones whatever ``start`` is."""
 FORMAT = 2
 """Part of every key: results of another format are never read back."""
-SEAL, ROWS = "done.json", "rows.jsonl"
+ROWS = "rows.jsonl"
 _SECONDS = "seconds"  # of a stage that is not finished, by invocations that were interrupted
 _MARKER = '{"chunk":'
 
@@ -118,6 +118,7 @@ class StageCache:
                 (folder / ROWS).unlink()
                 raise
             seal(folder, [ROWS], {"rows": len(rows)}, took())
+            (folder / _SECONDS).unlink(missing_ok=True)
         done(rows)
         self._note(key, started, took(), made=True)
         return rows
@@ -155,10 +156,11 @@ class StageCache:
                 str(p.relative_to(partial)) for p in partial.rglob("*") if p.is_file() and p.name != _SECONDS
             )
             seal(partial, names, facts, took())
+            (partial / _SECONDS).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)  # without its seal: the rest of a copy that was cut short
             os.replace(partial, folder)
         self._note(key, started, took(), made=True)
-        return folder, dict(_sealed(folder)["facts"])
+        return folder, dict(sealed_content(folder)["facts"])
 
     def _lock(self, folder: Path) -> AbstractContextManager[None]:
         if not self.shared:
@@ -217,36 +219,6 @@ def _whole_chunks(path: Path, kind: type[R]) -> tuple[list[R], int]:
     return rows, chunks
 
 
-def seal(folder: Path, names: Sequence[str], facts: Mapping[str, Any], seconds: float) -> None:
-    """Close ``folder``: the hashes of its files ``names`` and its ``facts`` go to its seal."""
-    files = {name: file_sha256(folder / name) for name in names}
-    write_sealed(folder / SEAL, {"files": files, "facts": facts, "seconds": seconds}, _plain)
-    (folder / _SECONDS).unlink(missing_ok=True)
-
-
-def _sealed(folder: Path) -> dict[str, Any]:
-    return read_sealed(folder / SEAL, f"Remove the folder ({folder}) to make it again, or restore it from a copy.")
-
-
-def check_seal(folder: Path) -> dict[str, Any]:
-    """The facts of a sealed folder. Raises :class:`DamagedError` where a file is not what it was when sealed."""
-    content = _sealed(folder)
-    try:
-        files, facts = dict(content["files"]), dict(content["facts"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise damaged(folder / SEAL, error) from None
-    for name, sha in files.items():
-        path = folder / name
-        with disk_errors(path):
-            intact = path.is_file() and file_sha256(path) == sha
-        if not intact:
-            raise DamagedError(
-                f"{path} does not match its recorded hash: it was changed or damaged after it was finished.",
-                f"Remove the folder ({folder}) to make it again, or restore it from a copy.",
-            )
-    return facts
-
-
 def read_sealed_rows(folder: Path, kind: type[R]) -> list[R]:
     """The rows of a finished row stage, read through its seal. Raises :class:`DamagedError`."""
     check_seal(folder)
@@ -282,12 +254,6 @@ def _clock(folder: Path) -> Iterator[Callable[[], float]]:
 def _took(folder: Path) -> float | None:
     """Seconds that making the sealed stage in ``folder`` took."""
     try:
-        return float(_sealed(folder)["seconds"])
+        return float(sealed_content(folder)["seconds"])
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, BaseModel):
-        return value.model_dump(mode="json")
-    raise TypeError(f"cannot store a {type(value).__name__}")

@@ -13,6 +13,8 @@ from quipwright.critics.reward_model.features import FeatureWeights
 from quipwright.critics.reward_model.model import RewardArchitecture
 
 CARD_FILE = "critic.json"
+OF_RUN = "critic"
+"""The folder in a run's folder that holds the critic which the run trained."""
 
 
 class Calibration(Settings):

@@ -19,10 +19,11 @@ from quipwright.core.errors import CriticError
 from quipwright.core.paths import resolve, seen_from
 from quipwright.core.records import Comparison, Grade, Judgment, Response
 from quipwright.core.storage.files import write_atomic
-from quipwright.core.storage.stage_cache import SEAL, check_seal
+from quipwright.core.storage.run_folder import MANIFEST
+from quipwright.core.storage.seals import check_export, check_seal
 from quipwright.critics.base import BaseCriticConfig, BuildContext
 from quipwright.critics.by_grades import preference
-from quipwright.critics.reward_model.card import CARD_FILE, RewardCard, read_card
+from quipwright.critics.reward_model.card import CARD_FILE, OF_RUN, RewardCard, read_card
 from quipwright.critics.reward_model.features import NAMES, FeatureReader
 from quipwright.critics.reward_model.model import RewardModel
 from quipwright.students.weights import EMBEDDED, folder_content, known_sha256
@@ -89,11 +90,13 @@ class RewardModelCritic:
 
     @classmethod
     def load(cls, folder: Path, levels: int = 3) -> RewardModelCritic:
-        """Read what :meth:`save` wrote, through the seal of a run that made it. Raises :class:`CriticError` where it is not
-        there, ``DamagedError`` where it is not what the run made, and ``WeightsError`` where its weights cannot be had or
-        do not fit."""
-        if (folder / SEAL).exists():
-            check_seal(folder)
+        """Read what :meth:`save` wrote, through its seal, which only a critic that no run holds may lack.
+
+        Raises :class:`CriticError` where it is not there, ``DamagedError`` where it is not what was made, and
+        ``WeightsError`` where its weights cannot be had or do not fit.
+        """
+        of_run = folder.name == OF_RUN and (folder.parent / MANIFEST).exists()
+        (check_seal if of_run else check_export)(folder)
         card = read_card(folder)
         model = RewardModel(card.architecture, folder)
         model.restore(folder)

@@ -18,12 +18,16 @@ from quipwright.core.records import Judgment, Record
 from quipwright.core.results import Figure
 from quipwright.core.statistics import Choice, krippendorff_alpha, share
 from quipwright.core.storage.files import disk_errors, locked
+from quipwright.core.storage.run_folder import MANIFEST, read_manifest, record_fact
 from quipwright.core.storage.sealed_files import SealedAppendOnly, read_sealed_lines, seal_of
 from quipwright.critics.combine import by_pair
 from quipwright.evaluation.human.items import Item
 from quipwright.evaluation.human.labelled_pair import LabelledPair
 
 CANNOT_TELL = "cannot tell"
+ITEMS, VOTES = "items.jsonl", "votes.jsonl"
+_RATED = "rated"
+"""The fact in a run's manifest that people's votes were stored beside it."""
 _SAID: dict[str, Choice] = {"A": "A", "B": "B", "tie": "tie"}
 Key = tuple[str, str, str]
 T = TypeVar("T", bound=Record)
@@ -75,18 +79,18 @@ class Ratings:
         changed."""
         if not cls.held(folder):
             raise RunError(f"{folder} holds no ratings.", "Collect some first: quipwright rate RUN.")
+        _check_there(folder)
         ratings = cls(folder)
-        for item in _records(folder / "items.jsonl", Item):
+        for item in _records(folder / ITEMS, Item):
             ratings.items[item.pair.id] = item
-        for vote in _records(folder / "votes.jsonl", Vote):
+        for vote in _records(folder / VOTES, Vote):
             ratings._fold(vote)
         return ratings
 
     @staticmethod
     def held(folder: Path) -> bool:
-        """Whether anything was ever stored in ``folder``."""
-        items = folder / "items.jsonl"
-        return items.exists() or seal_of(items).exists()
+        """Whether anything was ever stored in ``folder``, as far as it or its run's manifest tell."""
+        return _there(folder / ITEMS) or _voted(folder)
 
     @classmethod
     def open(cls, folder: Path, items: Iterable[Item] = ()) -> Ratings:
@@ -95,18 +99,21 @@ class Ratings:
         Raises :class:`RunError` while another process rates the same run, and
         :class:`~quipwright.core.errors.DiskError` where nothing can be written.
         """
+        _check_there(folder)
         with disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
         with ExitStack() as opening:
             opening.enter_context(locked(folder / "lock", str(folder), "Use that rating page, or stop it."))
-            stored = SealedAppendOnly(folder / "items.jsonl")
+            stored = SealedAppendOnly(folder / ITEMS)
             opening.callback(stored.close)
-            votes = SealedAppendOnly(folder / "votes.jsonl")
+            votes = SealedAppendOnly(folder / VOTES)
             opening.callback(votes.close)
             ratings = cls.read(folder)
             fresh = [item for item in items if item.pair.id not in ratings.items]
             stored.append([item.to_line() for item in fresh])
             ratings.items |= {item.pair.id: item for item in fresh}
+            if ratings.votes:
+                _note_votes(folder)
             ratings._votes, ratings._open = votes, opening.pop_all()
         return ratings
 
@@ -184,6 +191,8 @@ class Ratings:
     def _record(self, *votes: Vote) -> None:
         if self._votes is None:
             raise RunError(f"{self.folder} is not open for votes.", "Open it with Ratings.open.")
+        if not self.votes:
+            _note_votes(self.folder)
         self._votes.append([vote.to_line() for vote in votes])
         for vote in votes:
             self._fold(vote)
@@ -220,6 +229,33 @@ def _human_rate(group: tuple[str, str, str], votes: Sequence[Judgment]) -> Human
         score=Figure.of(share([credit[v] for v in verdicts], units)),
         alpha=Figure.of(krippendorff_alpha([[judgment.verdict for judgment in pair] for pair in pairs])),
     )
+
+
+def _there(path: Path) -> bool:
+    return path.exists() or seal_of(path).exists()
+
+
+def _voted(folder: Path) -> bool:
+    """Whether the manifest of the run whose ratings are in ``folder`` says that votes were stored."""
+    run = folder.parent
+    return (run / MANIFEST).exists() and bool(read_manifest(run).get(_RATED))
+
+
+def _note_votes(folder: Path) -> None:
+    """Write into the manifest of the run that votes are stored in ``folder``, before the first of them is."""
+    if (folder.parent / MANIFEST).exists():
+        record_fact(folder.parent, _RATED, True)
+
+
+def _check_there(folder: Path) -> None:
+    """Raises :class:`DamagedError` where votes were stored in ``folder`` and a file of theirs is gone with its seal."""
+    gone = [name for name in (ITEMS, VOTES) if not _there(folder / name)]
+    if gone and _voted(folder):
+        raise DamagedError(
+            f"{folder / gone[0]} is not there, but people's votes were stored in {folder}.",
+            f"Restore the folder from a copy. To go on without them, remove {folder.parent / MANIFEST} and run the "
+            "recipe again.",
+        )
 
 
 def _records(path: Path, kind: type[T]) -> Iterable[T]:

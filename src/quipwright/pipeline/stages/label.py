@@ -13,6 +13,7 @@ from quipwright.core.storage.files import disk_errors
 from quipwright.core.storage.stage_cache import StageKey
 from quipwright.critics.base import TrainedCritic
 from quipwright.critics.config import CriticConfig
+from quipwright.critics.reward_model.card import OF_RUN
 from quipwright.llm.request_batching import Window
 from quipwright.pipeline.context import Context
 from quipwright.pipeline.runtime import Judge
@@ -35,8 +36,8 @@ def label(ctx: Context, settings: CriticConfig, comparisons: Sequence[Comparison
     asked = [[c.pair.id, c.literal, c.a, c.b] for c in comparisons]
     folder, facts = ctx.cache.built(StageKey("label", "", (key, asked)), build)
     console.print(facts["agreement"])
-    with disk_errors(ctx.run_dir / "critic"):
-        shutil.copytree(folder, ctx.run_dir / "critic", dirs_exist_ok=True)
+    with disk_errors(ctx.run_dir / OF_RUN):
+        shutil.copytree(folder, ctx.run_dir / OF_RUN, dirs_exist_ok=True)
 
     @cache
     def opened() -> TrainedCritic:

@@ -14,6 +14,7 @@ import torch
 from quipwright.core.errors import RecipeError, RunError
 from quipwright.core.paths import resolve, seen_from
 from quipwright.core.storage.files import disk_errors
+from quipwright.core.storage.seals import seal_export
 from quipwright.serving.export.card import Form, licence, model_card
 from quipwright.serving.export.gguf_files import Labels, save_gguf
 from quipwright.serving.export.origin import Origin, origin_of
@@ -51,6 +52,7 @@ def export(reference: str | Path, target: Path, name: str | None, form: Form, wh
             (partial / TASK_FILE).write_text(json.dumps(task, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
             card = model_card(origin, writer.task, form, writer.student.settings.kind, where)
             (partial / "README.md").write_text(card, encoding="utf-8")
+            seal_export(partial)
             os.replace(partial, target)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
