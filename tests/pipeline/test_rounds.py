@@ -23,6 +23,7 @@ from quipwright.data.run_summary import RunSummary, TrainingFacts
 from quipwright.pipeline.evaluate import Evaluation
 from quipwright.pipeline.recipe import Recipe
 from quipwright.pipeline.rounds import Ranked, Step, named_students, remembered
+from quipwright.pipeline.stages.select import Selection, nothing_selected
 from quipwright.pipeline.stages.train import Trained
 from quipwright.pipeline.summary import evaluation_warnings
 from quipwright.students.batches import ANCHOR
@@ -170,6 +171,48 @@ def test_winners_and_the_best_of_n() -> None:
     attempts = {EXAMPLE.id: [a, b, copy]}
     assert best_of(attempts, {**scores, copy.id: 3.0}) == {EXAMPLE.id: [copy]}
     assert best_of(attempts, copies_last({**scores, copy.id: 3.0}, [EXAMPLE], attempts)) == {EXAMPLE.id: [b]}
+
+
+@pytest.mark.parametrize(
+    ("statuses", "acceptance", "reason", "remedy"),
+    [
+        (
+            [Status.TRUNCATED] * 5 + [Status.OK, Status.COPY],
+            {"pairs": 0, "within": 0},
+            "among 7 texts (5 truncated, 1 ok, 1 copy), for no literal has two usable ones",
+            "Train the imitation student longer, or raise candidates.max_tokens.",
+        ),
+        (
+            [Status.DUPLICATE] * 3 + [Status.OK],
+            {"pairs": 0, "within": 0},
+            "among 4 texts (3 duplicate, 1 ok), for no literal has two usable ones",
+            "Raise candidates.temperature, or sample more candidates.",
+        ),
+        (
+            [Status.SYMBOLS],
+            {"pairs": 0, "within": 0},
+            "among 1 texts (1 symbols), for no literal has two usable ones",
+            "Train the imitation student longer.",
+        ),
+        (
+            [Status.OK] * 4 + [Status.EMPTY],
+            {"pairs": 6, "within": 0},
+            "among 5 texts (4 ok, 1 empty); 6 pairs of usable ones differ too much in length",
+            "Lower length.minimum of the task, or sample more candidates.",
+        ),
+        (
+            [Status.OK] * 4,
+            {"pairs": 2, "within": 1},
+            "among 4 texts (4 ok)",
+            "Sample more literals (feedback_examples) or more candidates.",
+        ),
+    ],
+)
+def test_why_no_pair_was_selected_is_told_with_counts(
+    statuses: list[Status], acceptance: dict[str, int], reason: str, remedy: str
+) -> None:
+    responses = [response(f"text {number}", status=status) for number, status in enumerate(statuses)]
+    assert nothing_selected(Selection((), acceptance), responses) == (f"no pair was selected {reason}", remedy)
 
 
 def test_rankings_of_several_rounds_become_one_set() -> None:

@@ -19,7 +19,7 @@ from quipwright.pipeline.stages.judge import judge
 from quipwright.pipeline.stages.label import label
 from quipwright.pipeline.stages.rank import nothing_ranked, rank
 from quipwright.pipeline.stages.sample import sample
-from quipwright.pipeline.stages.select import Selection, select
+from quipwright.pipeline.stages.select import Selection, nothing_selected, select
 from quipwright.pipeline.stages.teach import of_style
 from quipwright.pipeline.stages.train import Trained, train_preference, train_sft
 from quipwright.pipeline.validate import validate, validation_callback
@@ -176,7 +176,11 @@ def rank_attempts(
     reader = reading_again(recipe, critic, comparisons, grades)
     judgments = judge(ctx, str(number), reader, comparisons, copies_lose=recipe.copies_lose)
     rankings = rank(ctx, number, recipe.rank, selection.pairs, judgments, grades)
-    why_none = ("", "") if rankings else nothing_ranked(recipe.rank, selection.pairs, judgments, grades)
+    why_none = ("", "")
+    if not selection.pairs:
+        why_none = nothing_selected(selection, responses.values())
+    elif not rankings:
+        why_none = nothing_ranked(recipe.rank, selection.pairs, judgments, grades)
     return Ranked(responses, rankings, critic, selection, judgments, why_none=why_none)
 
 

@@ -40,8 +40,6 @@ def rank(
 def nothing_ranked(
     rule: RankRule, pairs: Sequence[Pair], judgments: Sequence[Judgment], grades: Mapping[str, Grade]
 ) -> tuple[str, str]:
-    """Why no pair has an order, and what to do about the commonest reason, in words for people."""
-    if not pairs:
-        return "no pair was selected", "Sample more literals (feedback_examples) or more candidates."
+    """Why none of ``pairs`` has an order, and what to do about the commonest reason, in words for people."""
     reasons = unranked(pairs, by_pair(judgments), rule, grades).most_common()
     return f"of {len(pairs)}, " + ", ".join(f"{count} {reason}" for reason, count in reasons), REMEDIES[reasons[0][0]]

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from quipwright.core.records import Example, Grade, Pair, Response, content_hash, ids_hash
+from quipwright.core.records import Example, Grade, Pair, Response, Status, content_hash, ids_hash
 from quipwright.core.storage.stage_cache import StageKey, single_chunk
 from quipwright.critics.by_grades import scores_of
 from quipwright.pipeline.context import Context
 from quipwright.training.preference.pairs import AnySelector, acceptance, copies_last
 from quipwright.training.preference.pairs import select as select_pairs
+
+_REMEDIES = {
+    Status.TRUNCATED: "Train the imitation student longer, or raise candidates.max_tokens.",
+    Status.DUPLICATE: "Raise candidates.temperature, or sample more candidates.",
+}
 
 
 @dataclass(frozen=True)
@@ -45,3 +51,19 @@ def select(
     key = StageKey("select", str(round), (selector, length, round, ctx.seed, sampled, content_hash(scores)))
     pairs = ctx.cache.rows(key, Pair, single_chunk(pick))
     return Selection(pairs, acceptance(attempts, pairs, length))
+
+
+def nothing_selected(selection: Selection, responses: Collection[Response]) -> tuple[str, str]:
+    """Why no pair was selected among ``responses``, and what to do about it, in words for people."""
+    statuses = Counter(response.status for response in responses)
+    counts = ", ".join(f"{count} {status.value}" for status, count in statuses.most_common())
+    reason = f"no pair was selected among {len(responses)} texts ({counts})"
+    pairs, within = selection.acceptance["pairs"], selection.acceptance["within"]
+    faults = [status for status, _ in statuses.most_common() if status is not Status.OK]
+    if not pairs and faults:
+        remedy = _REMEDIES.get(faults[0], "Train the imitation student longer.")
+        return f"{reason}, for no literal has two usable ones", remedy
+    if pairs and not within:
+        remedy = "Lower length.minimum of the task, or sample more candidates."
+        return f"{reason}; {pairs} pairs of usable ones differ too much in length", remedy
+    return reason, "Sample more literals (feedback_examples) or more candidates."
