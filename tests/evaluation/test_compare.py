@@ -213,7 +213,7 @@ def test_files_are_matched_by_literal_and_judged_by_several(tmp_path: Path) -> N
     )
     one, other = outcome.pairwise
     assert (one.n, one.score.value, other.score.value) == (6, 1.0, 0.0)
-    assert any("times as long" in w for w in outcome.warnings)
+    assert any("times as long" in str(w) for w in outcome.warnings)
     assert {q.system for q in outcome.quality} == {"long", "short"}
     assert all(q.self_bleu is not None and q.repetition is not None for q in outcome.quality)
     assert one.p_holm == pytest.approx(2 * one.p_even)
@@ -296,9 +296,9 @@ def test_the_training_critic_as_only_judge_is_said() -> None:
     answers = {"x": open_system_output("x")}
     trained = Outputs("mine", answers, critic="rule:longer")
     systems = [trained, Outputs("theirs", answers)]
-    assert "only judge" in compare(systems, [open_critic("rule:longer")]).warnings[0]
+    assert "only judge" in compare(systems, [open_critic("rule:longer")]).warnings[0].text
     both = compare(systems, [open_critic("rule:longer"), open_critic("rule:coin")])
-    assert "believe the other judges first" in both.warnings[0]
+    assert "believe the other judges first" in both.warnings[0].text
 
 
 @pytest.fixture
@@ -334,7 +334,7 @@ def test_students_that_answer_anew_keep_their_trainer_and_their_cut_off_texts(ma
     other = file(tmp_path / "other.jsonl", literals, split="ood")
     rows = list(read_rows(Path(other)))
     outcome = compare([open_system(str(made_run), rows), open_system(other)], [open_critic("rule:longer")])
-    assert "only judge" in outcome.warnings[0]
+    assert "only judge" in outcome.warnings[0].text
     assert [(q.split, q.truncated) for q in outcome.quality] == [("ood", 1.0), ("ood", 0.0)]
     assert [(c.split, c.n) for c in outcome.pairwise] == [("ood", 2)]
 

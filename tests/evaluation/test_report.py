@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 from pathlib import Path
@@ -12,9 +13,9 @@ from typer.testing import CliRunner
 
 from quipwright.cli.app import app as command
 from quipwright.core.errors import DamagedError, RunError
-from quipwright.core.format import counts, p_value
+from quipwright.core.format import UNKNOWN, counts, p_value
 from quipwright.core.records import Judgment
-from quipwright.core.results import PairScores
+from quipwright.core.results import Figure, PairScores
 from quipwright.core.statistics import JudgedPair, audit
 from quipwright.core.storage.files import file_sha256
 from quipwright.core.storage.run_folder import record_fact
@@ -24,12 +25,14 @@ from quipwright.evaluation.audit import AuditReport
 from quipwright.evaluation.human.items import items_of_run
 from quipwright.evaluation.human.ratings import Ratings
 from quipwright.evaluation.pairwise import scores_between
-from quipwright.evaluation.report import across, plots, view
+from quipwright.evaluation.report import across, opening, plots, tables, view
 from quipwright.evaluation.report.figures import Dot, bars, dot_plot
 from quipwright.evaluation.report.pages import report_run, write_report
 from quipwright.testing.browser import browser, needs_browser
 from quipwright.testing.payloads import PAYLOADS
 from quipwright.testing.summaries import finished_run, made_summary
+
+ROUND = Figure(value=0.5, low=0.4, high=0.6)
 
 
 def page(tmp_path: Path, **how: Any) -> str:
@@ -43,13 +46,14 @@ def test_the_page_tells_the_run(tmp_path: Path) -> None:
     for words in (
         "imitated the teacher on 1391 literals",
         "In 2 rounds of feedback",
-        "Whether feedback helped is open",
+        "Feedback is not clearly better or worse than imitation.",
         "<svg",
         "By round",
-        "select-1: 1300 of 1391 literals gave a pair; 9000 of 20865 pairs of candidates are within the length rule.",
+        "Choosing pairs (1): 1300 of 1391 literals gave a pair; 9000 of 20865 pairs of candidates are within the length rule.",
         "length-controlled",
         "Most disputed",
-        "Random",
+        "5 inputs drawn at random",
+        "Before you believe a win rate",
         "Worst",
         "Lineage",
         "Settings that differ",
@@ -84,7 +88,7 @@ def test_a_long_training_is_drawn_by_some_of_its_steps(tmp_path: Path) -> None:
     (drawn,) = plots.training(summary)
     points = re.findall(r"[\d.]+,([\d.]+)", drawn.split('points="')[1].split('"')[0])
     assert 290 < len(points) <= 302
-    assert {"40.0", "118.0"} <= set(points), "the highest and the lowest loss"
+    assert {"53.4", "133.3"} <= set(points), "the highest and the lowest loss, on a scale from 0 to 10"
     assert "first step 3, step 45000 3.03" in drawn
 
 
@@ -98,13 +102,12 @@ def test_a_critic_that_only_compares_has_examples_too(tmp_path: Path) -> None:
             "scores": [PairScores(candidate="feedback", baseline="teacher", split="test", scores=chances)],
         }
     )
-    best, worst, disputed, random = view.groups(summary)
+    best, worst, disputed = view.groups(summary)
     assert best.title == "Best: the critic finds feedback surest to beat the teacher"
-    assert best.samples[0] == blind[29]
+    assert best.samples[0] == [x for x in blind if x.answers["feedback"] != x.literal][-1]
     assert worst.samples[0] == blind[0]
     assert disputed.title == "Most disputed: feedback and the teacher close to even"
     assert disputed.samples[0] == blind[15]
-    assert len(random.samples) == 8
     write_report(summary, tmp_path / "r.html")
     assert "the teacher is beaten with probability 0.97 by feedback." in (tmp_path / "r.html").read_text()
 
@@ -113,7 +116,7 @@ def test_tests_and_readings_are_whole(tmp_path: Path) -> None:
     text = page(tmp_path)
     made = made_summary()
     assert "McNemar" in text
-    assert f'<td class="n">{p_value(made.differences[1].p_holm)}</td>' in text
+    assert f'<td data-head="p after Holm" class="n">{p_value(made.differences[1].p_holm)}</td>' in text
     assert counts(made.pairwise[0].under("verdict")) in text
 
 
@@ -188,8 +191,62 @@ def test_an_empty_summary_still_makes_a_page(tmp_path: Path) -> None:
 
 
 def test_a_handful_of_inputs_proves_nothing() -> None:
-    assert "nothing can be said" in view.story(made_summary(6))
-    assert "nothing can be said" not in view.story(made_summary(30))
+    assert "nothing can be said" in opening.opening(made_summary(6)).conclusion
+    assert "nothing can be said" not in opening.opening(made_summary(30)).conclusion
+
+
+def test_an_unfit_judge_is_folded_away_and_part_of_no_verdict(tmp_path: Path) -> None:
+    made = made_summary(30)
+    why = "rule:coin turns with the order."
+    blind = [r.model_copy(update={"unfit": why}) for r in made.pairwise]
+    sure = made.pairwise[-1].model_copy(update={"judge": "recorded:reading", "outside": True, "noise_floor": ROUND})
+    assert (sure.candidate, sure.baseline) == ("feedback", "imitation")
+    write_report(made.model_copy(update={"pairwise": [*blind, sure]}), tmp_path / "r.html")
+    text = (tmp_path / "r.html").read_text()
+    first, rest = text.split("<h2", 1)
+    assert "Judged by recorded verdicts “reading”, from outside the training." in first
+    assert "wins or ties 50 %" in first
+    assert why not in first
+    folded = rest.split("Set aside: 8 comparisons whose judge is unfit</summary>")[1].split("</details>")[0]
+    assert why in folded
+    assert folded.count("<tr>") == 9
+    alone = opening.opening(made.model_copy(update={"pairwise": blind}))
+    assert alone.conclusion == f"Whether feedback is better than imitation is open. {why}"
+    assert "rule coin" not in plots.scores(made.model_copy(update={"pairwise": [*blind, sure]}))
+
+
+def test_a_copy_is_marked_and_never_best(tmp_path: Path) -> None:
+    made = made_summary(8)
+    copy = made.samples[3]
+    liked = copy.model_copy(
+        update={
+            "answers": copy.answers | {"feedback": copy.literal},
+            "levels": copy.levels | {"feedback": (0.0, 0.0, 1.0)},
+        }
+    )
+    summary = made.model_copy(update={"samples": [*made.samples[:3], liked, *made.samples[4:]]})
+    best = view.groups(summary)[0]
+    assert best.title.startswith("Best")
+    assert liked not in best.samples
+    write_report(summary.model_copy(update={"samples": [liked]}), tmp_path / "r.html")
+    assert 'feedback <span class="tag">copy</span>' in (tmp_path / "r.html").read_text()
+
+
+def test_a_column_that_says_nothing_is_left_out() -> None:
+    made = tables.table(("who", "all", "none"), [("a", "1", UNKNOWN), ("b", UNKNOWN, "")])
+    assert made.heads == ("who", "all")
+    assert [[cell.text for cell in row] for row in made.rows] == [["a", "1"], ["b", UNKNOWN]]
+    assert "meaning" not in tables.outputs(view.looks([("", made_summary(3))]), ("broken", "plain", "funny")).heads
+
+
+def test_no_key_of_the_inside_is_shown(tmp_path: Path) -> None:
+    critic = {**made_summary(2).critic, "agreement_teacher": 0.15, "picks_longer": 0.42}
+    write_report(made_summary(2).model_copy(update={"critic": critic}), tmp_path / "r.html")
+    shown = (tmp_path / "r.html").read_text().split("All settings")[0]
+    for key in ("agreement_teacher", "picks_longer", "length_bias", "sft-imitation", "judge-test", ">ece<", "sample-1"):
+        assert key not in shown, key
+    for said in ("takes the longer of two", "calibration error", "agreement where the teacher takes part"):
+        assert said in shown, said
 
 
 def test_settings_that_differ_are_found() -> None:
@@ -240,7 +297,7 @@ def test_the_command_joins_votes_and_audit_and_compares(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     both = (tmp_path / "both.html").read_text()
     assert "2 runs side by side" in both
-    assert "one: feedback vs teacher" in both
+    assert "one: feedback against teacher" in both
     assert "6 / 0 / 0 on 6 pairs" in both
     assert "Audit of rule:longer (one)" in both
     assert "Paired on the inputs they share" in both
@@ -288,6 +345,8 @@ def test_on_paper_tables_fit_and_long_lists_stay_out(tmp_path: Path) -> None:
         heights = {title.split(" (")[0].split(":")[0]: height for title, height in shown}
         assert heights["Best"] > 100
         assert heights["All inputs"] == heights["All settings"] == 0
+        printed = base64.b64decode(driver.execute_cdp_cmd("Page.printToPDF", {})["data"])
+        assert 2 <= len(re.findall(rb"/Type\s*/Page\b", printed)) < 8
 
 
 @needs_browser
@@ -298,3 +357,9 @@ def test_the_page_fits_phone_and_desk(tmp_path: Path, width: int) -> None:
         driver.get(f"file://{tmp_path}/report.html")
         assert driver.execute_script("return document.documentElement.scrollWidth") <= width
         assert not [entry for entry in driver.get_log("browser") if entry["level"] == "SEVERE"]
+        ends = driver.execute_script(
+            "return [...document.querySelectorAll('table.rows strong')].filter(s => s.offsetWidth)"
+            ".map(s => s.getBoundingClientRect().right)"
+        )
+        assert ends
+        assert max(ends) <= width, "the figure that matters is on screen"

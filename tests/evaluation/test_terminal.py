@@ -11,7 +11,14 @@ def test_a_run_is_told_in_eighty_columns() -> None:
     summary = made_summary(12)
     text = "\n".join(run_lines(summary))
     assert max(map(len, text.splitlines())) <= WIDTH
-    for words in ("best by the critic", "feedback against teacher, 12 inputs of test", "broken", "funny", "McNemar"):
+    for words in (
+        "Before you believe a win rate:",
+        "where 50 is even",
+        "feedback against teacher, 12 inputs of test",
+        "broken",
+        "funny",
+        "McNemar",
+    ):
         assert words in text
 
 

@@ -138,8 +138,8 @@ def test_a_judge_is_added_to_a_finished_run_and_changes_nothing_that_was_there(
         ]
         assert len([x for x in new if x.judge == judge]) == len(old) > 0
     assert (after.scores, after.samples) == (before.scores, before.samples)
-    assert any("only judge" in warning for warning in before.warnings)
-    assert not any("only judge" in warning for warning in after.warnings)
+    assert any("only judge" in str(warning) for warning in before.warnings)
+    assert not any("only judge" in str(warning) for warning in after.warnings)
     page = report_run(tmp_path / "run").read_text()
     assert f'<td class="t">{judge}</td>' in page
     points = (tmp_path / "run" / "metrics.jsonl").read_text()

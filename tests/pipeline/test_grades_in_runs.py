@@ -50,7 +50,7 @@ def test_a_model_that_grades_lists_is_the_critic_of_a_whole_run(run: Run, tmp_pa
         assert look.graded == len(levels)
         shares = tuple(levels.count(level) / len(levels) for level in range(3)) if levels else None
         assert look.levels == (None if shares is None else pytest.approx(shares))
-    notes = [note for note in summary.warnings if note.startswith("grade:m")]
+    notes = [str(note) for note in summary.warnings if str(note).startswith("grade:m")]
     assert re.fullmatch(r"grade:m could not grade \d+ of \d+ texts; they have no part in any figure\.", notes[0])
     assert re.fullmatch(
         r"grade:m read (\d+) texts in two orders and gave \1 of them the same grade \(100%, .*\)\.", notes[1]

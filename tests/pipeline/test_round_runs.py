@@ -108,7 +108,7 @@ def test_an_early_stopped_run_keeps_its_best_round(run: Run, tmp_path: Path) -> 
     lines = map(json.loads, (tmp_path / "run" / "metrics.jsonl").read_text().splitlines())
     rates = {p["round"]: p["values"]["against-teacher/win_tie_rate"] for p in lines if p["stage"] == "validate"}
     assert list(rates) in ([1, 2], [1, 2, 3])
-    sound = {n for n in rates if not any(w.startswith(f"Round {n} degenerates") for w in summary.warnings)}
+    sound = {n for n in rates if not any(str(w).startswith(f"Round {n} degenerates") for w in summary.warnings)}
     best = max(rates[n] for n in sound or rates)
     assert summary.checkpoints["feedback"].round == min(n for n in sound or rates if rates[n] == best)
 

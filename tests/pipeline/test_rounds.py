@@ -59,9 +59,9 @@ def test_a_summary_warns_of_empty_answers() -> None:
     def told(**changed: Any) -> list[str]:
         looks = [quality().model_copy(update=changed)]
         return [
-            line
-            for line in evaluation_warnings(Evaluation(HeuristicCritic("longer"), quality=looks), [])
-            if "nothing at all" in line
+            str(note)
+            for note in evaluation_warnings(Evaluation(HeuristicCritic("longer"), quality=looks), [])
+            if "nothing at all" in str(note)
         ]
 
     assert told(system="feedback", empty=0.2) == ["feedback answers nothing at all on 20% of valid."]

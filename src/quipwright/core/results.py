@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import Field
 
@@ -40,6 +40,25 @@ class ScoringRule(Record):
     rate: Figure
 
 
+class Note(Record):
+    """What a reader must know before believing a figure. ``about``: what it asks of the reader, as :data:`ADVICE` says."""
+
+    about: Literal["judge", "outputs", "training"]
+    text: str
+
+    def __str__(self) -> str:
+        """The text alone."""
+        return self.text
+
+
+ADVICE = {
+    "judge": "Before you believe a win rate",
+    "outputs": "Look for this in the answers",
+    "training": "For the next run",
+}
+"""What a reader should do about the notes of each kind, in the order in which they are shown."""
+
+
 class PairwiseResult(Record):
     """A candidate against a baseline on one split, by one judge.
 
@@ -49,7 +68,11 @@ class PairwiseResult(Record):
     standard deviation of extra words (candidate minus baseline). ``length_ratio`` is the candidate's words over the
     baseline's. ``p_even`` is the sign-flip test of score 1/2, ``p_sign`` the exact test of wins against losses under
     the verdict rule. ``p_holm`` is ``p_even`` adjusted for all results of the table. Where no input was read, every
-    figure is ``None``.
+    figure is ``None``. ``order_changes`` is the share of inputs on which the two orders of showing name different
+    winners, ``None`` for a judge that is shown no order. ``noise_floor`` is the candidate's win-tie rate against its own
+    second sample by the same judge and rule, where two were drawn: a student that equals the baseline reaches about that.
+    ``outside``: the judge took no part in training either of the two. ``unfit`` says why the judge cannot tell these two
+    apart; such a result is part of no verdict.
     """
 
     candidate: str
@@ -66,6 +89,10 @@ class PairwiseResult(Record):
     p_even: float | None
     p_sign: float | None
     p_holm: float | None = None
+    order_changes: float | None = None
+    noise_floor: Figure | None = None
+    outside: bool = False
+    unfit: str = ""
 
     def under(self, rule: str) -> ScoringRule:
         """The counts under ``rule``. Raises ``KeyError`` for an unknown one."""
@@ -82,7 +109,8 @@ class PairedDifference(Record):
     """Two systems against the same opponent on the same inputs: ``candidate``'s mean score minus ``baseline``'s.
 
     ``difference`` has a paired-bootstrap interval. ``p`` is the sign-flip test's, ``p_mcnemar`` McNemar's on the inputs
-    on which only one of the two wins or ties. ``p_holm`` is ``p`` adjusted for all differences of the table.
+    on which only one of the two wins or ties. ``p_holm`` is ``p`` adjusted for all differences of the table. ``unfit`` as
+    in :class:`PairwiseResult`, of the judge and the opponent.
     """
 
     candidate: str
@@ -95,6 +123,7 @@ class PairedDifference(Record):
     p: float | None
     p_mcnemar: float | None
     p_holm: float | None = None
+    unfit: str = ""
 
 
 class PairScores(Record):
@@ -120,7 +149,7 @@ class Quality(Record):
     ``length_ratio`` words of output over words of literal. ``distinct_2`` is over all outputs, ``repetition`` the mean
     share of an output's trigrams that already stood in it, ``self_bleu`` how alike the outputs are (1: all the same),
     ``meaning`` the mean cosine of sentence embeddings of output and literal. ``levels`` are mean probabilities of the
-    task's grades over the ``graded`` outputs, worst first, where a critic grades, and ``level_ranges`` their 95 %
+    task's grades over the ``graded`` outputs, worst first, where ``graded_by`` grades, and ``level_ranges`` their 95 %
     intervals. ``None`` is unknown. A system without outputs has no quality.
     """
 
@@ -137,6 +166,7 @@ class Quality(Record):
     levels: tuple[float, ...] | None = None
     level_ranges: tuple[tuple[float, float], ...] = ()
     graded: int = 0
+    graded_by: str = ""
     repetition: float | None = None
     self_bleu: float | None = None
     meaning: float | None = None

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from quipwright.core.errors import DamagedError, RunError
 from quipwright.core.records import Checkpoint, Record
-from quipwright.core.results import PairedDifference, PairScores, PairwiseResult, Quality, Sample
+from quipwright.core.results import Note, PairedDifference, PairScores, PairwiseResult, Quality, Sample
 from quipwright.core.storage.files import damaged, file_sha256, read_json, write_atomic
 from quipwright.core.storage.run_folder import MANIFEST, read_manifest, record_fact, stages_of
 from quipwright.core.storage.stage_cache import StageTime, read_sealed_rows
@@ -88,7 +88,7 @@ class RunSummary(BaseModel):
     checkpoints: dict[str, Checkpoint]
     training: dict[str, TrainingFacts]
     counts: Counts
-    warnings: list[str]
+    warnings: list[Note]
     samples: list[Sample]
     scores: list[PairScores] = []
     spent: list[Spent] = []

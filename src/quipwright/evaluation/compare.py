@@ -8,7 +8,7 @@ from itertools import combinations
 
 from quipwright.core.errors import DataError
 from quipwright.core.records import Example, Grade, Record, Response
-from quipwright.core.results import PairedDifference, PairwiseResult, Quality
+from quipwright.core.results import Note, PairedDifference, PairwiseResult, Quality
 from quipwright.core.statistics import RESAMPLES
 from quipwright.critics.base import Critic, GradesOnFile
 from quipwright.critics.by_grades import FromGrades
@@ -25,6 +25,7 @@ from quipwright.evaluation.pairwise import (
 from quipwright.evaluation.quality import System, quality
 from quipwright.evaluation.similarity import Meaning
 from quipwright.evaluation.systems import Outputs, aligned
+from quipwright.evaluation.verdict import difference_fitness, with_fitness
 
 
 class CompareResult(Record):
@@ -39,7 +40,7 @@ class CompareResult(Record):
     pairwise: tuple[PairwiseResult, ...]
     differences: tuple[PairedDifference, ...]
     quality: tuple[Quality, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Note, ...]
 
 
 @dataclass(frozen=True)
@@ -88,13 +89,18 @@ def compare(
             f"No literal was answered both by {baseline} and by another system.",
             "Give them the same literals (--data FILE).",
         )
+    trainers = {system.critic for system in systems}
+    seen = [look for look in looks if look is not None]
+    results = [
+        r.model_copy(update={"outside": r.judge not in trainers}) for r in with_fitness(adjusted(pairwise), seen)
+    ]
     return CompareResult(
         systems=tuple(system.name for system in systems),
         judges=tuple(judge.name for judge in judges),
         grades=tuple(grades),
-        pairwise=tuple(adjusted(pairwise)),
-        differences=tuple(adjusted(differences)),
-        quality=tuple(look for look in looks if look is not None),
+        pairwise=tuple(results),
+        differences=tuple(difference_fitness(adjusted(differences), results)),
+        quality=tuple(seen),
         warnings=tuple(dict.fromkeys([*_judge_warnings(systems, judges), *_result_warnings(pairwise)])),
     )
 
@@ -146,28 +152,33 @@ def _known_grades(
     return next(filter(None, each), {})
 
 
-def _judge_warnings(systems: Sequence[Outputs], judges: Sequence[Critic]) -> Iterator[str]:
+def _judge_warnings(systems: Sequence[Outputs], judges: Sequence[Critic]) -> Iterator[Note]:
     """What makes a judge unfit for a claim about these systems."""
     trained_by = {system.critic: system.name for system in systems if system.critic}
     involved = [judge.name for judge in judges if judge.name in trained_by]
+    told = ""
     if involved and len(involved) == len(judges):
-        yield (
+        told = (
             f"{involved[0]} trained {trained_by[involved[0]]} (or learnt from the same verdicts) and is the only judge"
             " here: an outside judge is needed for a claim."
         )
     elif involved:
-        yield f"{involved[0]} trained {trained_by[involved[0]]}: believe the other judges first."
+        told = f"{involved[0]} trained {trained_by[involved[0]]}: believe the other judges first."
     elif trained_by and not judges:
-        yield "There is no judge."
+        told = "There is no judge."
+    if told:
+        yield Note(about="judge", text=told)
 
 
-def _result_warnings(results: Sequence[PairwiseResult]) -> Iterator[str]:
+def _result_warnings(results: Sequence[PairwiseResult]) -> Iterator[Note]:
     for r in results:
         if r.unparsed:
             asked = r.n + r.unparsed
-            yield f"{r.judge} could not be read on {r.unparsed} of {asked} inputs ({r.candidate}, {r.split})."
+            told = f"{r.judge} could not be read on {r.unparsed} of {asked} inputs ({r.candidate}, {r.split})."
+            yield Note(about="judge", text=told)
         if r.length_ratio is not None and not 0.8 <= r.length_ratio <= 1.25:
-            yield (
+            told = (
                 f"{r.candidate} writes {r.length_ratio:.2f} times as long as {r.baseline} on {r.split}:"
                 " read the length-controlled rate."
             )
+            yield Note(about="outputs", text=told)

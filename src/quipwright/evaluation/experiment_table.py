@@ -44,6 +44,8 @@ class Row(Settings):
     ``seeds_low``/``seeds_high`` the t interval over seeds; ``difference`` of mean scores to the baseline over the same
     inputs and seeds, its interval, and ``p`` after Holm. ``None`` is unknown. ``minutes``: of all invocations; ``spent``
     on answered calls, ``None`` where none were made; work and answers that variants share are on the first one's account.
+    ``unfit``: why the critic cannot tell this variant, or the baseline, from the opponent; its figures are then part of no
+    verdict, and it has no ``p``.
     """
 
     variant: str
@@ -67,6 +69,7 @@ class Row(Settings):
     minutes: float = 0.0
     spent: Spent | None = None
     paper: float | None = None
+    unfit: str = ""
     judges: dict[str, Judged] = Field(default_factory=dict)
 
 
@@ -92,6 +95,9 @@ def tabulate(
     """The table of the summaries in ``found``, by variant and seed, and of what further judges said."""
     scores = {name: _scores(experiment, name, found, _score) for name in experiment.variants}
     rows = [_row(experiment, name, found, scores, minutes) for name in experiment.variants]
+    unfit = next((row.unfit for row in rows if row.variant == experiment.baseline), "")
+    rows = [row.model_copy(update={"unfit": unfit or row.unfit}) for row in rows]
+    rows = [row.model_copy(update={"p": None}) if row.unfit else row for row in rows]
     tested = [i for i, row in enumerate(rows) if row.p is not None]
     for i, p in zip(tested, holm([rows[i].p or 0.0 for i in tested]), strict=True):
         rows[i] = rows[i].model_copy(update={"p": p})
@@ -159,12 +165,20 @@ def _row(
         "minutes": sum(minutes[name, seed] for seed in experiment.seeds),
         "spent": total([one for s in made for one in s.spent]),
         "paper": experiment.paper.get(name),
+        "unfit": next(filter(None, (_unfit(experiment, name, s) for s in made)), ""),
     }
     if made and scores[name]:
         row |= _rates(_scores(experiment, name, found, _won)) | _outputs(experiment, name, made)
         if name != experiment.baseline:
             row |= _difference(scores[name], scores[experiment.baseline])
     return Row(**row)
+
+
+def _unfit(experiment: Experiment, name: str, summary: RunSummary) -> str:
+    """Why the run's own critic cannot judge the variant's student against the opponent."""
+    wanted = experiment.variants[name].student, experiment.opponent, experiment.split, summary.critic.get("name")
+    met = (r for r in summary.pairwise if (r.candidate, r.baseline, r.split, r.judge) == wanted)
+    return next((r.unfit for r in met), "")
 
 
 def total(spent: Sequence[Spent]) -> Spent | None:

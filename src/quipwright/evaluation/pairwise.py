@@ -114,6 +114,7 @@ def pairwise_result(
         length_ratio=sum(a for a, _ in words) / baseline_words if baseline_words else None,
         p_even=sign_flip_test(read, [0.5] * len(read), resamples=resamples) if read else None,
         p_sign=mcnemar(round(counts.verdict.wins), round(counts.verdict.losses)) if read else None,
+        order_changes=_order_changes(compared, judgments),
     )
 
 
@@ -174,6 +175,14 @@ def scores_between(records: Iterable[PairScores], candidate: str, baseline: str,
 def share_won(*scores: float | None) -> float | None:
     """The share of ``scores`` that win or tie, each read alone at 1/2; ``None`` unless all are known."""
     return None if None in scores else win_tie_loss(scores).win_tie_rate
+
+
+def _order_changes(compared: Sequence[Comparison], judgments: Sequence[Judgment]) -> float | None:
+    """The share of pairs whose two orders name different winners, among those that were shown in both and read."""
+    shown = by_pair(judgments)
+    twice = [both for c in compared if len(both := [j.credit for j in shown.get(c.pair.id, ())]) == 2]
+    signs = [(sign(a, 0.0), sign(b, 0.0)) for a, b in twice if a is not None and b is not None]
+    return sum(a * b < 0 for a, b in signs) / len(signs) if signs else None
 
 
 def _scoring_rule(rule: str, counts: WinTieLoss) -> ScoringRule:

@@ -32,7 +32,8 @@ def quality(
     if not answered:
         return None
     texts = [response.text for _, response in answered]
-    levels = [levels for _, r in answered if r.id in grades and (levels := grades[r.id].levels) is not None]
+    graded = [grades[r.id] for _, r in answered if r.id in grades]
+    levels = [grade.levels for grade in graded if grade.levels is not None]
     each_level = [share(values) for values in zip(*levels, strict=True)]
     cosines = [meaning[r.id] for _, r in answered if meaning and r.id in meaning]
     return Quality(
@@ -49,6 +50,7 @@ def quality(
         levels=tuple(one.value or 0.0 for one in each_level) or None,
         level_ranges=tuple((one.low or 0.0, 1.0 if one.high is None else one.high) for one in each_level),
         graded=len(levels),
+        graded_by=next((grade.judge for grade in graded if grade.levels is not None), ""),
         repetition=fmean(map(repetition, texts)),
         self_bleu=self_bleu(texts),
         meaning=fmean(cosines) if cosines else None,

@@ -10,8 +10,9 @@ from quipwright.core.errors import CriticError
 from quipwright.core.records import Checkpoint, Comparison, Example, Grade, Judgment, Response, Status, ids_hash
 from quipwright.core.results import PairedDifference, PairScores, PairwiseResult, Quality, Sample
 from quipwright.core.storage.stage_cache import StageKey, single_chunk
-from quipwright.critics.base import Critic
+from quipwright.critics.base import BuildContext, Critic
 from quipwright.critics.by_grades import scores_of
+from quipwright.critics.config import outsiders
 from quipwright.evaluation.pairwise import (
     adjusted,
     comparisons,
@@ -22,9 +23,10 @@ from quipwright.evaluation.pairwise import (
     scores_by_input,
 )
 from quipwright.evaluation.quality import System, quality
-from quipwright.evaluation.settings import EvaluateSettings
 from quipwright.evaluation.similarity import PACKAGE, Kept, Meaning, packaged
+from quipwright.evaluation.verdict import difference_fitness, with_fitness
 from quipwright.pipeline.context import Context
+from quipwright.pipeline.noise import Twice, noise_floors, sampled_twice, samples
 from quipwright.pipeline.recipe import Recipe
 from quipwright.pipeline.rounds import reading_again
 from quipwright.pipeline.runtime import Judge
@@ -41,10 +43,27 @@ Names = tuple[str, str]
 
 @dataclass(frozen=True)
 class Answers:
-    """Every system's one answer to each example of a split, by system and example id, and the grades read on the way."""
+    """Every system's one answer to each example of a split, by system and example id, and the grades read on the way;
+    ``drawn``: the samples of the best-of-N baselines, by student and example id."""
 
     systems: Mapping[str, System]
     grades: Grades
+    drawn: Mapping[str, Mapping[str, list[Response]]]
+
+
+@dataclass(frozen=True)
+class _Meetings:
+    """What every judge is asked on one split: who meets whom, and each student against its own second sample."""
+
+    split: str
+    compared: Mapping[Names, Sequence[Comparison]]
+    twice: Twice
+    later: Sequence[str]
+
+    @property
+    def pairs(self) -> list[Comparison]:
+        """All meetings of systems."""
+        return list(chain.from_iterable(self.compared.values()))
 
 
 @dataclass(frozen=True)
@@ -82,7 +101,8 @@ def evaluate(
         chosen = [e for e in examples if e.split == split]
         if chosen:
             _evaluate_split(ctx, recipe, critic, split, chosen, teacher, evaluated, result)
-    return replace(result, pairwise=adjusted(result.pairwise), differences=adjusted(result.differences))
+    pairwise = with_fitness(adjusted(result.pairwise), result.quality)
+    return replace(result, pairwise=pairwise, differences=difference_fitness(adjusted(result.differences), pairwise))
 
 
 def _evaluate_split(
@@ -106,11 +126,9 @@ def _evaluate_split(
     opponents = [name for name in ("teacher", "base") if name in systems]
     later = [name for name in systems if "imitation" in systems and name not in (*opponents, "imitation")]
     compared = {names: comparisons(*names, systems, examples) for names in meetings(systems, opponents, later)}
-    pairs = list(chain.from_iterable(compared.values()))
-    reader = reading_again(recipe, critic, pairs, grades)
-    judgments = judge(ctx, split, reader, pairs, copies_lose=recipe.copies_lose)
-    result.judgments[f"judge-{split}"] = judgments
-    scores = _judged(critic.name, split, compared, judgments, later, recipe.evaluate, result)
+    twice = sampled_twice(answered.drawn, examples) if recipe.evaluate.noise_floor else {}
+    met = _Meetings(split, compared, twice, later)
+    judgments, scores = _judged(ctx, recipe, met, split, critic, grades, result)
     ordered = any(j.shown == "ba" for j in judgments)  # else the scores say it all
     result.scores.extend(
         PairScores(
@@ -122,19 +140,37 @@ def _evaluate_split(
         )
         for names, pairs_of_names in compared.items()
     )
-    for settings in recipe.evaluate.judges:
-        other, part = ctx.judges.of(settings), f"{split}-{settings.kind}"
-        if settings.can_grade:  # all systems' answers to a literal are read together
-            read = grade(ctx, part, ctx.judges.grader(settings), by_id, list(answers.values()))
-            grades, other = grades or read, other.reading(read)
-        judgments = judge(ctx, part, other, pairs, copies_lose=recipe.copies_lose)
-        result.judgments[f"judge-{part}"] = judgments
-        _judged(other.name, split, compared, judgments, later, recipe.evaluate, result)
+    grades = _judged_by_others(ctx, recipe, met, by_id, answered, grades, result)
     kept = _similarity(ctx, split, by_id, list(answers.values()))
     looks = (quality(name, split, system, examples, grades, kept) for name, system in systems.items())
     result.quality.extend(look for look in looks if look is not None)
     head = scores.get(("feedback", "imitation"), {})
     result.samples.extend(_sample(e, systems, grades, head.get(e.id)) for e in examples)
+
+
+def _judged_by_others(
+    ctx: Context,
+    recipe: Recipe,
+    met: _Meetings,
+    examples: Mapping[str, Example],
+    answered: Answers,
+    grades: Grades,
+    result: Evaluation,
+) -> Grades:
+    """Add what the judges beside the critic say. Returns ``grades``, or those of the first that grades where it is empty."""
+    outside = outsiders(recipe.critic, recipe.evaluate.judges, BuildContext(ctx.recipe_dir, ctx.task))
+    answers = list({r.id: r for system in answered.systems.values() for r in system.values()}.values())
+    for settings in recipe.evaluate.judges:
+        other, part, own = ctx.judges.of(settings), f"{met.split}-{settings.kind}", Grades()
+        if settings.can_grade:  # all systems' answers to a literal are read together
+            grader = ctx.judges.grader(settings)
+            own = grade(ctx, part, grader, examples, answers)
+            grades = grades or dict(own)
+            if again := samples(met.twice, answered.drawn):
+                own |= grade(ctx, f"{part}-twice", grader, examples, again)
+            other = other.reading(own)
+        _judged(ctx, recipe, met, part, other, None, result, outside=settings in outside)
+    return grades
 
 
 def _answers(
@@ -150,6 +186,7 @@ def _answers(
     settings, by_id = recipe.evaluate, {e.id: e for e in examples}
     systems: dict[str, System] = {}
     grades: Grades = {}
+    samples_of = dict[str, Mapping[str, list[Response]]]()
 
     def kept(stage: str, responses: Mapping[str, list[Response]]) -> Mapping[str, list[Response]]:
         result.responses[stage] = [r for texts in responses.values() for r in texts]
@@ -165,6 +202,7 @@ def _answers(
             part = f"{name}-{split}"
             candidates = recipe.candidates.model_copy(update={"k": settings.best_of})
             drawn = kept(f"best_of-{part}", sample(ctx, "best_of", part, students[name], examples, candidates))
+            samples_of[name] = drawn
             usable = [r for texts in drawn.values() for r in texts if r.usable]
             read = grade(ctx, f"best-{part}", ctx.judges.grader(recipe.grader), by_id, usable)
             grades |= read
@@ -177,37 +215,46 @@ def _answers(
         )
         ctx.students.forget_untrained()
     systems["teacher"] = first({e.id: teacher[e.id] for e in examples if e.id in teacher})
-    return Answers(systems, grades)
+    return Answers(systems, grades, samples_of)
 
 
 def _judged(
-    judge: str,
-    split: str,
-    compared: Mapping[Names, Sequence[Comparison]],
-    judgments: Sequence[Judgment],
-    later: Sequence[str],
-    settings: EvaluateSettings,
+    ctx: Context,
+    recipe: Recipe,
+    met: _Meetings,
+    part: str,
+    reader: Judge,
+    grades: Grades | None,
     result: Evaluation,
-) -> dict[Names, dict[str, float | None]]:
-    """Add to ``result`` what ``judge`` said of each meeting, and of each ``later`` student beside the imitation student.
+    outside: bool = False,
+) -> tuple[list[Judgment], dict[Names, dict[str, float | None]]]:
+    """Add to ``result`` what ``reader`` says of each meeting, and of each later student beside the imitation student.
 
-    Returns the scores by meeting.
+    ``grades``: the training critic's own, which it is not asked for again. Returns its judgments, and the scores by meeting.
     """
-    scores = {names: scores_by_input(pairs, judgments) for names, pairs in compared.items()}
-    for names, pairs in compared.items():
+    settings = recipe.evaluate
+
+    def open_for(pairs: Sequence[Comparison]) -> Judge:
+        return reader if grades is None else reading_again(recipe, reader, pairs, grades)
+
+    judgments = judge(ctx, part, open_for(met.pairs), met.pairs, copies_lose=recipe.copies_lose)
+    result.judgments[f"judge-{part}"] = judgments
+    sampled = [c for own in met.twice.values() for c in own]
+    floors = noise_floors(ctx, recipe, part, open_for(sampled), met.twice, result.judgments)
+    scores = {names: scores_by_input(pairs, judgments) for names, pairs in met.compared.items()}
+    tie, resamples = settings.tie, settings.resamples
+    for names, pairs in met.compared.items():
         if pairs:
-            result.pairwise.append(
-                pairwise_result(names, judge, split, pairs, judgments, tie=settings.tie, resamples=settings.resamples)
-            )
-    for name in later:
+            found = pairwise_result(names, reader.name, met.split, pairs, judgments, tie=tie, resamples=resamples)
+            known = {"noise_floor": floors.get(names[0]), "outside": outside}
+            result.pairwise.append(found.model_copy(update=known))
+    for name in met.later:
         for opponent in [other for student, other in scores if student == name and ("imitation", other) in scores]:
             names, mine, theirs = (name, "imitation"), scores[name, opponent], scores["imitation", opponent]
             result.differences.append(
-                paired_difference(
-                    names, opponent, judge, split, mine, theirs, tie=settings.tie, resamples=settings.resamples
-                )
+                paired_difference(names, opponent, reader.name, met.split, mine, theirs, tie=tie, resamples=resamples)
             )
-    return scores
+    return judgments, scores
 
 
 def _similarity(

@@ -205,9 +205,9 @@ class Recipe(Settings):
 
     def results_key(self) -> dict[str, Any]:
         """What of the recipe a run folder belongs to: not its caps and prices, nor how its models are reached, nor the
-        judges beside the critic, who change nothing that is there and may come later."""
+        judges beside the critic and the noise floor, which change nothing that is there and may come later."""
         settings = {k: v for k, v in identity_of(self).items() if k not in ("prices", "budget")}
-        evaluation = {k: v for k, v in settings["evaluate"].items() if k != "judges"}
+        evaluation = {k: v for k, v in settings["evaluate"].items() if k not in ("judges", "noise_floor")}
         return {**settings, "evaluate": evaluation}
 
     @property

@@ -5,11 +5,11 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 from quipwright.core.metrics import Metrics
 from quipwright.core.records import Checkpoint, Grade, Judgment, Response
-from quipwright.core.results import Quality
+from quipwright.core.results import Note, Quality
 from quipwright.core.statistics import wilson
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.core.storage.stage_cache import read_sealed_rows
@@ -73,8 +73,8 @@ def summarise(
         counts=_counts(data, teacher, learnt, evaluation, graded),
         warnings=[
             *evaluation_warnings(evaluation, outside),
-            *grading_notes(grade for rows in graded.values() for grade in rows),
-            *_validation_notes(rounds),
+            *(_note("judge", line) for line in grading_notes(grade for rows in graded.values() for grade in rows)),
+            *(_note("training", line) for line in _validation_notes(rounds)),
         ],
         samples=evaluation.samples,
         scores=evaluation.scores,
@@ -182,28 +182,24 @@ def _validation_notes(rounds: Sequence[Step]) -> list[str]:
     return notes
 
 
-def evaluation_warnings(evaluation: Evaluation, outside_judges: Sequence[CriticConfig]) -> list[str]:
+def evaluation_warnings(evaluation: Evaluation, outside_judges: Sequence[CriticConfig]) -> list[Note]:
     """What a reader must know before believing a number."""
-    warnings = []
+    notes = []
     if not outside_judges:
-        warnings.append(
-            "The critic that trained the student is the only judge here: an outside judge is needed for a claim."
-        )
+        told = "The critic that trained the student is the only judge here: an outside judge is needed for a claim."
+        notes.append(_note("judge", told))
     by_name = {(q.system, q.split): q for q in evaluation.quality}
     for (name, split), q in by_name.items():
-        taught = by_name.get(("teacher", split))
-        worst = None if taught is None or taught.levels is None else taught.levels[0]
-        if name == "imitation" and worst is not None and q.levels is not None and worst > q.levels[0]:
-            warnings.append(
-                f"The critic gives the teacher the worst grade more often than the student on {split} ({worst:.0%} against "
-                f"{q.levels[0]:.0%}): it does not know such texts, and win rates against the teacher mean nothing."
-            )
         if name not in ("teacher", "base") and q.empty > 0.05:
-            warnings.append(f"{name} answers nothing at all on {q.empty:.0%} of {split}.")
+            notes.append(_note("outputs", f"{name} answers nothing at all on {q.empty:.0%} of {split}."))
         base = by_name.get(("imitation", split))
         if base is not None and base.words and name not in ("imitation", "teacher", "base"):
-            warnings += _worse_looks(q, base)
-    return warnings
+            notes += [_note("outputs", line) for line in _worse_looks(q, base)]
+    return notes
+
+
+def _note(about: Literal["judge", "outputs", "training"], text: str) -> Note:
+    return Note(about=about, text=text)
 
 
 def _worse_looks(q: Quality, base: Quality) -> Iterator[str]:

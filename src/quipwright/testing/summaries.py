@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from quipwright.core.records import Checkpoint, Example, Grade, Response
-from quipwright.core.results import PairScores, Sample
+from quipwright.core.results import Note, PairScores, Sample
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.core.storage.stage_cache import StageTime
 from quipwright.critics.heuristics import HeuristicCritic
@@ -116,7 +116,7 @@ def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0)
             selected={"select-1": {"pairs": 20865, "within": 9000, "literals": 1391, "paired": 1300}},
             dropped={f"sample-1{text}": {"duplicate": 12, f"repeats{text}": 3}},
         ),
-        warnings=[f"The critic that trained the student is the only judge here.{text}"],
+        warnings=[Note(about="judge", text=f"The critic that trained the student is the only judge here.{text}")],
         samples=samples,
         scores=[PairScores(candidate=a, baseline=b, split="test", scores=own) for (a, b), own in scores.items()],
         task=Task.load().model_dump(mode="json"),

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from markupsafe import Markup
 
 if TYPE_CHECKING:
     from quipwright.core.statistics import ReliabilityBin
 
-_PLOT, _NOTE, _ROW, _LETTER = 250, 95, 26, 7
+_PLOT, _NOTE, _ROW, _TOP = 340, 90, 40, 14
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,19 @@ class Dot:
 
 @dataclass(frozen=True)
 class Axis:
-    """From ``-reach`` or 0 to ``reach``, with a dashed line where nothing is won or lost."""
+    """From ``-reach`` or 0 to ``reach``, named by ``title``, with a dashed line marked "even" where nothing is won or lost:
+    at 0, or at 50 of 100 (``even``; without it no line is drawn)."""
 
     reach: float = 1.0
     signed: bool = False
+    title: str = ""
+    even: bool = False
 
     @property
     def ticks(self) -> list[tuple[float, str, bool]]:
         """Value, label, and whether it is the dashed one."""
         if not self.signed:
-            return [(tick / 100, f"{tick} %", tick == 50) for tick in range(0, 101, 25)]
+            return [(tick / 100, f"{tick}", self.even and tick == 50) for tick in range(0, 101, 25)]
         return [
             (step * self.reach / 2, f"{step * self.reach / 2:+g}" if step else "0", step == 0) for step in range(-2, 3)
         ]
@@ -48,10 +52,10 @@ class Axis:
         return min(1.0, max(0.0, share))
 
 
-def around_zero(values: Sequence[float]) -> Axis:
+def around_zero(values: Sequence[float], title: str = "") -> Axis:
     """The narrowest axis around 0 that holds ``values`` (in [-1, 1])."""
     most = max(map(abs, values), default=1.0)
-    return Axis(next((reach for reach in (0.1, 0.2, 0.5) if most <= reach), 1.0), signed=True)
+    return Axis(next((reach for reach in (0.1, 0.2, 0.5) if most <= reach), 1.0), signed=True, title=title)
 
 
 @dataclass(frozen=True)
@@ -65,58 +69,73 @@ class Point:
 
 def dot_plot(dots: Sequence[Dot], caption: str, axis: Axis = Axis()) -> Markup:
     """Values as dots with their intervals on one axis; shares from 0 to 100 % unless ``axis`` says otherwise."""
-    room = min(300, 10 + _LETTER * max((len(dot.label) for dot in dots), default=0))
-    width, height = room + _PLOT + _NOTE, _ROW * len(dots) + 34
-    parts = [_axis(axis, room, height - 26)]
+    width, height = _PLOT + _NOTE, _ROW * len(dots) + _TOP + 46
+    parts = [_axis(axis, height - 42)]
     for i, dot in enumerate(dots):
-        y = 16 + _ROW * i
+        y = _TOP + 28 + _ROW * i
         parts.append(
-            Markup('<text x="0" y="{}">{}<title>{}</title></text>').format(y + 5, short(dot.label, 42), dot.label)
+            Markup('<text x="0" y="{}">{}<title>{}</title></text>').format(y - 9, short(dot.label, 56), dot.label)
         )
         if dot.low is not None and dot.high is not None:
-            parts.append(_line("range", _x(axis, room, dot.low), y, _x(axis, room, dot.high), y))
+            parts.append(_line("range", _x(axis, dot.low), y, _x(axis, dot.high), y))
         parts.append(
             Markup('<circle class="dot" cx="{:.1f}" cy="{}" r="5"><title>{}: {}</title></circle>').format(
-                _x(axis, room, dot.value), y, dot.label, dot.note
+                _x(axis, dot.value), y, dot.label, dot.note
             )
         )
         if dot.other is not None:
-            place = _x(axis, room, dot.other) - 4.5
+            place = _x(axis, dot.other) - 4.5
             parts.append(Markup('<rect class="other" x="{:.1f}" y="{}" width="9" height="9"/>').format(place, y - 4.5))
-        parts.append(Markup('<text class="soft" x="{}" y="{}">{}</text>').format(room + _PLOT + 14, y + 5, dot.note))
+        parts.append(Markup('<text class="soft" x="{}" y="{}">{}</text>').format(_PLOT + 4, y + 5, dot.note))
     return _figure(width, height, parts, caption)
 
 
-def line_chart(title: str, points: Sequence[Point], *, percent: bool) -> Markup:
-    """One value over rounds or training, with its first, last and extreme values written out."""
-    width, height, left, right, top, bottom = 300, 150, 14, 286, 40, 118
+def line_chart(title: str, points: Sequence[Point], *, scale: Literal["share", "score", "number"], unit: str) -> Markup:
+    """One value over rounds or training, from 0 up, with its first and last values (all, of a few) written out.
+
+    ``unit`` names the scale: shares and scores run to 100, other numbers to the next round one; a score of 50 is even.
+    """
+    width, height, left, right, top, bottom = 300, 178, 50, 286, 44, 138
     values = [p.value for p in points]
-    low, high = min(values), max(values)
-    spread = (high - low) or 1.0
+    most = 1.0 if scale != "number" else _round_up(max(values))
     places = [i if p.place is None else p.place for i, p in enumerate(points)]
     shown = [
-        (
-            left + (right - left) * (place / max(1, places[-1])),
-            bottom - (bottom - top) * (v - low) / spread if high > low else 80,
-        )
+        (left + (right - left) * (place / max(1, places[-1])), bottom - (bottom - top) * min(1.0, max(0.0, v / most)))
         for place, v in zip(places, values, strict=True)
     ]
 
     def said(value: float) -> str:
-        return f"{100 * value:.0f} %" if percent else f"{value:.3g}"
+        return f"{value:.3g}" if scale == "number" else f"{100 * value:.0f}" + (" %" if scale == "share" else "")
 
-    parts = [Markup('<text x="0" y="14">{}</text>').format(title), _line("grid", left, bottom + 6, right, bottom + 6)]
+    parts = [
+        Markup('<text x="0" y="14">{}</text>').format(title),
+        Markup('<text class="soft" x="0" y="31">{}</text>').format(unit),
+    ]
+    for share in (0.0, 0.5, 1.0):
+        y = bottom - (bottom - top) * share
+        parts += [
+            _line("even" if scale == "score" and share == 0.5 else "grid", left, y, right, y),
+            _text(left - 6, y + 4, said(most * share), "end", "soft"),
+        ]
     parts.append(Markup('<polyline class="line" points="{}"/>').format(" ".join(f"{x:.1f},{y:.1f}" for x, y in shown)))
     marked = range(len(values)) if len(values) <= 8 else sorted({0, len(values) - 1})
     for i in marked:
         x, y = shown[i]
         anchor = "start" if i == 0 else "end" if i == len(values) - 1 else "middle"
         parts.append(Markup('<circle class="dot" cx="{:.1f}" cy="{:.1f}" r="4"/>').format(x, y))
-        parts.append(_text(x, y - 9, said(values[i]), anchor))
-        parts.append(_text(x, height - 10, short(points[i].label, 16), anchor, "soft"))
+        parts.append(_text(x, y - 9 if y > top + 14 else y + 18, said(values[i]), anchor))
+        parts.append(_text(x, height - 18, short(points[i].label, 16), anchor, "soft"))
     return _figure(
         width, height, parts, "", f"{title}: " + ", ".join(f"{points[i].label} {said(values[i])}" for i in marked)
     )
+
+
+def _round_up(value: float) -> float:
+    """The next of 1, 2, 4, 5, 6, 8, 10 times a power of ten, for the end of a scale."""
+    if value <= 0:
+        return 1.0
+    power = 10.0 ** math.floor(math.log10(value))
+    return next(step * power for step in (1, 2, 4, 5, 6, 8, 10) if value <= step * power * (1 + 1e-9))
 
 
 def bars(rows: Sequence[tuple[str, float, str]], caption: str) -> Markup:
@@ -169,15 +188,17 @@ def short(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
 
 
-def _axis(axis: Axis, room: int, bottom: int) -> Markup:
-    places = [(_x(axis, room, value), label, even) for value, label, even in axis.ticks]
-    lines = [_line("even" if even else "grid", x, 2, x, bottom + 4) for x, _, even in places]
-    ticks = [_text(x, bottom + 20, label, "middle", "soft") for x, label, _ in places]
-    return Markup("").join([*lines, *ticks])
+def _axis(axis: Axis, bottom: int) -> Markup:
+    places = [(_x(axis, value), label, even) for value, label, even in axis.ticks]
+    lines = [_line("even" if even else "grid", x, _TOP, x, bottom + 4) for x, _, even in places]
+    ticks = [_text(x, bottom + 19, label, "middle", "soft") for x, label, _ in places]
+    marks = [_text(x, 10, "even", "middle", "soft") for x, _, even in places if even]
+    title = [_text(_x(axis, 0.0 if axis.signed else 0.5), bottom + 36, axis.title, "middle", "soft")]
+    return Markup("").join([*lines, *ticks, *marks, *(title if axis.title else [])])
 
 
-def _x(axis: Axis, room: int, value: float) -> float:
-    return room + 10 + (_PLOT - 20) * axis.share(value)
+def _x(axis: Axis, value: float) -> float:
+    return 12 + (_PLOT - 28) * axis.share(value)
 
 
 def _line(kind: str, x1: float, y1: float, x2: float, y2: float) -> Markup:

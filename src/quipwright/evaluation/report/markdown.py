@@ -41,6 +41,11 @@ def experiment_markdown(result: Result) -> str:
     if judges:
         names = ", ".join(judges)
         lines += ["", f"{names}: WTR by that judge, its 95 % over inputs, and the paper's figure in brackets."]
+    aside = [
+        f"- {r.variant} {percent(r.rate)} ({percent_range(r.low, r.high)}): {r.unfit}" for r in result.rows if r.unfit
+    ]
+    if aside:
+        lines += ["", "Set aside, part of no verdict (WTR by the critic, 95 % over inputs):", "", *aside]
     failures = [f"{r.variant}, seed {seed}: {why}" for r in result.rows for seed, why in r.failed.items()]
     failures += [f"judge {judge}: {why}" for judge, why in result.silent.items()]
     return "\n".join([*lines, *_failed(failures), ""])
@@ -84,9 +89,12 @@ def critics_markdown(
 
 
 def _cells(r: Row) -> list[str]:
-    return [
-        r.variant, str(r.runs), percent(r.rate), percent_range(r.low, r.high), percent_range(r.seeds_low, r.seeds_high),
+    judged = [
+        percent(r.rate), percent_range(r.low, r.high), percent_range(r.seeds_low, r.seeds_high),
         signed(r.difference), signed_range(r.difference_low, r.difference_high), p_value(r.p),
+    ]  # fmt: skip
+    return [
+        r.variant, str(r.runs), *(["set aside", *[UNKNOWN] * 5] if r.unfit else judged),
         number(r.length_ratio), number(r.copy_rate), number(r.stock_turns), number(r.distinct_2), f"{r.minutes:.1f}",
         UNKNOWN if r.spent is None else r.spent.money, UNKNOWN if r.paper is None else f"{r.paper:g} %",
     ]  # fmt: skip

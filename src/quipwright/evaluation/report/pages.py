@@ -22,7 +22,7 @@ from quipwright.core.format import (
 )
 from quipwright.core.storage.files import write_atomic
 from quipwright.data.run_summary import read_run
-from quipwright.evaluation.report import across, evidence, figures, plots, terminal, view
+from quipwright.evaluation.report import across, evidence, figures, opening, plots, tables, terminal, view, words
 from quipwright.evaluation.report.evidence import Evidence, read_evidence
 
 if TYPE_CHECKING:
@@ -45,7 +45,9 @@ def environment() -> Environment:
     )
     for formatter in (counts, number, p_value, percent, percent_range, signed, signed_range):
         env.filters[formatter.__name__] = formatter
+    env.filters["judge_name"] = words.judge
     env.globals.update(style=STYLE, policy=POLICY, view=view, evidence=evidence, figures=figures, plots=plots)
+    env.globals.update(opening=opening, tables=tables, words=words)
     env.globals.update(cost_line=terminal.cost_line, decision_line=terminal.decision_line)
     return env
 
@@ -65,7 +67,7 @@ def write_comparison(
     shown = {"differences": across.differences(summaries), "examples": across.examples(summaries), **_beside(beside)}
     named = {view.grades(s) for _, s in summaries}
     shown["grades"] = named.pop() if len(named) == 1 else ("worst grade", "middle grade", "best grade")
-    _write(path, page.render(runs=summaries, plot=plots.rates_of_runs(summaries), settings=settings, **shown))
+    _write(path, page.render(runs=summaries, plot=plots.scores_of_runs(summaries), settings=settings, **shown))
 
 
 def write_experiment(result: Result, path: Path) -> None:

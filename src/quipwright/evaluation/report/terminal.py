@@ -7,12 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from quipwright.core.format import UNKNOWN, counts, hundred, number, p_value, percent, plain, signed
-from quipwright.core.results import PairedDifference, PairwiseResult, Quality, Sample
+from quipwright.core.results import Note, PairedDifference, PairwiseResult, Quality, Sample
+from quipwright.core.text import is_copy
 from quipwright.critics.combine import UNREAD_REMEDY
 from quipwright.evaluation.audit import AuditReport
 from quipwright.evaluation.compare import CompareResult
 from quipwright.evaluation.human.ratings import HumanRate
 from quipwright.evaluation.pairwise import DEFINITIONS
+from quipwright.evaluation.report.opening import advice as by_advice
+from quipwright.evaluation.report.opening import at_random, opening
+from quipwright.evaluation.verdict import main_result, verdict
 
 if TYPE_CHECKING:
     from quipwright.data.run_summary import RunSummary
@@ -55,11 +59,12 @@ def pairwise_block(r: PairwiseResult) -> str:
     unread = f", {r.unparsed} could not be read" if r.unparsed else ""
     head = r.headline
     rules = "; ".join(f"{c.rule} {hundred(c.rate)}" for c in r.rules if c is not head)
+    floor = f", noise floor {hundred(r.noise_floor)}" if r.noise_floor else ""
     lines = [
         wrapped(f"{r.candidate} against {r.baseline}, {r.n} inputs of {r.split}{unread}, judge {r.judge}"),
-        f"  win-tie rate       {hundred(head.rate):<14} win / tie / loss {counts(head)}",
         f"  score              {hundred(r.score):<14} p {p_value(r.p_even)}, Holm {p_value(r.p_holm)}",
         f"  length-controlled  {hundred(r.length_controlled):<14} writes {number(r.length_ratio)} times as long",
+        f"  win-tie rate       {hundred(head.rate):<14} win / tie / loss {counts(head)}{floor}",
         wrapped(f"other rules: {rules}", "  "),
     ]
     return "\n".join(lines)
@@ -100,25 +105,50 @@ def quality_tables(rows: Sequence[Quality], grades: Sequence[str]) -> str:
 
 
 def compare_lines(result: CompareResult) -> Iterator[str]:
-    """Everything that ``compare`` found, block by block."""
-    yield "Win-tie rates and scores, x 100 [95 %]\n"
+    """Everything that ``compare`` found, the verdicts first, then block by block."""
+    *candidates, baseline = result.systems
+    for name in candidates:
+        yield wrapped(verdict_line(result.pairwise, name, baseline)) + "\n"
+    yield "Scores (50 is even) and win-tie rates, x 100 [95 %]\n"
     for r in result.pairwise:
-        yield pairwise_block(r) + "\n"
-    if result.differences:
+        if not r.unfit:
+            yield pairwise_block(r) + "\n"
+    if gaps := [d for d in result.differences if not d.unfit]:
         yield "Candidates with one another: paired differences of scores (0 to 1)\n"
-        for d in result.differences:
+        for d in gaps:
             yield difference_block(d) + "\n"
     yield "The outputs\n"
     yield quality_tables(result.quality, result.grades) + "\n"
     for rule, meaning in DEFINITIONS.items():
         yield wrapped(f"{rule}: {meaning}")
+    yield from set_aside(result.pairwise)
     yield from notes(result.warnings)
 
 
-def notes(warnings: Iterable[str]) -> Iterator[str]:
-    """What a reader must know, a paragraph each."""
-    for warning in warnings:
-        yield wrapped(f"Note: {warning}")
+def verdict_line(results: Sequence[PairwiseResult], candidate: str, baseline: str) -> str:
+    """How ``candidate`` fared against ``baseline`` by the judge that the verdict rests on, or why there is none."""
+    result = main_result(results, candidate, baseline)
+    if result is not None:
+        return verdict(result)
+    return f"Whether {candidate} is better than {baseline} is open: no judge here can tell."
+
+
+def set_aside(results: Iterable[PairwiseResult]) -> Iterator[str]:
+    """The comparisons that are part of no verdict, with the reasons."""
+    names: dict[str, list[str]] = {}
+    for r in results:
+        if r.unfit:
+            names.setdefault(r.unfit, []).append(f"{r.candidate} against {r.baseline}")
+    for why, met in names.items():
+        yield wrapped(f"Set aside, part of no verdict ({', '.join(met)}): {why}")
+
+
+def notes(warnings: Iterable[Note]) -> Iterator[str]:
+    """What a reader must know, by what there is to do about it."""
+    for title, texts in by_advice(warnings):
+        yield f"{title}:"
+        for text in texts:
+            yield wrapped(f"- {text}", "  ")
 
 
 def audit_lines(report: AuditReport) -> Iterator[str]:
@@ -208,29 +238,36 @@ def rating_lines(results: Sequence[HumanRate], checks: Mapping[str, tuple[int, i
         yield f"{judge} passed {passed} of {asked} attention checks"
 
 
-def sample_block(label: str, sample: Sample, systems: Sequence[str]) -> str:
-    """One input with the answers of ``systems``."""
-    answers = [wrapped(f"{name:<10} {sample.answers.get(name, UNKNOWN)}", "  ") for name in systems]
-    return "\n".join([wrapped(f"[{label}] {sample.literal}"), *answers])
+def sample_block(sample: Sample, systems: Sequence[str]) -> str:
+    """One input with the answers of ``systems``; copies of the input are marked."""
+    answers = [
+        wrapped(f"{name:<10} {'[copy] ' if is_copy(text, sample.literal) else ''}{text}", "  ")
+        for name in systems
+        if (text := sample.answers.get(name)) is not None
+    ]
+    return "\n".join([wrapped(sample.literal), *answers])
 
 
 def run_lines(summary: RunSummary) -> Iterator[str]:
-    """What a run found, for the end of the command: some answers, who wins, how the outputs look, what to know."""
-    shown = [s for s in summary.samples if "feedback" in s.answers]
-    shown.sort(key=lambda s: -s.levels["feedback"][-1] if "feedback" in s.levels else 0.0)
-    for label, sample in [("best by the critic", s) for s in shown[:3]] + [
-        ("worst by the critic", s) for s in shown[-2:]
-    ]:
-        yield "\n" + sample_block(label, sample, ("imitation", "feedback", "teacher"))
-    yield "\nWin-tie rates, x 100 [95 %], with wins / ties / losses\n"
+    """What a run found, for the end of the command: the verdict, some answers, who wins, how the outputs look, what to
+    know."""
+    first = opening(summary)
+    yield "\n" + wrapped(" ".join(filter(None, (first.conclusion, first.rests_on, first.judged_by))))
+    for sample in at_random(summary):
+        yield "\n" + sample_block(sample, ("imitation", "feedback", "teacher"))
+    yield "\nScores (50 is even), x 100 [95 %], with wins / ties / losses\n"
     for r in summary.pairwise:
+        if r.unfit:
+            continue
         yield wrapped(f"{r.candidate} against {r.baseline}, {r.n} inputs of {r.split}, judge {r.judge}")
-        yield f"  {hundred(r.headline.rate):<14} {counts(r.headline)}, writes {number(r.length_ratio)} times as long"
+        yield f"  {hundred(r.score):<14} {counts(r.headline)}, writes {number(r.length_ratio)} times as long"
     in_style = f"in style {summary.style}; " if summary.style else ""
     yield f"\nThe outputs ({in_style}grades are the critic's)\n"
     yield quality_tables(summary.quality, summary.task["grades"]) + "\n"
     for d in summary.differences:
-        yield difference_block(d)
+        if not d.unfit:
+            yield difference_block(d)
+    yield from set_aside(summary.pairwise)
     yield from notes(summary.warnings)
     seconds = sum(stage.seconds for stage in summary.stages)
     yield f"{len(summary.stages)} stages, {seconds / 60:.1f} minutes."

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from markupsafe import escape
 
-from quipwright.core.format import percent, percent_range, signed, signed_range
 from quipwright.core.records import Checkpoint
-from quipwright.core.results import Sample
+from quipwright.core.results import PairedDifference, PairwiseResult, Quality, Sample
 from quipwright.core.storage.stage_cache import StageTime
-from quipwright.evaluation.experiment_table import WTR
+from quipwright.evaluation.experiment_table import WTR, Row
 from quipwright.evaluation.pairwise import scores_between
+from quipwright.evaluation.report import words
+from quipwright.evaluation.report.opening import at_random, copied
 
 if TYPE_CHECKING:
     from quipwright.data.run_summary import RunSummary
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 HEAD = ("imitation", "feedback", "teacher")
 EACH = 8  # examples a group
-FEW = 20  # inputs: on fewer a bootstrap interval promises more than it can keep
-BUDGET = 1_200_000  # bytes of all examples: the page stays under 2 MB
+BUDGET = 1_000_000  # bytes of all examples: the page stays under 2 MB
+Judgeable = TypeVar("Judgeable", PairwiseResult, PairedDifference, Row)
 
 
 @dataclass(frozen=True)
@@ -61,35 +61,33 @@ def story(s: RunSummary) -> str:
         ranked = data.rankings
         kind = ((recipe.get("learn") or {}).get("objective") or {}).get("kind", "its objective")
         counted = ", then ".join(str(n) for n in ranked) or "no"
+        critic = words.judge(str(s.critic.get("name")))
         sentences.append(
-            f"In {rounds} round{'s' if rounds > 1 else ''} of feedback, {s.critic.get('name')} ordered {counted} pairs of its own "
+            f"In {rounds} round{'s' if rounds > 1 else ''} of feedback, {critic} ordered {counted} pairs of its own "
             f"attempts, from which it learnt by {str(kind).upper()}."
         )
-    for name in ("feedback", "imitation"):
-        met = next((r for r in s.pairwise if (r.candidate, r.baseline) == (name, "teacher")), None)
-        if met is not None and met.n:
-            rate = met.headline.rate
-            sentences.append(
-                f"Against the teacher, {name} wins or ties {percent(rate.value)} ({percent_range(rate.low, rate.high)}) "
-                f"of {met.n} inputs of {met.split}."
-            )
-    return " ".join([*sentences, *_helped(s)])
+    return " ".join(sentences)
 
 
-def _helped(s: RunSummary) -> list[str]:
-    gain = next((d for d in s.differences if d.candidate == "feedback"), None)
-    if gain is None:
-        return []
-    low, high = gain.difference.low, gain.difference.high
-    if low is None or high is None:
-        return []
-    if gain.n < FEW:
-        return [f"With {gain.n} inputs nothing can be said about whether feedback helped."]
-    helped = "Feedback helped" if low > 0 else "Feedback hurt" if high < 0 else "Whether feedback helped is open"
-    return [
-        f"{helped}: its mean score against {gain.opponent} differs from imitation's by "
-        f"{signed(gain.difference.value)} ({signed_range(low, high)})."
-    ]
+def fit(results: Sequence[Judgeable]) -> tuple[list[Judgeable], list[Judgeable]]:
+    """``results`` by fit judges, and those that are set aside."""
+    return [r for r in results if not r.unfit], [r for r in results if r.unfit]
+
+
+def looks(runs: Sequence[tuple[str, RunSummary]]) -> list[tuple[str, Quality]]:
+    """What the outputs look like, with the name of each run."""
+    return [(name, q) for name, s in runs for q in s.quality]
+
+
+def graders(rows: Sequence[tuple[str, Quality]]) -> list[str]:
+    """Who gave the grades of ``rows``."""
+    return list(dict.fromkeys(q.graded_by for _, q in rows if q.graded_by))
+
+
+def first_and_others(sample: Sample) -> tuple[list[str], list[str]]:
+    """The systems of a sample that stand side by side, and the others."""
+    names = [name for name, _ in ordered(sample)]
+    return [n for n in names if n in HEAD], [n for n in names if n not in HEAD]
 
 
 def wtr(result: Result) -> str:
@@ -141,7 +139,7 @@ def against_teacher(s: RunSummary, sample: Sample) -> dict[str, float]:
 
 
 def groups(s: RunSummary) -> list[Group]:
-    """Best, worst, most disputed and random examples; the judge's own view decides, random is by a fixed seed.
+    """Best, worst and most disputed examples; the judge's own view decides.
 
     A critic that grades no single text ranks them by how likely the student's beats the teacher's.
     """
@@ -149,6 +147,7 @@ def groups(s: RunSummary) -> list[Group]:
     chances = [(p, x) for x in s.samples if (p := against_teacher(s, x).get(head)) is not None]
     graded = [(x.levels[head][-1], x) for x in s.samples if head in x.levels]
     ranked = [x for _, x in sorted(graded or chances, key=lambda entry: -entry[0])]
+    own = [x for x in ranked if not copied(x, head)]  # a copy may be liked, but it is no best answer
     most, least = "surest to beat the teacher", "surest to lose to it"
     if graded:
         best = grades(s)[-1]
@@ -162,17 +161,17 @@ def groups(s: RunSummary) -> list[Group]:
     even = "feedback and imitation" if disputed else f"{head} and the teacher"
     disputed = disputed or [x for _, x in sorted(chances, key=lambda entry: abs(entry[0] - 0.5))]
     chosen = [
-        Group(f"Best: the critic finds {head} {most}", ranked[:EACH]),
+        Group(f"Best: the critic finds {head} {most}", own[:EACH]),
         Group(f"Worst: the critic finds {head} {least}", ranked[::-1][:EACH]),
         Group(f"Most disputed: {even} close to even", disputed[:EACH]),
-        Group("Random", random.Random(0).sample(s.samples, min(EACH, len(s.samples)))),
     ]
     return [group for group in chosen if group.samples]
 
 
 def all_inputs(s: RunSummary) -> tuple[list[Sample], int]:
     """As many inputs as the page has room for, and how many are left out."""
-    room, kept = BUDGET - sum(_bytes(sample) for group in groups(s) for sample in group.samples), []
+    shown = [*at_random(s), *(sample for group in groups(s) for sample in group.samples)]
+    room, kept = BUDGET - sum(map(_bytes, shown)), []
     for sample in s.samples:
         room -= _bytes(sample)
         if room < 0:
@@ -184,7 +183,7 @@ def all_inputs(s: RunSummary) -> tuple[list[Sample], int]:
 def _bytes(sample: Sample) -> int:
     """What a sample's card takes on the page, generously."""
     texts = [sample.literal, *(part for answer in sample.answers.items() for part in answer)]
-    return 400 + 150 * len(sample.answers) + sum(len(str(escape(text)).encode()) for text in texts)
+    return 700 + 260 * len(sample.answers) + sum(len(str(escape(text)).encode()) for text in texts)
 
 
 def ordered(sample: Sample) -> list[tuple[str, str]]:
@@ -202,11 +201,6 @@ def critic_figures(critic: dict[str, Any]) -> list[tuple[str, float]]:
 def taught(s: RunSummary) -> str:
     """What a live teacher's answers came to; nothing of a recorded one."""
     return s.counts.teacher_yield.line() if s.counts.teacher_yield else ""
-
-
-def able(capabilities: dict[str, Any]) -> str:
-    """A model's capabilities in one line."""
-    return ", ".join(f"{name} {str(value).lower()}" for name, value in capabilities.items())
 
 
 def settings_diff(s: RunSummary) -> list[tuple[str, str, str]]:

@@ -169,7 +169,8 @@ def _critics(recipe: Recipe, examples: Sequence[Example]) -> list[Questions]:
         asked = recipe.critic.questions(_ranked(recipe, examples) + evaluated)
     asked += recipe.scorer.questions(0, lists) if recipe.scorer else ()
     for judge in recipe.evaluate.judges:
-        asked += judge.questions(0, [_answers(recipe, examples)]) if judge.can_grade else judge.questions(evaluated)
+        lists = [_answers(recipe, examples), *_twice(recipe, examples)]
+        asked += judge.questions(0, lists) if judge.can_grade else judge.questions(evaluated)
     return [questions for questions in asked if not questions.model.in_process]
 
 
@@ -269,7 +270,18 @@ def _evaluated(recipe: Recipe, examples: Sequence[Example]) -> int:
     later = students - 1 if chosen is None or "imitation" in chosen else 0
     opponents = 1 + recipe.evaluate.base
     tested = sum(example.split in recipe.evaluate.splits for example in examples)
-    return tested * (students * opponents + later)
+    floors = sum(count * size for count, size in _twice(recipe, examples)) // 2
+    return tested * (students * opponents + later) + floors
+
+
+def _twice(recipe: Recipe, examples: Sequence[Example]) -> list[tuple[int, int]]:
+    """Literals of the evaluation, and the samples that are judged for the noise floor: two of each best-of-N student."""
+    if not recipe.evaluate.noise_floor or recipe.evaluate.best_of < 2:
+        return []
+    chosen = recipe.evaluate.students
+    made = ("imitation", "feedback") if recipe.rounds else ("imitation",)
+    size = 2 * sum(chosen is None or name in chosen for name in made)
+    return [(_answers(recipe, examples)[0], size)] if size else []
 
 
 def _each(selector: AnySelector) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from quipwright.core.format import counts, hundred, number, percent, percent_range
+from quipwright.core.format import counts, hundred, number, percent
 from quipwright.core.results import PairwiseResult, Quality
 from quipwright.data.run_summary import RunSummary
 from quipwright.data.task import Task
@@ -11,10 +11,12 @@ from quipwright.data.task import Task
 def measured(summary: RunSummary, name: str) -> str:
     """What the run measured of student ``name``, in Markdown."""
     grades = Task.parse(summary.task, summary.name).grades
+    own = [r for r in summary.pairwise if _is_of(r.candidate, name)]
     lines = [
         *_judge_lines(summary),
         "",
-        *_pairwise_table([r for r in summary.pairwise if _is_of(r.candidate, name)]),
+        *_pairwise_table(sorted((r for r in own if not r.unfit), key=lambda r: not r.outside)),
+        *(f"\nLeft out: {why}" for why in dict.fromkeys(r.unfit for r in own if r.unfit)),
         "",
         *_quality_table(summary.quality, grades),
         "",
@@ -38,14 +40,13 @@ def _judge_lines(summary: RunSummary) -> list[str]:
 
 def _pairwise_table(results: list[PairwiseResult]) -> list[str]:
     lines = [
-        "| candidate | baseline | judge | split | win-tie rate | 95 % | win / tie / loss | length ratio |",
+        "| candidate | baseline | judge | split | score (50 is even) | win-tie rate | win / tie / loss | length ratio |",
         "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for r in results:
-        rate = r.headline.rate
         cells = (
-            r.candidate, r.baseline, r.judge, r.split, percent(rate.value), percent_range(rate.low, rate.high),
-            counts(r.headline), number(r.length_ratio),
+            r.candidate, r.baseline, r.judge, r.split, hundred(r.score), hundred(r.headline.rate), counts(r.headline),
+            number(r.length_ratio),
         )  # fmt: skip
         lines.append(f"| {' | '.join(cells)} |")
     return lines
