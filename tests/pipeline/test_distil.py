@@ -20,6 +20,7 @@ from quipwright.critics.reward_model.critic import RewardModelCritic
 from quipwright.data.examples import load_examples
 from quipwright.data.run_summary import RunSummary
 from quipwright.data.task import Task, task_path
+from quipwright.evaluation.report import words
 from quipwright.evaluation.report.pages import report_run
 from quipwright.pipeline.context import Context
 from quipwright.pipeline.distil import distil
@@ -34,7 +35,7 @@ from tests.pipeline.results import result
 STAGES = [
     "teach", "sft-imitation", "sample-1", "select-1", "judge-1", "rank-1", "reference-1", "preference-1",
     "decode-imitation-test", "decode-feedback-test", "best_of-imitation-test", "grade-best-imitation-test",
-    "best_of-feedback-test", "grade-best-feedback-test", "decode-base-test", "grade-test", "judge-test",
+    "best_of-feedback-test", "grade-best-feedback-test", "decode-base-test", "grade-test", "judge-test", "judge-test-twice",
 ]  # fmt: skip
 CARD = {"agreement": 0.7, "low": 0.6, "high": 0.8, "n": 50}
 
@@ -52,6 +53,9 @@ def test_a_run_leaves_what_it_promises(straight: tuple[Path, Path, RunSummary]) 
     authors = stored["samples"][0]["authors"]
     assert authors["teacher"].startswith("teacher:")
     assert authors["feedback"] == f"student:{summary.checkpoints['feedback'].id}"
+    floors = {w.candidate: w.noise_floor for w in summary.pairwise}
+    assert all(floors[name] and 0 <= floors[name].value <= 1 for name in ("imitation", "feedback"))
+    assert floors["imitation-best-of-3"] is None
     met = {(w.candidate, w.baseline) for w in summary.pairwise}
     assert {("imitation", "teacher"), ("feedback", "teacher"), ("imitation", "base"), ("feedback", "imitation")} <= met
     assert ("imitation-best-of-3", "imitation") in met
@@ -127,7 +131,10 @@ def test_a_judge_is_added_to_a_finished_run_and_changes_nothing_that_was_there(
     shutil.copytree(folder, tmp_path / "run")
     model = f"{{kind: local, weights: {tiny_weights}}}"
     after = run(recipe, tmp_path / "run", f"evaluate.judges=[{{kind: multiple_choice, model: {model}}}]")
-    assert [s.name for s in after.stages if not s.skipped] == ["judge-test-multiple_choice"]
+    assert [s.name for s in after.stages if not s.skipped] == [
+        "judge-test-multiple_choice",
+        "judge-test-multiple_choice-twice",
+    ]
     critic, judge = dict.fromkeys(w.judge for w in after.pairwise)
     assert judge.startswith("multiple_choice-")
     for name in ("pairwise", "differences"):
@@ -141,7 +148,7 @@ def test_a_judge_is_added_to_a_finished_run_and_changes_nothing_that_was_there(
     assert any("only judge" in str(warning) for warning in before.warnings)
     assert not any("only judge" in str(warning) for warning in after.warnings)
     page = report_run(tmp_path / "run").read_text()
-    assert f'<td class="t">{judge}</td>' in page
+    assert f'class="t">{words.judge(judge)}</td>' in page
     points = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert f"by-{judge}/against-base/win_tie_rate" in points
 

@@ -68,9 +68,10 @@ def test_only_the_students_that_are_evaluated_are_counted() -> None:
         (line,) = plan(validate(Recipe, tree, "recipe"), TASK, examples).lines
         return line.calls / 2
 
-    assert pairs(base=False) == 10 * 4 + 10 * (11 + 10)
-    assert pairs(base=False, students=["feedback"]) == 10 * 4 + 10
-    assert pairs(base=True, students=["imitation", "feedback"]) == 10 * 4 + 10 * (2 * 2 + 1)
+    assert pairs(base=False, noise_floor=False) == 10 * 4 + 10 * (11 + 10)
+    assert pairs(base=False) == 10 * 4 + 10 * (11 + 10 + 2), "imitation and feedback against themselves"
+    assert pairs(base=False, students=["feedback"]) == 10 * 4 + 10 * (1 + 1)
+    assert pairs(base=True, students=["imitation", "feedback"]) == 10 * 4 + 10 * (2 * 2 + 1 + 2)
 
 
 def test_an_unknown_price_is_unknown() -> None:
@@ -110,18 +111,19 @@ def planned(*found: Found, **fields: object) -> dict[str, int]:
 
 
 def test_every_step_that_asks_is_counted() -> None:
-    one_round = 30 + 5 * (2 * 2 + 1)  # two students meet teacher and base, the later one the imitation student too
+    # two students meet teacher, base and their own second samples, the later one the imitation student too
+    one_round = 30 + 5 * (2 * 2 + 1 + 2)
     assert planned() == {"critic": 2 * one_round}
     assert planned(teacher=ModelTeacher(model=SERVED))["teacher"] == 42
-    assert planned(feedback_examples=10, rounds=2)["critic"] == 2 * (20 + 5 * (3 * 2 + 2))
-    assert planned(teacher_preferences=TeacherPreferences())["critic"] == 2 * (30 + 30 + 5 * (3 * 2 + 2))
-    assert planned(offline_preferences=OfflinePreferences(), rounds=0)["critic"] == 2 * 5 * (2 * 2 + 1)
+    assert planned(feedback_examples=10, rounds=2)["critic"] == 2 * (20 + 5 * (3 * 2 + 2 + 2))
+    assert planned(teacher_preferences=TeacherPreferences())["critic"] == 2 * (30 + 30 + 5 * (3 * 2 + 2 + 2))
+    assert planned(offline_preferences=OfflinePreferences(), rounds=0)["critic"] == 2 * 5 * (2 * 2 + 1 + 2)
     assert planned(early_stopping=EarlyStopping())["critic"] == 2 * (one_round + 7)
     learn = Learning(train=TrainSettings(epochs=3))
     assert planned(early_stopping=EarlyStopping(each="epoch"), learn=learn)["critic"] == 2 * (one_round + 4 * 7)
     imitates = Learning.model_validate({"source": "teacher", "objective": {"kind": "mle"}})
     assert planned(learn=imitates)["critic"] == 2 * (one_round - 30)
-    assert planned(evaluate=EvaluateSettings(base=False))["critic"] == 2 * (30 + 5 * (2 + 1))
+    assert planned(evaluate=EvaluateSettings(base=False))["critic"] == 2 * (30 + 5 * (2 + 1 + 2))
 
 
 @pytest.mark.parametrize(
@@ -233,13 +235,14 @@ def test_a_judge_is_priced_for_the_evaluation_and_the_critic_for_the_rounds_too(
     )
     examples = [Example(text=f"It rained {i} times.", split=s) for i, s in enumerate(["train"] * 7 + ["test"] * 2)]
     calls = [line.calls for line in plan(recipe, TASK, examples).lines]
-    # two students against teacher and base, and with one another: 5 pairs an input, each in both orders
-    assert calls == [2 * (7 + 2 * 5), 2 * 2 * 5]
+    # two students against teacher, base and themselves, and with one another: 7 pairs an input, each in both orders
+    assert calls == [2 * (7 + 2 * 7), 2 * 2 * 7]
 
 
 def test_a_grading_critic_is_counted_by_its_lists() -> None:
     def lists(**fields: object) -> dict[str, int]:
-        return planned(**({"evaluate": EvaluateSettings(best_of=0), "select": BestWorst()} | fields))
+        unsampled = EvaluateSettings(best_of=0, noise_floor=False)
+        return planned(**({"evaluate": unsampled, "select": BestWorst()} | fields))
 
     once = GradeCritic(model=SERVED, twice=0)
     # six attempts at each of 30 literals, and four systems' answers to five: each a list of at most eight
@@ -256,7 +259,7 @@ def test_a_grading_critic_is_counted_by_its_lists() -> None:
     judged = lists(
         critic=MultipleChoice(model=SERVED), evaluate=EvaluateSettings(best_of=0, judges=(once,)), select=Diverse()
     )
-    assert judged["critic, grades"] == 5
+    assert judged["critic, grades"] == 5 + 5, "and two samples of each of two students together"
     beside = lists(critic=MultipleChoice(model=SERVED), scorer=once)
     assert beside == {"critic": 2 * (30 + 5 * 5), "critic, grades": 35}
 

@@ -15,7 +15,7 @@ class EvaluateSettings(Settings):
     """How students are compared. ``splits`` of the data; ``tie``: |s - 1/2| within it is a tie; ``best_of``: how many
     samples the best-of-N baselines draw (0 leaves them out); ``base``: also ask the untrained weights; ``students``: which
     of the run's students are evaluated (unset: all, each round's too); ``judges``: who judges beside the training critic;
-    ``noise_floor``: they also judge two of the best-of-N samples of a student against one another."""
+    ``noise_floor``: they also judge two samples of a student against one another."""
 
     splits: tuple[Split, ...] = ("test",)
     students: tuple[str, ...] | None = Field(None, min_length=1, exclude_if=lambda chosen: chosen is None)

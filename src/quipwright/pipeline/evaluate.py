@@ -120,13 +120,13 @@ def _evaluate_split(
     answered = _answers(ctx, recipe, split, examples, teacher, students, result)
     systems, grades = answered.systems, dict(answered.grades)
     answers = {r.id: r for system in systems.values() for r in system.values()}
+    twice = sampled_twice(answered.drawn, examples) if recipe.evaluate.noise_floor else {}
     if recipe.grader:
-        unread = [r for r in answers.values() if r.id not in grades]
+        unread = [r for r in [*answers.values(), *samples(twice, answered.drawn)] if r.id not in grades]
         grades |= grade(ctx, split, ctx.judges.grader(recipe.grader), by_id, unread)
     opponents = [name for name in ("teacher", "base") if name in systems]
     later = [name for name in systems if "imitation" in systems and name not in (*opponents, "imitation")]
     compared = {names: comparisons(*names, systems, examples) for names in meetings(systems, opponents, later)}
-    twice = sampled_twice(answered.drawn, examples) if recipe.evaluate.noise_floor else {}
     met = _Meetings(split, compared, twice, later)
     judgments, scores = _judged(ctx, recipe, met, split, critic, grades, result)
     ordered = any(j.shown == "ba" for j in judgments)  # else the scores say it all
@@ -209,6 +209,14 @@ def _answers(
             scores = scores_of(read.values())
             scores = copies_last(scores, examples, drawn) if recipe.copies_lose else scores
             systems[f"{name}-best-of-{settings.best_of}"] = first(best_of(drawn, scores))
+    if settings.noise_floor:
+        two = recipe.candidates.model_copy(update={"k": 2})
+        for name in [
+            n for n in ("imitation", "feedback") if n in students and (settings.best_of < 2 or n not in samples_of)
+        ]:
+            samples_of[name] = kept(
+                f"twice-{name}-{split}", sample(ctx, "best_of", f"{name}-{split}-twice", students[name], examples, two)
+            )
     if settings.base:
         systems["base"] = first(
             kept(f"decode-base-{split}", zero_shot(ctx, f"base-{split}", examples, settings.decode))

@@ -19,7 +19,7 @@ Twice = Mapping[str, Sequence[Comparison]]
 def sampled_twice(drawn: Mapping[str, Mapping[str, Sequence[Response]]], examples: Sequence[Example]) -> Twice:
     """The first two usable samples of each student in ``drawn`` (responses by example id), as comparisons.
 
-    They come from the draws of the best-of-N baselines: nothing is sampled for the floor alone.
+    They come from the draws of the best-of-N baselines where there are any.
     """
     result = {}
     for name, texts in drawn.items():

@@ -240,7 +240,9 @@ def _ranked(recipe: Recipe, examples: Sequence[Example], scored: bool = True) ->
 
 def _graded_lists(recipe: Recipe, examples: Sequence[Example]) -> list[tuple[int, int]]:
     """How many lists of how many texts each the recipe wants scored one by one."""
-    sampled, lists = _sampled(recipe, examples), [_answers(recipe, examples)]
+    sampled, (tested, systems) = _sampled(recipe, examples), _answers(recipe, examples)
+    more = sum(size for _, size in _twice(recipe, examples)) if recipe.evaluate.best_of < 2 else 0
+    lists = [(tested, systems + more)]
     if recipe.learn.source == "best_of_n" or (recipe.learn.source == "verdicts" and recipe.select.needs_scores):
         lists.append((recipe.rounds * sampled, recipe.candidates.k))
     if recipe.teacher_preferences is not None and recipe.teacher_preferences.select.needs_scores:
@@ -275,12 +277,13 @@ def _evaluated(recipe: Recipe, examples: Sequence[Example]) -> int:
 
 
 def _twice(recipe: Recipe, examples: Sequence[Example]) -> list[tuple[int, int]]:
-    """Literals of the evaluation, and the samples that are judged for the noise floor: two of each best-of-N student."""
-    if not recipe.evaluate.noise_floor or recipe.evaluate.best_of < 2:
+    """Literals of the evaluation, and the samples that are judged for the noise floor: two of imitation's and of
+    feedback's."""
+    if not recipe.evaluate.noise_floor:
         return []
-    chosen = recipe.evaluate.students
-    made = ("imitation", "feedback") if recipe.rounds else ("imitation",)
-    size = 2 * sum(chosen is None or name in chosen for name in made)
+    learns = recipe.rounds or recipe.offline_preferences
+    made = {"imitation", "feedback"} if learns else {"imitation"}
+    size = 2 * len(made & set(recipe.evaluate.students or made))
     return [(_answers(recipe, examples)[0], size)] if size else []
 
 
