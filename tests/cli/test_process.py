@@ -128,6 +128,50 @@ def test_help_is_printed_and_loads_nothing_heavy(arguments: tuple[str, ...]) -> 
     assert shown.splitlines()[-1] == "[]"
 
 
+def test_quiet_a_log_file_and_json_are_options_of_every_command(tmp_path: Path) -> None:
+    log = tmp_path / "logs" / "day.log"
+    (tmp_path / "d.jsonl").write_text('{"literal": "It rains.", "split": "train"}\n{"literal": "It rains."}\n')
+    sets = ["--set", f"data.path={tmp_path / 'd.jsonl'}", "--set", "data.duplicates=drop"]
+    command = [*COMMAND, "distil", "demo", "--dry", *sets, "--log-file", str(log), "--json", "-"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    told = json.loads(done.stdout)
+    assert [row["text"] for row in told["examples"]] == ["It rains."]
+    failed = subprocess.run([*COMMAND, "data", "none", "--log-file", str(log), "-q"], capture_output=True, text=True)
+    assert failed.returncode == 3
+    assert failed.stderr.count("\n") == 1
+    lines = log.read_text().splitlines()
+    assert [line.split()[2] for line in lines] == ["INFO", "INFO", "ERROR"]
+    assert "quipwright distil demo --dry" in lines[0]
+    assert "does not ship" in lines[-1]
+
+
+def test_what_loads_is_said_at_once_and_not_to_those_who_want_quiet(tmp_path: Path) -> None:
+    (tmp_path / "l.jsonl").write_text('{"literal": "It rains.", "a": "x", "b": "y", "verdict": "a"}\n')
+    command = [*COMMAND, "audit", "--labels", str(tmp_path / "l.jsonl"), "--critic", "rule:longer"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert told.stderr.splitlines()[0] == "loading libraries …"
+    quiet = subprocess.run([*command, "-q"], capture_output=True, text=True, check=True)
+    assert quiet.stderr == ""
+    assert "agreement" in quiet.stdout
+
+
+def test_a_shell_completes_commands_and_options() -> None:
+    def completed(words: str, place: int) -> list[str]:
+        shell = {"_QUIPWRIGHT_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(place)}
+        return subprocess.run(COMMAND, capture_output=True, text=True, env={**os.environ, **shell}).stdout.split()
+
+    assert completed("quipwright wri", 1) == ["write"]
+    assert "--log-file" in completed("quipwright write --lo", 2)
+
+
+def test_a_wrong_option_names_the_help_of_its_command() -> None:
+    done = subprocess.run([*COMMAND, "audit"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "quipwright: Missing option '--labels'. Try quipwright audit --help.\n",
+    )
+
+
 def test_data_cannot_command_the_terminal(tmp_path: Path) -> None:
     (tmp_path / "d.jsonl").write_text('{"literal": "A \\u001b]0;PWNED\\u0007 sentence.", "split": "train"}\n')
     done = subprocess.run(

@@ -32,7 +32,7 @@ def test_a_manifest_that_was_changed_is_refused_and_one_that_is_lost_is_written_
     (tmp_path / "stages").mkdir()
     assert opened(tmp_path) == manifest
     assert file.read_text() == whole
-    with pytest.raises(RunError, match="these settings differ: seed"):
+    with pytest.raises(RunError, match=r"these settings differ: seed \(was 3, now 4\)"):
         opened(tmp_path, seed=4)
 
 

@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from quipwright.cli.output import JsonFile, check_json, results
 from quipwright.core.errors import RecipeError, RunError
+from quipwright.core.log import loading, say
 
 
 def register(app: typer.Typer) -> None:
@@ -22,9 +24,12 @@ def train_critic(
     assign: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: a.b=c.")] = None,
     run: Annotated[Path | None, typer.Option(help="Learn from the judgments of this run's feedback rounds.")] = None,
     export: Annotated[Path | None, typer.Option(help="Write that run's verdicts to this .jsonl file as well.")] = None,
+    json: JsonFile = None,
 ) -> None:
     """Train a reward model on pairwise verdicts, of a file or a run, and measure it on held-out ones."""
     _check_targets(output, export, run)
+    check_json(json)
+    loading("libraries")
     from quipwright.core.config_files import override, read_yaml, validate
     from quipwright.core.records import content_hash
     from quipwright.core.storage.seals import seal_export
@@ -37,7 +42,7 @@ def train_critic(
     rows = verdicts_of_run(run) if run is not None else []
     if export is not None:
         write_verdicts(rows, export)
-        print(f"{len(rows)} verdicts written to {export}.")
+        say(f"{len(rows)} verdicts written to {export}.")
     if output is None:
         return
     if run is None:
@@ -48,9 +53,9 @@ def train_critic(
     critic.save(output)
     seal_export(output)
     card = critic.card
-    print(f"agreement {card.agreement:.1%} ({card.low:.1%} to {card.high:.1%}) of {card.n} held-out verdicts")
-    for name, value in card.figures.items():
-        print(f"{name} {value:g}")
+    lines = [f"agreement {card.agreement:.1%} ({card.low:.1%} to {card.high:.1%}) of {card.n} held-out verdicts"]
+    lines += [f"{name} {value:g}" for name, value in card.figures.items()]
+    results(lines, card.model_dump(mode="json"), json)
 
 
 def _check_targets(output: Path | None, export: Path | None, run: Path | None) -> None:
@@ -67,8 +72,11 @@ def _check_targets(output: Path | None, export: Path | None, run: Path | None) -
 def measure_critic(
     folder: Annotated[str, typer.Argument(help="A trained critic: a folder, or bundled:critic.")] = "bundled:critic",
     verdicts: Annotated[str, typer.Option(help="Verdicts whose heldout split is used.")] = "bundled:verdicts.jsonl",
+    output: JsonFile = None,
 ) -> None:
     """Agreement of a trained critic, and of each of its parts alone, with held-out verdicts."""
+    check_json(output)
+    loading("the critic")
     from quipwright.core.paths import resolve
     from quipwright.critics.reward_model.critic import RewardModelCritic
     from quipwright.critics.reward_model.figures import component_figures, measure
@@ -76,7 +84,8 @@ def measure_critic(
 
     critic = RewardModelCritic.load(resolve(folder, "Critic"))
     rows = [row for row in read_verdicts(resolve(verdicts, "Verdicts")) if row.split == "heldout"]
-    for name, value in measure(critic, rows).items():
-        print(f"{name} {value:g}")
-    for name, (rate, low, high) in component_figures(critic, rows).items():
-        print(f"{name:<14} alone agrees with {rate:.1%} ({low:.1%} to {high:.1%})")
+    whole, parts = measure(critic, rows), component_figures(critic, rows)
+    lines = [f"{name} {value:g}" for name, value in whole.items()]
+    for name, (rate, low, high) in parts.items():
+        lines.append(f"{name:<14} alone agrees with {rate:.1%} ({low:.1%} to {high:.1%})")
+    results(lines, {"whole": whole, "parts": {name: list(figures) for name, figures in parts.items()}}, output)

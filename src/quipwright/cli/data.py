@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from quipwright.cli.output import JsonFile, results
 from quipwright.core.errors import DataError, RecipeError
 
 
@@ -21,13 +22,16 @@ def data(
     recipe: Annotated[str, typer.Argument(help="A recipe: a .yaml file, or the name of one that ships.")],
     assign: Annotated[list[str] | None, typer.Option("--set", help="Override a setting: a.b=c.")] = None,
     show: Annotated[int, typer.Option(min=0, help="Literals to show of each split.")] = 3,
+    output: JsonFile = None,
 ) -> None:
     """Show what RECIPE would use: the literals of each split, how many, how long, where from. Nothing is run."""
     from quipwright.data.examples import load_data, overview
     from quipwright.pipeline.recipe import load_recipe
 
     chosen, base = load_recipe(recipe, assign or ())
-    print(overview(load_data(chosen.data, base), show))
+    loaded = load_data(chosen.data, base)
+    told = {"examples": [e.model_dump(mode="json") for e in loaded.examples], "left_out": dict(loaded.dropped)}
+    results([overview(loaded, show)], told, output)
 
 
 def export_data(
@@ -38,6 +42,7 @@ def export_data(
     ] = "dpo",
     chat: Annotated[bool, typer.Option("--chat", help="Conversations instead of text.")] = False,
     task: Annotated[str | None, typer.Option(help="The task whose prompt a file's rows get.")] = None,
+    output: JsonFile = None,
 ) -> None:
     """Write data for TRL: a folder that datasets loads, with a card."""
     from quipwright.data.task import Task
@@ -48,7 +53,8 @@ def export_data(
     if shape is None:
         raise RecipeError(f"--form got {form!r}.", "Use dpo, kto or sft.")
     sizes = write_data(source, target, shape, Task.load(task) if task else None, chat)
-    print(f"{target}: " + ", ".join(f"{size} rows {split}" for split, size in sizes.items()))
+    line = f"{target}: " + ", ".join(f"{size} rows {split}" for split, size in sizes.items())
+    results([line], {"folder": str(target), "rows": dict(sizes)}, output)
 
 
 def import_data(

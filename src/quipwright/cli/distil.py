@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from quipwright.cli.output import STDOUT, JsonFile, check_json, results
 from quipwright.core.errors import RecipeError, UnansweredError
+from quipwright.core.log import loading, say
 
 STAGES = ("teach", "sft", "sample", "grade", "select", "label", "judge", "rank", "reference", "preference", "decode")
 
@@ -24,9 +27,9 @@ def register(app: typer.Typer) -> None:
     app.command()(estimate)
 
 
-def demo(run: Run = None, assign: Set = None, until: Until = None) -> None:
+def demo(run: Run = None, assign: Set = None, until: Until = None, output: JsonFile = None) -> None:
     """The whole method end to end on embedded parts: real weights, recorded teacher, trained critic."""
-    _distil("demo", run, assign, until)
+    _distil("demo", run, assign, until, output)
 
 
 def distil(
@@ -35,22 +38,25 @@ def distil(
     assign: Set = None,
     until: Until = None,
     dry: Annotated[bool, typer.Option("--dry", help="Only show what would be used, as quipwright data does.")] = False,
+    output: JsonFile = None,
 ) -> None:
     """Run RECIPE: teach, imitate, sample, judge, learn, evaluate, report."""
     if dry:
         from quipwright.cli.data import data
 
-        data(recipe, assign)
+        data(recipe, assign, output=output)
     else:
-        _distil(recipe, run, assign, until)
+        _distil(recipe, run, assign, until, output)
 
 
-def _distil(reference: str, folder: Path | None, assign: list[str] | None, until: str | None) -> None:
+def _distil(
+    reference: str, folder: Path | None, assign: list[str] | None, until: str | None, output: Path | None
+) -> None:
     if until is not None and until not in STAGES:
         raise RecipeError(f"--until got {until!r}.", f"Stages are: {', '.join(STAGES)}.")
+    check_json(output)
+    loading("libraries")
     from quipwright.core.progress import console
-
-    console.print("[dim]loading libraries …[/dim]")
     from quipwright.core.storage.run_folder import RunFolder
     from quipwright.core.storage.stage_cache import StageReached
     from quipwright.data.examples import load_examples
@@ -66,14 +72,15 @@ def _distil(reference: str, folder: Path | None, assign: list[str] | None, until
         run.cache.on_stage = _announce
         if may_cost(recipe):
             planned = plan(recipe, recipe.load_task(base), load_examples(recipe.data, base))
-            print(f"The whole run will ask:\n\n{planned.table()}\n", flush=True)
+            if output != STDOUT:
+                print(f"The whole run will ask:\n\n{planned.table()}\n", flush=True)
         try:
             summary = run_recipe(recipe, run, base)
         except StageReached as stage:
             console.print(f"Stopped after {stage}, as asked; the same command without --until goes on.")
             return
     write_report(summary, path / "report.html")
-    print("\n".join(run_lines(summary)))
+    results(run_lines(summary), summary.model_dump(mode="json"), output)
     console.print(f"\nReport: {path / 'report.html'}   Summary: {path / 'summary.json'}")
     if unanswered := summary.counts.unanswered:
         counts = ", ".join(f"{count} in {name}" for name, count in unanswered.items())
@@ -97,6 +104,7 @@ def estimate(
     count: Annotated[
         int, typer.Option("--measure", min=0, help="Put so many literals to each model. Spends; the run keeps them.")
     ] = 0,
+    output: JsonFile = None,
 ) -> None:
     """What RECIPE would ask of models that may cost money: calls, tokens, cost and time, before anything is spent."""
     from quipwright.data.examples import load_examples
@@ -112,12 +120,10 @@ def estimate(
             planned = plan(loaded, task, examples, probes)
             if count:
                 planned = measure(loaded, task, examples, probes, calls, count)
-                print(f"Measured, and kept in {calls.folder}: {calls.ledger.line()}.\n")
+                say(f"Measured, and kept in {calls.folder}: {calls.ledger.line()}.")
     else:
         planned = plan(loaded, task, examples)
-    if planned.lines:
-        print(planned.table())
-    else:
-        print("Nothing is asked of a model that could cost money: teacher and critic are recorded or local.")
-    for each in probes:
-        print(each.line())
+    free = "Nothing is asked of a model that could cost money: teacher and critic are recorded or local."
+    lines = [planned.table() if planned.lines else free, *(each.line() for each in probes)]
+    told = {"lines": [asdict(line) for line in planned.lines], "cost": planned.cost, "hours": planned.hours}
+    results(lines, told, output)

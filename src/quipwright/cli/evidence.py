@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quipwright.cli.output import write_json
+from quipwright.cli.output import JsonFile, check_json, results
 from quipwright.core.errors import CriticError, RecipeError
-from quipwright.core.paths import check_writable
+from quipwright.core.log import loading
 
 if TYPE_CHECKING:
     from quipwright.data.task import Task
@@ -49,12 +49,14 @@ def audit(
     limit: Annotated[int | None, typer.Option(min=1, help="At most this many pairs, drawn at random.")] = None,
     floor: Annotated[float, typer.Option(min=0, max=1, help="Agreement a critic must show.")] = 0.6,
     require: Annotated[bool, typer.Option(help="Exit 9 unless every critic is a go.")] = False,
-    output: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
+    output: JsonFile = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the draw.")] = 0,
     task: TaskName = None,
     calls: CallsFolder = Path("runs/evidence"),
 ) -> None:
     """Measure critics against people: agreement, position and length bias, calibration, go or no-go."""
+    check_json(output)
+    loading("libraries")
     from quipwright.core.paths import resolve
     from quipwright.critics.loading import opened
     from quipwright.data.task import DEFAULT_TASK, Task
@@ -62,17 +64,13 @@ def audit(
     from quipwright.evaluation.human.labels import read_labels, sampled_pairs
     from quipwright.evaluation.report.terminal import audit_lines, audit_table, decision_line
 
-    if output:
-        check_writable(output, "--json")
     chosen = Task.load(task or DEFAULT_TASK)
     pairs = sampled_pairs(read_labels(resolve(labels, "Labels"), split, chosen), limit, seed)
     with opened(critic, calls, task or DEFAULT_TASK) as critics:
         reports = [audit_critic(one.critic, pairs, floor, one.store, list(chosen.questions)) for one in critics]
-    for measured in reports:
-        print("\n".join(audit_lines(measured)), end="\n\n")
-    print(audit_table(reports, agreement_columns(chosen)))
-    if output:
-        write_json(output, [measured.to_json() for measured in reports])
+    lines = [line for measured in reports for line in (*audit_lines(measured), "")]
+    table = audit_table(reports, agreement_columns(chosen))
+    results([*lines, table], [measured.to_json() for measured in reports], output)
     failed = next((measured for measured in reports if measured.decision != "go"), None)
     if require and failed is not None:
         raise CriticError(
@@ -92,12 +90,14 @@ def compare(
     resamples: Annotated[int, typer.Option(min=100, help="Of every bootstrap and sign-flip test.")] = 10_000,
     guard: Annotated[bool, typer.Option(help="Copies and broken texts lose, whatever the judge says.")] = True,
     meaning: Annotated[str | None, typer.Option(help="A sentence encoder: folder or hub name.")] = None,
-    output: Annotated[Path | None, typer.Option("--json", help="Write everything there.")] = None,
+    output: JsonFile = None,
     latex: Annotated[Path | None, typer.Option(help="Write the table for a paper there.")] = None,
     task: TaskName = None,
     calls: CallsFolder = Path("runs/evidence"),
 ) -> None:
     """Compare systems: win rates under four rules with intervals and tests, length control, quality of the outputs."""
+    check_json(output)
+    loading("libraries")
     from quipwright.core.storage.files import write_atomic
     from quipwright.critics.loading import opened
     from quipwright.data.examples import literal_rows
@@ -109,8 +109,6 @@ def compare(
     from quipwright.evaluation.systems import distinct, open_system
 
     chosen = Task.load(task or DEFAULT_TASK)
-    if output:
-        check_writable(output, "--json")
     rows = literal_rows(data, column) if data else None
     outputs = distinct([open_system(reference, rows, chosen, column) for reference in systems])
     encoder = Meaning(meaning) if meaning else Meaning.installed()
@@ -119,9 +117,7 @@ def compare(
             outputs, [one.critic for one in judges],
             grades=chosen.grades, tie=tie, resamples=resamples, guard=guard, meaning=encoder,
         )  # fmt: skip
-    print("\n".join(compare_lines(result)))
-    if output:
-        write_json(output, result.model_dump(mode="json"))
+    results(compare_lines(result), result.model_dump(mode="json"), output)
     if latex:
         write_atomic(latex, compare_latex(result))
 
@@ -142,12 +138,13 @@ def rate(
         Path | None, typer.Option("--export", help="Write the votes: .csv, .json (Label Studio) or .jsonl (verdicts).")
     ] = None,
     source: Annotated[Path | None, typer.Option("--import", help="Add the votes of such a file.")] = None,
-    results: Annotated[bool, typer.Option(help="Print what people said so far.")] = False,
+    shown: Annotated[bool, typer.Option("--results", help="Print what people said so far.")] = False,
+    output: JsonFile = None,
 ) -> None:
     """Let people rate a run's outputs blind, in a browser on this machine or in the house."""
     folder = run / "ratings"
-    if target or results:
-        _show_ratings(folder, target, results)
+    if target or shown:
+        _show_ratings(folder, target, shown, output)
         return
     from quipwright.data.run_summary import read_run
     from quipwright.data.task import Task
@@ -170,7 +167,7 @@ def rate(
         ratings.close()
 
 
-def _show_ratings(folder: Path, target: Path | None, results: bool) -> None:
+def _show_ratings(folder: Path, target: Path | None, shown: bool, output: Path | None) -> None:
     from quipwright.evaluation.human.formats import export_ratings
     from quipwright.evaluation.human.ratings import Ratings
     from quipwright.evaluation.report.terminal import rating_lines
@@ -178,8 +175,10 @@ def _show_ratings(folder: Path, target: Path | None, results: bool) -> None:
     ratings = Ratings.read(folder)
     if target:
         print(f"{export_ratings(ratings, target)} votes written to {target}")
-    if results:
-        print("\n".join(rating_lines(ratings.results(), ratings.checks())))
+    if shown:
+        rates, checks = ratings.results(), ratings.checks()
+        told = {"rates": [rate.model_dump(mode="json") for rate in rates], "checks": checks}
+        results(rating_lines(rates, checks), told, output)
 
 
 def _serve_ratings(ratings: Ratings, task: Task, host: str, port: int, seed: int) -> None:

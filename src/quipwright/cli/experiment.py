@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from quipwright.cli.output import JsonFile, check_json, results
+from quipwright.core.log import loading
 
 
 def register(app: typer.Typer) -> None:
@@ -17,15 +21,16 @@ def experiment(
     file: Annotated[Path, typer.Argument(help="An experiment: a YAML file of variants, or of critics.")],
     scale: Annotated[str | None, typer.Option(help="A size that the file defines, small for example.")] = None,
     run: Annotated[Path | None, typer.Option("--run", help="The folder (default: runs/NAME).")] = None,
+    output: JsonFile = None,
 ) -> None:
     """Run a grid of recipe variants and seeds, or measure several critics against people.
 
     What is finished is kept, and one that fails stops no other.
     """
-    from quipwright.core.progress import console
-
-    console.print("[dim]loading libraries …[/dim]")
+    check_json(output)
+    loading("libraries")
     from quipwright.core.config_files import read_yaml
+    from quipwright.core.progress import console
     from quipwright.core.storage.files import write_atomic
     from quipwright.evaluation.report.latex import markdown_latex
     from quipwright.evaluation.report.markdown import experiment_markdown
@@ -48,7 +53,7 @@ def experiment(
         failed = bool(result.silent) or any(row.failed for row in result.rows)
     table_text = (folder / "table.md").read_text(encoding="utf-8")
     write_atomic(folder / "table.tex", markdown_latex(table_text))
-    print(table_text)
+    results([table_text], json.loads((folder / "result.json").read_text(encoding="utf-8")), output)
     page = folder / "report.html"
     shown = f"Page: {page}   " if page.exists() else ""
     console.print(f"{shown}Table: {folder / 'table.md'} (LaTeX: table.tex)   Numbers: {folder / 'result.json'}")

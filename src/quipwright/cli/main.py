@@ -103,7 +103,8 @@ def explained(error: BaseException) -> tuple[str, int]:
     if isinstance(exit_code := getattr(error, "exit_code", None), int) and hasattr(error, "problem"):
         return message, exit_code  # a QuipwrightError; importing its class here could fail like anything else
     if hasattr(error, "format_message"):  # of the option parser
-        return f"{' '.join(str(error.format_message()).split())} Try quipwright --help.", _USAGE
+        where = getattr(getattr(error, "ctx", None), "command_path", "quipwright")
+        return f"{' '.join(str(error.format_message()).split())} Try {where} --help.", _USAGE
     kind = type(error).__name__
     if isinstance(error, OSError):
         name = error.filename or ""

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quipwright.core.errors import CriticError, QuipwrightError
+from quipwright.core.log import loading
 
 if TYPE_CHECKING:
     from quipwright.critics.base import Grader
@@ -43,6 +44,7 @@ def serve(
     waiting: Annotated[int, typer.Option(min=1, help="Most requests in the queue; more are told to wait.")] = 64,
 ) -> None:
     """Serve a student to OpenAI clients (chat completions, models) and on a small page."""
+    loading("the student")
     from quipwright.serving.app import Served, serving_app
     from quipwright.serving.gate import Admitted, address, new_token
     from quipwright.serving.http_server import memory_used, run_server

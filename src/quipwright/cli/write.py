@@ -12,7 +12,9 @@ from typing import Annotated
 
 import typer
 
+from quipwright.cli.output import JsonFile, check_json, results
 from quipwright.core.errors import DataError, RecipeError
+from quipwright.core.log import loading
 
 
 def register(app: typer.Typer) -> None:
@@ -42,6 +44,7 @@ def write(
         str, typer.Option("--format", help="The form of standard input and output: lines, jsonl, csv or tsv.")
     ] = "lines",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
+    json: JsonFile = None,
 ) -> None:
     """Paraphrase SENTENCE, or every row of a file, in the way the student was taught."""
     example = 'For example: quipwright write "I am late."'
@@ -55,6 +58,8 @@ def write(
         raise RecipeError(f"--format got {form!r}.", "Use lines, jsonl, csv or tsv.")
     if source not in (None, "-") and not Path(str(source)).exists():
         raise DataError(f"Input {source} does not exist.", "Check the path.")
+    check_json(json)
+    loading("the student")
     from quipwright.serving.batch_files import Job, write_file
     from quipwright.serving.writer import SHIPPED, Writer
 
@@ -62,7 +67,8 @@ def write(
     writer.seed = seed
     writer.student.settle()
     if source is None:
-        print("\n".join(writer.write(str(sentence), n=n, best_of=best_of, style=style)))
+        texts = writer.write(str(sentence), n=n, best_of=best_of, style=style)
+        results(texts, {"literal": sentence, "student": writer.name, "texts": texts}, json)
         return
     from quipwright.core.progress import console
 
@@ -94,6 +100,7 @@ def export(
     ] = "hf",
 ) -> None:
     """Take a trained student out of RUN for other tools, with a model card."""
+    loading("the student")
     print(run_export(source, target, student, form))
 
 

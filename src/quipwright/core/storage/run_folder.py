@@ -115,19 +115,24 @@ class RunFolder:
         return f"{self.path.name}/" if self.cache.shared else ""
 
 
-def _differences(held: Any, now: Any, path: str = "") -> str:
-    """The dotted names of settings that are not the same, at most six."""
-    names: list[str] = []
+def _differences(held: Any, now: Any) -> str:
+    """The dotted names of settings that are not the same with both values, at most six."""
+    found: list[str] = []
 
     def walk(a: Any, b: Any, path: str) -> None:
         if isinstance(a, Mapping) and isinstance(b, Mapping):
             for name in [*a, *(n for n in b if n not in a)]:
                 walk(a.get(name), b.get(name), f"{path}.{name}".strip("."))
-        elif json.dumps(a, default=str) != json.dumps(b, default=str):
-            names.append(path)
+        elif (before := _brief(a)) != (after := _brief(b)):
+            found.append(f"{path} (was {before}, now {after})")
 
-    walk(held, now, path)
-    return ", ".join(names[:6]) + (" …" if len(names) > 6 else "") if names else "unknown"
+    walk(held, now, "")
+    return ", ".join(found[:6]) + (" …" if len(found) > 6 else "") if found else "unknown"
+
+
+def _brief(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:30]}…{content_hash(text)[:6]}"
 
 
 def recipe_dir_of(run: Path) -> Path | None:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from quipwright.core.errors import QuipwrightError
+from quipwright.core.log import detail
 from quipwright.core.records import Record, content_hash
 from quipwright.core.storage.files import AppendOnly, damaged, disk_errors, locked
 from quipwright.core.storage.seals import SEAL, check_seal, seal, sealed_content
@@ -180,6 +181,8 @@ class StageCache:
         )
         if not made:
             self.on_stage(key.name, True)
+        else:
+            detail(f"{key.name}: made in {seconds:.1f} s, kept in {self.folder / key.folder}")
         if self.until == key.stage:
             raise StageReached(key.name)
 

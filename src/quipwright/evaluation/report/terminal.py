@@ -33,10 +33,13 @@ def wrapped(text: str, indent: str = "") -> str:
 
 
 def text_table(heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1) -> str:
-    """``rows`` under ``heads``; the first ``left`` columns are flush left, the others right.
+    """``rows`` under ``heads``; the first ``left`` columns are flush left, the others right. A column of which nothing is
+    known is left out.
 
     Where a line would be longer than :data:`WIDTH`, cells of the first column lose their middle.
     """
+    kept = [i for i in range(len(heads)) if i < left or any(row[i] != UNKNOWN for row in rows)]
+    heads, rows = [heads[i] for i in kept], [[row[i] for i in kept] for row in rows]
     widths = [max(map(len, column)) for column in zip(heads, *rows, strict=True)]
     room = WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)
     widths[0] = min(widths[0], max(8, room))
