@@ -8,9 +8,13 @@ from typing import Any
 
 import pytest
 
-from quipwright.core.errors import DataError
-from quipwright.evaluation.human.formats import Imported, export_ratings, import_ratings
-from tests.evaluation.rating import QUESTIONS, judgment, open_ratings
+from quipwright.core.errors import DataError, RunError
+from quipwright.core.results import Sample
+from quipwright.evaluation.human.formats import Imported, export_ratings, import_ratings, verdict_rows
+from quipwright.evaluation.human.items import items_of_run
+from quipwright.evaluation.human.kept import careless, kept
+from quipwright.evaluation.human.ratings import Ratings
+from tests.evaluation.rating import QUESTIONS, SAMPLES, judgment, open_ratings
 
 
 @pytest.mark.parametrize("name", ["votes.csv", "votes.json"])
@@ -95,6 +99,76 @@ def test_votes_can_train_a_critic(tmp_path: Path) -> None:
     export_ratings(ratings, tmp_path / "v.jsonl")
     rows = [VerdictRow.model_validate_json(line) for line in (tmp_path / "v.jsonl").read_text().splitlines()]
     assert [(row.verdict, row.strength) for row in rows] == [("a", 1), ("b", 3)]
+    assert {row.split for row in rows} == {"heldout"}  # what was rated are test inputs
+
+
+def test_only_training_literals_become_verdicts_to_train_on(tmp_path: Path) -> None:
+    splits = [("train", "valid", "test", "ood")[i % 4] for i in range(80)]
+    samples = [
+        SAMPLES[0].model_copy(update={"literal": f"Bus {i} was late.", "example_id": f"bus-{i}", "split": split})
+        for i, split in enumerate(splits)
+    ]
+    ratings = Ratings.open(tmp_path / "ratings", items_of_run(samples, ["feedback-dpo", "imitation"], QUESTIONS))
+    ratings.vote(*(judgment(pair, "ann", question="overall") for pair in ratings.items))
+    by_split = {split: {r["split"] for r in verdict_rows(ratings) if _split(r, samples) == split} for split in splits}
+    assert by_split == {"train": {"train", "heldout"}, "valid": {"heldout"}, "test": {"heldout"}, "ood": {"heldout"}}
+    assert {item.split for item in ratings.labels()} == {"train", "valid", "test", "ood"}
+    ratings.close()
+
+
+def _split(row: dict[str, Any], samples: list[Sample]) -> str:
+    return next(sample.split for sample in samples if sample.literal == row["literal"])
+
+
+def test_a_rater_has_one_name_however_it_is_spelt(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path)
+    first = next(iter(ratings.items))
+    ratings.vote(judgment(first, "Ann Lee", "A"))
+    ratings.vote(judgment(first, "ａnn  LEE ", "B"))  # a full-width letter
+    table = tmp_path / "more.csv"
+    table.write_text(f"pair,rater,question,verdict\n{first},ANN LEE,overall,tie\n")
+    assert import_ratings(ratings, table).added == 1
+    assert {(judge, question): vote.verdict for (_, judge, question), vote in ratings.votes.items()} == {
+        ("human:ann lee", "humour"): "B",
+        ("human:ann lee", "overall"): "tie",
+    }
+    ratings.close()
+
+
+def test_who_failed_the_checks_is_left_out_unless_asked_for(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path, checks=2)
+    pairs = [i for i, item in ratings.items.items() if not item.check]
+    one, two = (i for i, item in ratings.items.items() if item.check)
+    for rater, passed in (("ann", ("A", "A")), ("bo", ("A", "B")), ("cy", ())):
+        for check, verdict in zip((one, two), passed, strict=False):
+            ratings.vote(judgment(check, rater, verdict, "overall"))
+        ratings.vote(*(judgment(pair, rater) for pair in pairs))
+    assert careless(ratings) == {"human:bo": (1, 2)}
+    assert export_ratings(kept(ratings), tmp_path / "v.csv") == 2 + 3 + 3
+    assert ",bo," not in (tmp_path / "v.csv").read_text()
+    assert export_ratings(kept(ratings, leave_out=()), tmp_path / "v.csv") == 4 + 9
+    (humour,) = kept(ratings).results()
+    assert (humour.raters, humour.wins) == (2, 6)
+    ratings.close()
+
+
+def test_only_the_systems_asked_for_go_out(tmp_path: Path) -> None:
+    items = items_of_run(SAMPLES, ["feedback-dpo", "imitation"], QUESTIONS, checks=1)
+    more = items_of_run(SAMPLES, ["imitation", "teacher"], QUESTIONS, checks=1)
+    ratings = Ratings.open(tmp_path / "ratings", [*items, *more])
+    ratings.vote(*(judgment(pair, "ann", question="overall") for pair in ratings.items))
+    assert len(ratings.votes) == 8
+    chosen = kept(ratings, ["imitation", "teacher"])
+    assert {(i.candidate, i.baseline) for i in chosen.items.values()} == {
+        ("imitation", "teacher"),
+        ("imitation", "check"),
+    }
+    assert export_ratings(chosen, tmp_path / "v.csv") == 4
+    with pytest.raises(
+        RunError, match=r"no pairs of teacher against imitation\. It has: feedback-dpo against imitation"
+    ):
+        kept(ratings, ["teacher", "imitation"])
+    ratings.close()
 
 
 def test_wrong_files_are_one_line(tmp_path: Path) -> None:

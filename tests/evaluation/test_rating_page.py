@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from quipwright.cli.app import app as command
 from quipwright.evaluation.human.page import rating_app
+from quipwright.evaluation.human.raters import Links
 from quipwright.serving.gate import address
 from quipwright.testing.browser import browser, needs_browser, served, until
 from tests.evaluation.rating import QUESTIONS, TASK, answer, open_ratings, write_summary
@@ -51,6 +52,50 @@ def test_a_wider_page_needs_its_token(tmp_path: Path) -> None:
         entered = client.get("/?token=sesame")
         assert (entered.status_code, entered.headers["location"]) == (303, "/")
         assert client.get("/").status_code == 200
+    ratings.close()
+
+
+def test_a_name_belongs_to_whoever_has_its_link(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path)
+    links = Links(ratings.folder)
+    assert links.path("ann") == Links(ratings.folder).path("ann") != links.path("bo")  # a restart keeps the links
+    assert (ratings.folder / "links.key").stat().st_mode & 0o077 == 0
+    with served(rating_app(ratings, TASK)) as url:
+        with httpx2.Client(base_url=url) as ann:
+            ann.post("/name", data={"name": " ANN  Lee "})
+            assert links.path("ann lee") in answer(ann, "1").text
+            ann.post("/name", data={"name": "Ann Lee"})  # she may say it again
+            assert answer(ann, "1").status_code == 200
+        with httpx2.Client(base_url=url) as other:
+            refused = other.post("/name", data={"name": "Ann Lee"})
+            assert (refused.status_code, "Somebody rates under this name" in refused.text) == (400, True)
+            other.cookies.set(f"quipwright-rater-{urlsplit(url).port}", "ann%20lee%2Fguessed")
+            assert "Begin" in other.get("/").text
+            assert other.get("/rater/ann%20lee/guessed").status_code == 403
+            assert "3 of 9" in other.get(links.path("ann lee"), follow_redirects=True).text
+    assert [judge for _, judge, _ in ratings.votes] == ["human:ann lee"] * 2
+    ratings.close()
+
+
+def test_where_raters_are_invited_nobody_names_himself(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path)
+    app = rating_app(ratings, TASK, "sesame", invited=True)
+    with served(app) as url, httpx2.Client(base_url=url) as client:
+        link = Links(ratings.folder).path("bo", "sesame")
+        assert client.get("/?token=sesame", follow_redirects=True).status_code == 403
+        assert client.post("/name", data={"name": "bo"}).status_code == 403
+        assert "1 of 9" in client.get(link, follow_redirects=True).text
+    ratings.close()
+
+
+def test_only_the_pairs_of_this_study_are_asked_about(tmp_path: Path) -> None:
+    ratings = open_ratings(tmp_path)
+    first = next(iter(ratings.items))
+    with served(rating_app(ratings, TASK, asked={first})) as url, httpx2.Client(base_url=url) as client:
+        client.post("/name", data={"name": "ann"})
+        assert "1 of 3" in client.get("/").text
+        assert "That was the last one" in [answer(client, "1") for _ in range(3)][-1].text
+    assert {pair for pair, _, _ in ratings.votes} == {first}
     ratings.close()
 
 
@@ -156,11 +201,9 @@ def test_two_raters_undo_reload_and_a_restart_in_a_browser(tmp_path: Path) -> No
             assert bo.execute_script("return document.documentElement.scrollWidth <= innerWidth")
     ratings.close()
     again = open_ratings(tmp_path)
-    assert again.judges() == ["human:Ann", "human:Bo"]
+    assert again.judges() == ["human:ann", "human:bo"]
     assert len(again.votes) == 11
     with served(rating_app(again, TASK)) as address, browser(tmp_path / "ann") as ann:
-        ann.get(address)
-        if "Begin" in ann.page_source:  # the cookie may not have reached the disk; the votes must
-            begin(ann, address, "Ann")
+        ann.get(address + Links(again.folder).path("ann"))
         until(ann, "3 of 9")
     again.close()

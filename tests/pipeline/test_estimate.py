@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from quipwright.core.records import Example
 from quipwright.critics.grading import GradeCritic, GradeReader
 from quipwright.critics.multiple_choice import MultipleChoice
 from quipwright.critics.reader import Reader
+from quipwright.data.examples import load_examples
 from quipwright.data.task import Task
 from quipwright.data.teacher import ModelTeacher
 from quipwright.evaluation.settings import EvaluateSettings
@@ -26,7 +29,7 @@ from quipwright.llm.offline_files import Files
 from quipwright.llm.types import Capabilities
 from quipwright.pipeline.costs.estimate import Work, estimate, main, measured
 from quipwright.pipeline.costs.plan import Found, may_cost, plan
-from quipwright.pipeline.recipe import Learning, OfflinePreferences, Recipe, TeacherPreferences
+from quipwright.pipeline.recipe import Learning, OfflinePreferences, Recipe, TeacherPreferences, load_recipe
 from quipwright.testing.asking import chat
 from quipwright.testing.faulty_server import FaultyServer
 from quipwright.training.early_stopping import EarlyStopping
@@ -65,8 +68,7 @@ def test_only_the_students_that_are_evaluated_are_counted() -> None:
     def pairs(**evaluate: object) -> float:
         critic = {"kind": "multiple_choice", "model": {"kind": "chat", "model": "m", "base_url": "http://x/v1"}}
         tree = {"name": "x", "rounds": 10, "select": {"kind": "diverse"}, "critic": critic, "evaluate": evaluate}
-        (line,) = plan(validate(Recipe, tree, "recipe"), TASK, examples).lines
-        return line.calls / 2
+        return sum(line.calls for line in plan(validate(Recipe, tree, "recipe"), TASK, examples).lines) / 2
 
     assert pairs(base=False, noise_floor=False) == 10 * 4 + 10 * (11 + 10)
     assert pairs(base=False) == 10 * 4 + 10 * (11 + 10 + 2), "imitation and feedback against themselves"
@@ -107,7 +109,10 @@ EXAMPLES = [
 def planned(*found: Found, **fields: object) -> dict[str, int]:
     """Calls by role of a recipe with these fields."""
     recipe = Recipe(**({"name": "x", "select": Diverse(), "critic": MultipleChoice(model=SERVED)} | fields))  # type: ignore[arg-type]
-    return {line.role: line.calls for line in plan(recipe, TASK, EXAMPLES, found).lines}
+    calls = Counter[str]()
+    for line in plan(recipe, TASK, EXAMPLES, found).lines:
+        calls[line.role] += line.calls
+    return calls
 
 
 def test_every_step_that_asks_is_counted() -> None:
@@ -162,10 +167,12 @@ def test_the_hours_are_of_the_recipes_concurrency_and_the_total_of_all_roles() -
         prices={"m": Price(input=1, output=1)},
     )  # fmt: skip
     made = plan(recipe, TASK, EXAMPLES)
-    teacher, critic = made.lines
-    assert made.hours == pytest.approx((42 * teacher.seconds / 256 + critic.calls * critic.seconds / 32) / 3600)
+    rows = made.lines
+    teaching = sum(line.calls * line.seconds for line in rows if line.role == "teacher")
+    judging = sum(line.calls * line.seconds for line in rows if line.role == "critic")
+    assert made.hours == pytest.approx((teaching / 256 + judging / 32) / 3600)
     assert "with 256 (teacher), 32 (critic) calls under way." in made.table()
-    assert made.cost == (teacher.cost or 0) + (critic.cost or 0)
+    assert made.cost == sum(line.cost or 0 for line in rows)
     assert made.table().count("| all |") == 1
     by_people = recipe.model_copy(update={"critic": MultipleChoice(model=files)})
     assert (
@@ -201,7 +208,8 @@ def test_a_handful_is_measured_under_the_recipes_prices_and_caps_and_kept_for_th
         assert len(server.bodies) == 3 + 3 * 2 * 2
         assert "15 answers from 15 attempts" in out
         assert "(reckoned)" not in out
-        assert "| teacher | m | 12 | 0.00 M | 0.00 M | 6.00 |" in out
+        assert "| teacher | teach | train | m | 8 | 0.00 M | 0.00 M | 4.00 |" in out
+        assert "| teacher | teach | test | m | 2 | 0.00 M | 0.00 M | 1.00 |" in out
         code, out, _ = command("distil", "--until", "teach", *run)
         assert code == 0
         assert out.index("| all |") > out.index("The whole run will ask")
@@ -215,6 +223,46 @@ def test_a_handful_is_measured_under_the_recipes_prices_and_caps_and_kept_for_th
         )
     code, out, _ = quipwright("distil", tiny_recipe, "--until", "teach", "--run", tmp_path / "b")
     assert (code, out) == (0, "")
+
+
+def test_calls_are_shown_by_stage_and_split_and_none_is_made_that_nobody_reads() -> None:
+    examples = [*EXAMPLES, *(Example(text=f"Elsewhere it rained {i} times.", split="ood") for i in range(120))]
+    settings: dict[str, Any] = {
+        "name": "x", "select": Diverse(), "critic": MultipleChoice(model=SERVED), "teacher": ModelTeacher(model=SERVED)
+    }  # fmt: skip
+
+    def parts(**fields: object) -> dict[tuple[str, str, str], int]:
+        made = plan(Recipe(**(settings | fields)), TASK, examples)
+        assert "| role | stage | split | model | calls |" in made.table()
+        return {(line.role, line.stage, line.split): line.calls for line in made.lines}
+
+    taught = {("teacher", "teach", "train"): 30, ("teacher", "teach", "valid"): 7, ("teacher", "teach", "test"): 5}
+    judged = {("critic", "judge", "train"): 2 * 30, ("critic", "judge", "test"): 2 * 5 * 7}
+    assert parts() == taught | judged
+    both = parts(evaluate=EvaluateSettings(splits=("test", "ood")), early_stopping=EarlyStopping())
+    more = {
+        ("teacher", "teach", "ood"): 120,
+        ("critic", "judge", "ood"): 2 * 120 * 7,
+        ("critic", "validate", "valid"): 14,
+    }
+    assert both == taught | judged | more
+
+
+def test_a_run_asks_as_often_as_the_estimate_says(
+    tiny_recipe: Path, corpus_file: Path, tmp_path: Path, quipwright: Callable[..., tuple[int, str, str]]
+) -> None:
+    rows = [json.dumps({"literal": f"The old bridge over river {i} is closed.", "split": "ood"}) for i in range(20)]
+    given = [json.loads(line) for line in corpus_file.read_text().splitlines()]
+    corpus = tmp_path / "more.jsonl"
+    corpus.write_text("\n".join([*(json.dumps({"literal": r["literal"], "split": r["split"]}) for r in given), *rows]))
+    with FaultyServer(answer, tokens=50) as server:
+        model = f"{{kind: chat, model: m, base_url: '{server.url}', capabilities: {{}}}}"
+        sets = ("--set", f"teacher={{kind: model, model: {model}}}", "--set", f"data.path={corpus}")
+        assert quipwright("distil", tiny_recipe, *sets, "--until", "teach", "--run", tmp_path / "run")[0] == 0
+        assert len(server.bodies) == 12
+        recipe, base = load_recipe(str(tiny_recipe), sets[1::2])
+        planned_calls = [line.calls for line in plan(recipe, TASK, load_examples(recipe.data, base)).lines]
+        assert planned_calls == [8, 2, 2]
 
 
 def test_the_command_prints_three_prices(capsys: pytest.CaptureFixture[str]) -> None:
@@ -236,7 +284,7 @@ def test_a_judge_is_priced_for_the_evaluation_and_the_critic_for_the_rounds_too(
     examples = [Example(text=f"It rained {i} times.", split=s) for i, s in enumerate(["train"] * 7 + ["test"] * 2)]
     calls = [line.calls for line in plan(recipe, TASK, examples).lines]
     # two students against teacher, base and themselves, and with one another: 7 pairs an input, each in both orders
-    assert calls == [2 * (7 + 2 * 7), 2 * 2 * 7]
+    assert calls == [2 * 7, 2 * 2 * 7, 2 * 2 * 7]
 
 
 def test_a_grading_critic_is_counted_by_its_lists() -> None:

@@ -7,7 +7,7 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from quipwright.cli import critic, data, distil, evidence, experiment, push, serve, write
+from quipwright.cli import critic, data, distil, evidence, experiment, push, serve, start, write
 from quipwright.cli.options import with_shared_options
 from quipwright.cli.output import Harmless
 from quipwright.core.log import LOG, SHOWN, close_log
@@ -22,6 +22,8 @@ app = typer.Typer(
 
 
 _IN_SHORT = {
+    "init": "the files of a skill of your own, with comments",
+    "schema": "the JSON schema of recipes, for editors",
     "demo": "the whole method, end to end, on embedded parts",
     "distil": "run a recipe: teach, imitate, judge, learn, report",
     "estimate": "what a recipe would cost, before anything is spent",
@@ -61,7 +63,7 @@ def _root(
         print(context.get_help())
 
 
-for group in (distil, write, push, serve, evidence, critic, experiment, data):
+for group in (start, distil, write, push, serve, evidence, critic, experiment, data):
     group.register(app)
 for command in app.registered_commands:
     if command.callback is not None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -139,12 +141,18 @@ def rate(
     ] = None,
     source: Annotated[Path | None, typer.Option("--import", help="Add the votes of such a file.")] = None,
     shown: Annotated[bool, typer.Option("--results", help="Print what people said so far.")] = False,
+    rater: Annotated[
+        list[str] | None, typer.Option(help="Only who has a link rates: print one for this name, repeatable.")
+    ] = None,
+    everyone: Annotated[
+        bool, typer.Option("--everyone", help="Count those, too, who failed attention checks.")
+    ] = False,
     output: JsonFile = None,
 ) -> None:
     """Let people rate a run's outputs blind, in a browser on this machine or in the house."""
     folder = run / "ratings"
     if target or shown:
-        _show_ratings(folder, target, shown, output)
+        _show_ratings(folder, target, shown, output, system or (), everyone)
         return
     from quipwright.data.run_summary import read_run
     from quipwright.data.task import Task
@@ -157,43 +165,83 @@ def rate(
     systems = list(system) if system else _rated_by_default(list(summary.checkpoints))
     if len(systems) < 2:
         raise RecipeError("rate needs two systems.", "For example: --system feedback --system teacher.")
-    ratings = Ratings.open(folder, items_of_run(summary.samples, systems, list(task.questions), n, checks))
+    items = items_of_run(summary.samples, systems, list(task.questions), n, checks)
+    ratings = Ratings.open(folder, items)
     try:
         if source:
             print(import_ratings(ratings, source).line(source))
         else:
-            _serve_ratings(ratings, task, host, port, seed)
+            asked = {item.pair.id for item in items}
+            _serve_ratings(ratings, task, _Study(host, port, seed, asked, _invited(rater or ())))
     finally:
         ratings.close()
 
 
-def _show_ratings(folder: Path, target: Path | None, shown: bool, output: Path | None) -> None:
+def _show_ratings(
+    folder: Path, target: Path | None, shown: bool, output: Path | None, systems: Sequence[str], everyone: bool
+) -> None:
     from quipwright.evaluation.human.formats import export_ratings
+    from quipwright.evaluation.human.kept import careless, kept
     from quipwright.evaluation.human.ratings import Ratings
     from quipwright.evaluation.report.terminal import rating_lines
 
-    ratings = Ratings.read(folder)
+    stored = Ratings.read(folder)
+    ratings = kept(stored, systems, leave_out=() if everyone else None)
     if target:
         print(f"{export_ratings(ratings, target)} votes written to {target}")
+    left_out = {} if everyone else careless(stored)
+    lines = [
+        f"Left out: {sum(key[1] == judge for key in stored.order)} votes of {judge}, who passed {passed} of {asked} "
+        "attention checks (--everyone counts them)."
+        for judge, (passed, asked) in left_out.items()
+    ]
     if shown:
-        rates, checks = ratings.results(), ratings.checks()
-        told = {"rates": [rate.model_dump(mode="json") for rate in rates], "checks": checks}
-        results(rating_lines(rates, checks), told, output)
+        rates, checks = ratings.results(), stored.checks()
+        told = {"rates": [rate.model_dump(mode="json") for rate in rates], "checks": checks, "left_out": [*left_out]}
+        results([*rating_lines(rates, checks), *lines], told, output)
+    elif lines:
+        print("\n".join(lines))
 
 
-def _serve_ratings(ratings: Ratings, task: Task, host: str, port: int, seed: int) -> None:
+@dataclass(frozen=True)
+class _Study:
+    """How votes are collected: the ids of the pairs that are ``asked`` about, and the raters who get a link, if only they
+    may rate."""
+
+    host: str
+    port: int
+    seed: int
+    asked: Collection[str]
+    raters: tuple[str, ...]
+
+
+def _serve_ratings(ratings: Ratings, task: Task, study: _Study) -> None:
     from quipwright.evaluation.human.page import rating_app
+    from quipwright.evaluation.human.raters import Links
     from quipwright.serving.gate import address, new_token
     from quipwright.serving.http_server import run_server
 
-    token = new_token(host)
+    token = new_token(study.host)
 
     def announce(bound: int) -> None:
-        entrance = f"{address(host, bound)}/" + (f"?token={token}" if token else "")
-        print(f"{len(ratings.items)} pairs to rate: {entrance}", flush=True)
+        here = address(study.host, bound)
+        entrance = f"{here}/" + (f"?token={token}" if token else "")
+        print(f"{len(study.asked)} pairs to rate" + ("." if study.raters else f": {entrance}"), flush=True)
+        for name in study.raters:
+            print(f"{name}: {here}{Links(ratings.folder).path(name, token)}")
         print("Every answer is stored at once. Stop with Ctrl-C.", flush=True)
 
-    run_server(rating_app(ratings, task, token, seed), host, port, announce)
+    app = rating_app(ratings, task, token, study.seed, asked=study.asked, invited=bool(study.raters))
+    run_server(app, study.host, study.port, announce)
+
+
+def _invited(names: Sequence[str]) -> tuple[str, ...]:
+    from quipwright.evaluation.human.raters import checked_name
+
+    try:
+        return tuple(map(checked_name, names))
+    except ValueError as error:
+        raise RecipeError(f"--rater got {', '.join(map(repr, names))}.", str(error)) from None
 
 
 def _rated_by_default(students: list[str]) -> list[str]:

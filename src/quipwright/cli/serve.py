@@ -53,8 +53,7 @@ def serve(
     reference = run or SHIPPED
     folder = run_and_student(reference)[0] if is_run(run_and_student(reference)[0]) else None
     grader = _grader(critic, folder)
-    writer = Writer.load(reference, student)
-    writer.student.settle()  # one copy of the weights, opened now: the first request must not wait for it
+    writer = Writer.load(reference, student, settled=True)  # opened now: the first request must not wait for it
     token = new_token(host)
     teacher = _teacher_answers(reference, folder, writer.task)
     served = Served(writer.student, writer.task, writer.name, grader, teacher, waiting)

@@ -63,9 +63,8 @@ def write(
     from quipwright.serving.batch_files import Job, write_file
     from quipwright.serving.writer import SHIPPED, Writer
 
-    writer = Writer.load(run or SHIPPED, student)
+    writer = Writer.load(run or SHIPPED, student, settled=True)
     writer.seed = seed
-    writer.student.settle()
     if source is None:
         texts = writer.write(str(sentence), n=n, best_of=best_of, style=style)
         results(texts, {"literal": sentence, "student": writer.name, "texts": texts}, json)

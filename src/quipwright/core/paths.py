@@ -11,6 +11,9 @@ from quipwright.core.os_errors import os_remedy
 
 PACKAGE = Path(__file__).parents[1]
 FILES = PACKAGE / "data" / "bundled"
+SCAFFOLD = PACKAGE / "data" / "scaffold"
+SCHEMA = "recipe.schema.json"
+"""The JSON schema of recipes, beside those that ship."""
 BUNDLED = "bundled:"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _RESERVED = {"con", "prn", "aux", "nul", *(f"{port}{n}" for port in ("com", "lpt") for n in range(1, 10))}
@@ -75,10 +78,16 @@ def recipe_path(reference: str, recipe_dir: Path | None = None) -> Path:
     """
     if is_yaml(reference):
         return resolve(reference, "Recipe", recipe_dir)
-    for folder in (PACKAGE / "recipes", PACKAGE.parents[1] / "recipes"):
-        if _NAME.fullmatch(reference) and (folder / f"{reference}.yaml").exists():
-            return folder / f"{reference}.yaml"
+    path = shipped_recipes() / f"{reference}.yaml"
+    if _NAME.fullmatch(reference) and path.exists():
+        return path
     raise DataError(f"recipe {reference[:60]!r} does not ship with the package.", "Name a file ending in .yaml.")
+
+
+def shipped_recipes() -> Path:
+    """The folder of the recipes that ship: in the installed package, or at the root of a checkout."""
+    installed = PACKAGE / "recipes"
+    return installed if installed.exists() else PACKAGE.parents[1] / "recipes"
 
 
 def inside(root: Path, name: str, what: str) -> Path:

@@ -7,8 +7,6 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from rapidfuzz.distance import Levenshtein
-
 # Control characters, half surrogates, line and paragraph separators, and marks that reorder what is shown.
 _HARMFUL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\u2028\u2029\u202a-\u202e\u2066-\u2069]")
 _WORD = re.compile(r"\w+(?:['’]\w+)*|[^\w\s]")
@@ -72,6 +70,8 @@ def is_copy(text: str, literal: str, threshold: float = 0.15) -> bool:
     Near means: word-level Levenshtein over punctuation-free words at most ``threshold`` of the longer text, so that
     one swapped word in a sentence of seven is still a copy.
     """
+    from rapidfuzz.distance import Levenshtein  # takes a while to import
+
     ours, theirs = ([word for word in words(t) if word[0].isalnum()] for t in (text, literal))
     return Levenshtein.normalized_distance(ours, theirs) <= threshold
 

@@ -25,7 +25,7 @@ def distil(recipe: Recipe, run: RunFolder, recipe_dir: Path) -> RunSummary:
         data = load_data(recipe.data, recipe_dir)
         check_inputs(ctx, recipe, data)
         examples = data.examples
-        teacher = teach(ctx, recipe.teacher, examples)
+        teacher = teach(ctx, recipe.teacher, recipe.taught(examples))
 
         # Phase 1: imitation.
         imitation = (

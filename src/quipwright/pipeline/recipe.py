@@ -11,6 +11,7 @@ from pydantic import Field, field_validator, model_validator
 from quipwright.core.config_files import override, read_yaml, validate
 from quipwright.core.metrics import Tracker
 from quipwright.core.paths import recipe_path
+from quipwright.core.records import Example
 from quipwright.core.settings import Settings, identity_of
 from quipwright.critics.config import CriticConfig
 from quipwright.critics.reward_model.critic import RewardModelConfig
@@ -197,6 +198,15 @@ class Recipe(Settings):
         steps = [name for name in ("teacher_preferences", "offline_preferences") if getattr(self, name) is not None]
         rounds = [f"round-{number}" for number in range(1, self.rounds + 1)]
         return ("imitation", *steps, *rounds, *(["feedback"] if self.rounds or self.offline_preferences else []))
+
+    def taught(self, examples: Sequence[Example]) -> list[Example]:
+        """Those of ``examples`` that the teacher answers: no stage reads its texts on a split that is neither learnt from
+        nor measured on."""
+        learns = self.rounds or self.teacher_preferences is not None or self.offline_preferences is not None
+        splits = {*self.evaluate.splits, *(["train"] if learns else [])}
+        splits |= {"train", "valid"} if self.imitation is not None else set()
+        splits |= {"valid"} if self.early_stopping is not None else set()
+        return [example for example in examples if example.split in splits]
 
     def load_task(self, recipe_dir: Path | None = None) -> Task:
         """The task, restricted to ``styles``, of which ``style`` is the default. Raises as :meth:`Task.load` and

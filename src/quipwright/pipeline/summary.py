@@ -139,7 +139,7 @@ def _counts(
         literals=dict(Counter(e.split for e in data.examples)),
         teacher=sum(map(len, teacher.responses.values())),
         left_out=dict(data.dropped),
-        untaught=sum(not teacher.responses.get(e.id) for e in data.examples),
+        untaught=teacher.asked - len(teacher.responses),
         rankings=[len(rankings) for rankings in ranked],
         strength=[round(sum(r.strength for r in rankings) / len(rankings), 4) for rankings in ranked if rankings],
         selected={

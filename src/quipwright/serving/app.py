@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -20,14 +19,13 @@ from quipwright.core.records import Response as Attempt
 from quipwright.core.text import normalise
 from quipwright.critics.base import Grader
 from quipwright.data.task import Task
+from quipwright.serving.bad_request import BadRequestError
 from quipwright.serving.batcher import Ask, Batcher, BusyError
 from quipwright.serving.chat_api import (
-    BadRequestError,
     ChatRequest,
     Chunks,
     completion,
     cut,
-    error,
     failed,
     fields_of,
     read_request,
@@ -35,8 +33,10 @@ from quipwright.serving.chat_api import (
 )
 from quipwright.serving.completions_api import as_chats, events, text_completion
 from quipwright.serving.gate import HEALTH, NOBODY, Admitted, Gate, form, pages
+from quipwright.serving.logprobs import Scored
+from quipwright.serving.refusals import HANDLERS
 from quipwright.serving.writer import BEAMS, MAX_TOKENS, is_sound, marked
-from quipwright.students.base import Generated, Student
+from quipwright.students.base import Generated, Student, TokenScorer
 
 TRIES = 3  # samples beside the beam's answer on the page
 
@@ -108,7 +108,7 @@ class Endpoint:
         if asked.stream:
             events = Chunks(asked.model).whole(texts, usage if asked.usage else None)
             return StreamingResponse(_each(events), media_type="text/event-stream")
-        return JSONResponse(completion(asked.model, texts, usage))
+        return JSONResponse(completion(asked.model, texts, usage, await self._scored(asked, texts)))
 
     async def completions(self, request: Request) -> Response:
         """The older completions, whole or as a stream of finished texts."""
@@ -120,7 +120,9 @@ class Endpoint:
         if asked[0].stream:
             stream = events(asked[0].model, texts, usage if asked[0].usage else None)
             return StreamingResponse(_each(stream), media_type="text/event-stream")
-        return JSONResponse(text_completion(asked[0].model, texts, usage))
+        scored = [await self._scored(one, some) for one, some in zip(asked, each, strict=True)]
+        tokens = [text for some in scored if some is not None for text in some]
+        return JSONResponse(text_completion(asked[0].model, texts, usage, tokens or None))
 
     async def health(self, request: Request) -> Response:
         """That the server answers, and how many requests wait."""
@@ -193,6 +195,16 @@ class Endpoint:
         texts = [cut(generated, asked.stops) for generated in answers]
         return texts if drawn else texts * asked.n  # beams know one best answer
 
+    async def _scored(self, asked: ChatRequest, texts: Sequence[Generated]) -> Scored | None:
+        """The tokens of ``texts`` with their log-probabilities, where ``asked`` wants them."""
+        top, student = asked.logprobs, self.served.student
+        if top is None:
+            return None
+        if not isinstance(student, TokenScorer):
+            raise BadRequestError("logprobs are not supported: this student's family does not give them.", "logprobs")
+        prompt = self._prompt(asked.literal, asked.style)
+        return await self.batcher.run(lambda: [student.token_logprobs(prompt, g.text, top) for g in texts])
+
     async def _attempts(self, literal: str, style: str) -> list[Shown]:
         if not any(character.isalpha() for character in literal):
             raise BadRequestError("Write a sentence with at least one letter.")
@@ -257,41 +269,10 @@ def serving_app(served: Served, token: str | None = None, admitted: Admitted = N
         Route("/v1/completions", endpoint.completions, methods=["POST"]),
         Route(HEALTH, endpoint.health),
     ]
-    handlers: Any = {
-        BadRequestError: _refused, QuipwrightError: _unusable, BusyError: _busy, HTTPException: _http, ClientDisconnect: _gone,
-        Exception: _broken,
-    }  # fmt: skip
-    return Gate(Starlette(routes=routes, exception_handlers=handlers, lifespan=lifespan), token, admitted=admitted)
+    return Gate(Starlette(routes=routes, exception_handlers=HANDLERS, lifespan=lifespan), token, admitted=admitted)
 
 
 async def _each(events: Any) -> AsyncIterator[str]:
     for event in events:
         yield event
         await asyncio.sleep(0)  # one long answer must not hold up the others
-
-
-async def _refused(request: Request, wrong: BadRequestError) -> Response:
-    kind = "invalid_request_error" if wrong.status < 500 else "server_error"
-    return JSONResponse(error(wrong.message, kind, wrong.param, wrong.code), wrong.status)
-
-
-async def _unusable(request: Request, wrong: QuipwrightError) -> Response:
-    return JSONResponse(error(str(wrong), param="messages"), 400)
-
-
-async def _busy(request: Request, wrong: BusyError) -> Response:
-    body = error("Too many requests wait; try again in a moment.", "rate_limit_error", code="rate_limit_exceeded")
-    return JSONResponse(body, 429, {"retry-after": "1"})
-
-
-async def _http(request: Request, wrong: HTTPException) -> Response:
-    return JSONResponse(error(str(wrong.detail)), wrong.status_code, wrong.headers)
-
-
-async def _broken(request: Request, wrong: Exception) -> Response:
-    """What nobody foresaw: the console of the server shows it, the client is told nothing of the inside."""
-    return JSONResponse(error("The server failed on this request.", "server_error"), 500)
-
-
-async def _gone(request: Request, wrong: ClientDisconnect) -> Response:
-    return Response(status_code=499)

@@ -11,25 +11,21 @@ from dataclasses import dataclass
 from typing import Any
 
 from quipwright.core.records import Sampling
+from quipwright.serving.bad_request import BadRequestError
+from quipwright.serving.logprobs import Scored, asked_in_chat, in_chat
 from quipwright.students.base import Generated
 
 MOST_TEXTS, MOST_TOKENS, MOST_STOPS = 16, 256, 4
 # What a paraphrasing student cannot do must be refused, not silently left out.
-_UNSUPPORTED = ("tools", "functions", "logprobs", "top_logprobs", "logit_bias", "audio", "modalities")
-
-
-class BadRequestError(Exception):
-    """The request cannot be served as it is; ``param`` names the field. ``status`` is HTTP's."""
-
-    def __init__(self, message: str, param: str | None = None, status: int = 400, code: str | None = None) -> None:
-        """``message`` says what was wrong and what would do."""
-        super().__init__(message)
-        self.message, self.param, self.status, self.code = message, param, status, code
+_UNSUPPORTED = ("tools", "functions", "logit_bias", "audio", "modalities")
 
 
 @dataclass(frozen=True)
 class ChatRequest:
-    """A checked request: the sentence to paraphrase, the name under which the model was asked, and how."""
+    """A checked request: the sentence to paraphrase, the name under which the model was asked, and how.
+
+    ``logprobs``: how many alternatives are told beside each token; ``None``: no log-probabilities.
+    """
 
     literal: str
     model: str
@@ -40,6 +36,7 @@ class ChatRequest:
     stops: tuple[str, ...]
     stream: bool
     usage: bool
+    logprobs: int | None = None
 
 
 def fields_of(body: bytes) -> dict[str, Any]:
@@ -94,16 +91,19 @@ def read_request(fields: Mapping[str, Any], models: Mapping[str, str]) -> ChatRe
         stops=_stops(fields.get("stop")),
         stream=fields.get("stream") is True,
         usage=_object(fields, "stream_options").get("include_usage") is True,
+        logprobs=asked_in_chat(fields),
     )
 
 
-def completion(model: str, texts: Sequence[Generated], usage: Mapping[str, int]) -> dict[str, Any]:
-    """The answer in one piece."""
+def completion(
+    model: str, texts: Sequence[Generated], usage: Mapping[str, int], scored: Scored | None = None
+) -> dict[str, Any]:
+    """The answer in one piece. ``scored``: the tokens of each text, where they were asked for."""
     choices = [
         {
             "index": i,
             "message": {"role": "assistant", "content": g.text},
-            "logprobs": None,
+            "logprobs": in_chat(scored[i]) if scored is not None else None,
             "finish_reason": finish_reason(g),
         }
         for i, g in enumerate(texts)

@@ -7,11 +7,13 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from quipwright.serving.chat_api import BadRequestError, event, finish_reason, refuse
+from quipwright.serving.bad_request import BadRequestError
+from quipwright.serving.chat_api import event, finish_reason, refuse
+from quipwright.serving.logprobs import Scored, asked_in_completions, in_completions
 from quipwright.students.base import Generated
 
 MOST_PROMPTS = 16
-_UNSUPPORTED = ("suffix", "echo", "logprobs", "logit_bias")
+_UNSUPPORTED = ("suffix", "echo", "logit_bias")
 
 
 def as_chats(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -25,12 +27,19 @@ def as_chats(fields: Mapping[str, Any]) -> list[dict[str, Any]]:
         raise BadRequestError(f"prompt must be a text or up to {MOST_PROMPTS} of them.", "prompt")
     if not all(isinstance(prompt, str) and any(c.isalpha() for c in prompt) for prompt in prompts):
         raise BadRequestError("prompt must hold a sentence; token ids are not supported.", "prompt")
-    return [{**fields, "messages": [{"role": "user", "content": p}]} for p in prompts]
+    top = asked_in_completions(fields)
+    scored = {"logprobs": None if top is None else True, "top_logprobs": top}
+    return [{**fields, **scored, "messages": [{"role": "user", "content": p}]} for p in prompts]
 
 
-def text_completion(model: str, texts: Sequence[Generated], usage: Mapping[str, int]) -> dict[str, Any]:
-    """The answer in one piece."""
-    return {**_envelope(model), "choices": _choices(texts), "usage": dict(usage)}
+def text_completion(
+    model: str, texts: Sequence[Generated], usage: Mapping[str, int], scored: Scored | None = None
+) -> dict[str, Any]:
+    """The answer in one piece. ``scored``: the tokens of each text, where they were asked for."""
+    choices = _choices(texts)
+    for choice, tokens in zip(choices, scored or (), strict=False):
+        choice["logprobs"] = in_completions(tokens)
+    return {**_envelope(model), "choices": choices, "usage": dict(usage)}
 
 
 def events(model: str, texts: Sequence[Generated], usage: Mapping[str, int] | None) -> Iterator[str]:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quipwright.core.errors import DamagedError, RunError, WeightsError
 from quipwright.core.paths import inside, resolve
@@ -16,16 +16,16 @@ from quipwright.core.storage.files import file_sha256
 from quipwright.core.storage.run_folder import recipe_dir_of, stages_of
 from quipwright.core.storage.seals import check_export
 from quipwright.core.text import degenerate, is_copy, normalise
-from quipwright.critics.reward_model.card import read_card
-from quipwright.critics.reward_model.critic import RewardModelConfig, RewardModelCritic
-from quipwright.data.run_summary import read_run
 from quipwright.data.task import Task
 from quipwright.serving.prompt_template import wrapping
 from quipwright.students.base import Generated, Student, StudentSettings
 from quipwright.students.common import WEIGHTS_FILE
-from quipwright.students.load import open_student
+from quipwright.students.load import open_merged, open_student
 from quipwright.students.peft_files import ADAPTER_CONFIG, ADAPTER_FILE, load_peft, peft_settings
 from quipwright.students.weights import known_sha256
+
+if TYPE_CHECKING:  # takes long to import, and only the best of several texts needs it
+    from quipwright.critics.reward_model.critic import RewardModelCritic
 
 SHIPPED = "shipped"
 """The reference of the student that ships."""
@@ -54,41 +54,43 @@ class Writer:
     recipe_dir: Path | None = None
 
     @classmethod
-    def load(cls, reference: str | Path = SHIPPED, student: str | None = None) -> Writer:
+    def load(cls, reference: str | Path = SHIPPED, student: str | None = None, *, settled: bool = False) -> Writer:
         """The student that ``reference`` names: ``shipped``, ``RUN``, ``RUN:STUDENT``, an export's folder, or a hub id.
 
-        ``student`` names one of a run's (default: the last one trained). Raises :class:`RunError` where a run is not
-        finished or has no such student, :class:`DamagedError` where its weights are not those that were trained, and
-        :class:`WeightsError` where there is nothing to load.
+        ``student`` names one of a run's (default: the last one trained). ``settled``: it only writes from here on
+        (``Student.settle``), and is opened sooner. Raises :class:`RunError` where a run is not finished or has no such
+        student, :class:`DamagedError` where its weights are not those that were trained, and :class:`WeightsError` where
+        there is nothing to load.
         """
         if reference == SHIPPED:
-            return cls._of_export(resolve("bundled:student", "Student"), SHIPPED)
+            return cls._of_export(resolve("bundled:student", "Student"), SHIPPED, settled)
         folder, named = run_and_student(reference)
         if is_run(folder):
-            return cls.of_run(folder, student or named)
+            return cls.of_run(folder, student or named, settled=settled)
         if student is not None:
             raise RunError(f"{reference} is no run, so it has no student {student!r}.", "Leave --student out.")
         if folder.is_dir():
-            return cls._of_export(folder, folder.resolve().name)
-        return cls._of_export(_fetched(str(reference)), str(reference))
+            return cls._of_export(folder, folder.resolve().name, settled)
+        return cls._of_export(_fetched(str(reference)), str(reference), settled)
 
     @classmethod
-    def of_run(cls, folder: Path, name: str | None = None) -> Writer:
+    def of_run(cls, folder: Path, name: str | None = None, *, settled: bool = False) -> Writer:
         """A student of a finished run; see :meth:`load`."""
+        from quipwright.data.run_summary import read_run
+
         summary = read_run(folder)
         chosen = name or list(summary.checkpoints)[-1]
         if chosen not in summary.checkpoints:
             raise RunError(f"{folder} has no student {chosen!r}.", f"It has: {', '.join(summary.checkpoints)}.")
         task = Task.parse(summary.task, str(folder))
         settings = StudentSettings.model_validate(summary.recipe["student"])
-        student = open_student(settings, task.student_chat, recipe_dir_of(folder))
         weights = _sealed_weights(folder, chosen, summary.checkpoints[chosen])
-        student.load(weights)
+        student = _opened(settings, task, recipe_dir_of(folder), weights / WEIGHTS_FILE, settled)
         name = f"{folder.resolve().name}:{chosen}"
         return cls(student, task, name, folder=weights, recipe_dir=recipe_dir_of(folder))
 
     @classmethod
-    def _of_export(cls, folder: Path, name: str) -> Writer:
+    def _of_export(cls, folder: Path, name: str, settled: bool = False) -> Writer:
         """An export: an adapter with its settings, ours or PEFT's, or a folder of merged weights; read through its seal where
         it has one."""
         check_export(folder)
@@ -96,13 +98,9 @@ class Writer:
         if (folder / TASK_FILE).exists():
             task = Task.parse(json.loads((folder / TASK_FILE).read_text(encoding="utf-8")), str(folder / TASK_FILE))
         settings = _settings_of_export(folder)
-        student = open_student(settings, task.student_chat, folder)
-        if (folder / WEIGHTS_FILE).exists():
-            student.load(folder)
-        elif (folder / ADAPTER_FILE).exists():
-            load_peft(student, folder)
-        elif task.student_chat:  # our template makes the prompt itself; here the task does
-            student.tokenizer.chat_template = student.tokenizer.chat_template.removeprefix(wrapping(task))
+        files = (folder / WEIGHTS_FILE, folder / ADAPTER_FILE)
+        trained = next((file for file in files if file.exists()), None)
+        student = _opened(settings, task, folder, trained, settled)
         return cls(student, task, name, folder=folder, recipe_dir=folder)
 
     def fingerprint(self) -> str:
@@ -195,6 +193,24 @@ def is_sound(text: str, literal: str) -> bool:
     return not degenerate(text, literal) and not is_copy(text, literal)
 
 
+def _opened(settings: StudentSettings, task: Task, base: Path, trained: Path | None, settled: bool) -> Student:
+    """The student of ``settings`` with what was ``trained``, if anything was beside the weights that it starts from."""
+    student = None
+    if settled and trained is not None:
+        student = open_merged(settings, trained, task.student_chat, base)
+    if student is None:
+        student = open_student(settings, task.student_chat, base)
+        if trained is None and task.student_chat:  # our template makes the prompt itself; here the task does
+            student.tokenizer.chat_template = student.tokenizer.chat_template.removeprefix(wrapping(task))
+        if trained is not None and trained.name == WEIGHTS_FILE:
+            student.load(trained.parent)
+        elif trained is not None:
+            load_peft(student, trained.parent)
+    if settled:
+        student.settle()
+    return student
+
+
 def _settings_of_export(folder: Path) -> StudentSettings:
     if (folder / STUDENT_FILE).exists():
         return StudentSettings.model_validate_json((folder / STUDENT_FILE).read_text(encoding="utf-8"))
@@ -234,12 +250,17 @@ def is_run(reference: str | Path) -> bool:
 
 def shipped_trainer() -> str:
     """How the critic signs that learnt from the verdicts which the shipped student was trained on."""
+    from quipwright.critics.reward_model.card import read_card
+    from quipwright.critics.reward_model.critic import RewardModelConfig
+
     folder = resolve(RewardModelConfig().path, "Critic")
     return read_card(folder).signature(folder)
 
 
 def shipped_critic() -> RewardModelCritic:
     """The critic that ships, for ``best_of``."""
+    from quipwright.critics.reward_model.critic import RewardModelConfig
+
     return RewardModelConfig().load()
 
 

@@ -59,6 +59,15 @@ class Generated:
 
 
 @dataclass(frozen=True)
+class TokenLogprob:
+    """One token of a text: its log-probability in nats (temperature 1), and the likeliest in its place with theirs."""
+
+    text: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True)
 class DecodingMode:
     """How a student writes: "mixed" or "waves" (the decoding engine), or "generate" (transformers' own) and why."""
 
@@ -123,3 +132,11 @@ class Student(Protocol):
 
     def load(self, folder: Path) -> None:
         """Read back what :meth:`save` wrote."""
+
+
+@runtime_checkable
+class TokenScorer(Protocol):
+    """A student that tells how likely each token of a text was."""
+
+    def token_logprobs(self, prompt: str, text: str, top: int = 0) -> list[TokenLogprob]:
+        """The tokens of ``text``, which it wrote to ``prompt``, each with the ``top`` likeliest in its place."""

@@ -12,7 +12,7 @@ import torch
 from quipwright.core.errors import DataError, RecipeError
 from quipwright.core.progress import console
 from quipwright.core.records import DiverseBeams, Sampling
-from quipwright.students.base import Generated, LoRA, OnToken, Prompted, StudentSettings
+from quipwright.students.base import Generated, LoRA, OnToken, Prompted, StudentSettings, TokenLogprob
 from quipwright.students.batches import RankedBatch
 from quipwright.students.common import (
     NetworkStudent,
@@ -24,6 +24,7 @@ from quipwright.students.policy import CausalPolicy
 from quipwright.students.precision import frozen_dtype
 from quipwright.students.probe import scoring_path
 from quipwright.students.prompt_format import Chat, Plain, PromptFormat
+from quipwright.students.token_logprobs import read_tokens
 from quipwright.students.weights import device, load, load_network, weights_identity
 
 
@@ -44,8 +45,11 @@ class CausalStudent(NetworkStudent):
         super().__init__(network, CausalPolicy(network, settings.precision == "bf16", path), settings)
 
     @classmethod
-    def open(cls, settings: StudentSettings, chat: bool = False, recipe_dir: Path | None = None) -> CausalStudent:
-        """Load weights and tokenizer, on :func:`device`; a relative folder is seen from ``recipe_dir``.
+    def open(
+        cls, settings: StudentSettings, chat: bool = False, recipe_dir: Path | None = None, *, adapted: bool = True
+    ) -> CausalStudent:
+        """Load weights and tokenizer, on :func:`device`; a relative folder is seen from ``recipe_dir``. Without ``adapted``
+        no adapters are put on them, whatever ``settings`` say.
 
         Frozen weights are held as :func:`frozen_dtype` says, trained ones in float32.
         """
@@ -57,6 +61,7 @@ class CausalStudent(NetworkStudent):
         frozen = isinstance(settings.tuning, LoRA)
         dtype = frozen_dtype(settings.precision, device()) if frozen else torch.float32
         network = load_network(AutoModelForCausalLM, settings.weights, settings.revision, dtype, recipe_dir)
+        settings = settings if adapted else settings.model_copy(update={"tuning": "full"})
         student = cls(network, load(AutoTokenizer, settings.weights, settings.revision, recipe_dir), settings, chat)
         student.base = weights_identity(settings.weights, settings.revision, recipe_dir)
         student.module.to(device())  # only now: fresh adapters are drawn on the CPU, the same for every machine
@@ -73,6 +78,11 @@ class CausalStudent(NetworkStudent):
     def response_ids(self, text: str) -> list[int]:
         """Token ids of a response, end token included."""
         return self.prompt_format.response_ids(text)
+
+    def token_logprobs(self, prompt: str, text: str, top: int = 0) -> list[TokenLogprob]:
+        """See ``TokenScorer``: by the network that writes. The end token is no part of the text."""
+        begin, ids = self.prompt_ids(prompt), self.response_ids(text)[:-1] if text else []
+        return read_tokens(self.tokenizer, ids, self.engine.read([*begin, *ids], len(begin)), top) if ids else []
 
     @property
     def padded(self) -> bool:

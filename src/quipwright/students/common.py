@@ -20,6 +20,7 @@ from quipwright.core.progress import console
 from quipwright.core.records import DiverseBeams, Sampling
 from quipwright.students.base import DecodingMode, Generated, LoRA, OnToken, Prompted, StudentSettings
 from quipwright.students.batches import LogProbs, RankedBatch
+from quipwright.students.precision import as_written
 from quipwright.students.trained_file import restore, write_trained
 from quipwright.students.weights import quiet
 
@@ -236,17 +237,17 @@ class NetworkStudent(ABC):
         Texts stay what they were, for each sum is taken in float32 and rounded once here, too. Nothing can be trained, saved
         or exported afterwards.
         """
-        dtype = torch.bfloat16 if self.settings.precision == "bf16" else torch.float32
         network = self.network
         if isinstance(self.settings.tuning, LoRA):
             for layer in adapted_layers(network):
+                held = layer.get_base_layer().weight.dtype
                 layer.get_base_layer().float()
                 layer.merge()
-                layer.get_base_layer().to(dtype)
+                layer.get_base_layer().to(held)
             network = network.unload()
         self._engine = None
         self.settings = self.settings.model_copy(update={"tuning": "full"})
-        self.network = self.module.network = network.to(dtype)
+        self.network = self.module.network = as_written(network, self.settings.precision)
         self._engine = self._opened(self.network)
 
     def save(self, folder: Path) -> None:

@@ -72,11 +72,26 @@ def embedded_folder() -> Path:
     seal = folder / "sha256.json"
     if seal.exists():
         recorded = json.loads(seal.read_text(encoding="utf-8"))
-        if all((folder / name).exists() and file_sha256(folder / name) == sha for name, sha in recorded.items()):
+        if all(_is_whole(folder / name, sha) for name, sha in recorded.items()):
             return folder
         shutil.rmtree(folder)
     _convert(embedded_gguf(), folder)
     return folder
+
+
+_WHOLE: dict[Path, tuple[str, int, int]] = {}
+"""By file: the hash that this process found, and size and time of change then."""
+
+
+def _is_whole(path: Path, sha: str) -> bool:
+    """Whether the content of ``path`` is known by ``sha``. It is read once a process, and again where it changed."""
+    if not path.exists():
+        return False
+    status = path.stat()
+    seen = (sha, status.st_size, status.st_mtime_ns)
+    if _WHOLE.get(path) != seen and file_sha256(path) == sha:
+        _WHOLE[path] = seen
+    return _WHOLE.get(path) == seen
 
 
 def embedded_gguf() -> Path:

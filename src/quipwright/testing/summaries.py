@@ -73,7 +73,7 @@ def made_summary(n: int = 30, name: str = "made", text: str = "", seed: int = 0)
         name=name,
         recipe=_recipe(name),
         defaults=_defaults(name),
-        versions={"quipwright": "0.1.0", "python": "3.11"},
+        versions={"quipwright": "0.2.0", "python": "3.11"},
         pairwise=adjusted(pairwise),
         differences=adjusted(
             [

@@ -12,7 +12,6 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, ndtri
 
 Floats = NDArray[np.float64]
 
@@ -182,6 +181,8 @@ def mcnemar(only_a: int, only_b: int) -> float:
     """Exact two-sided p-value of McNemar's test (1947) from the discordant inputs: won by a alone, by b alone."""
     if only_a < 0 or only_b < 0:
         raise ValueError(f"counts cannot be negative, got {only_a} and {only_b}")
+    from scipy.special import bdtr  # takes long to import
+
     return min(1.0, 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)))
 
 
@@ -263,6 +264,8 @@ def normal_quantile(level: float) -> float:
     """z of a two-sided interval: 1.96 for 0.95. Raises ``ValueError`` unless 0 < level < 1."""
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, got {level}")
+    from scipy.special import ndtri  # takes long to import
+
     return float(ndtri((1 + level) / 2))
 
 

@@ -6,10 +6,9 @@ from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
 
 from quipwright.core.statistics.intervals import Estimate, Floats, cluster_index, dispersion
-from quipwright.core.statistics.logistic import fit_logistic, profile_interval
+from quipwright.core.statistics.logistic import expit, fit_logistic, profile_interval
 
 # on the slope, in intervals: stops it from running away and no more (4.5 log-odds are one standard deviation of the
 # prior this amounts to); a shrunken slope would leave its length effect in the rate where one side is longer on average

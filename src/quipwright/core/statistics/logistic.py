@@ -4,9 +4,9 @@ edges, where all judgments agree or nearly do."""
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from scipy.special import expit
 
 from quipwright.core.statistics.intervals import Floats, Interval, normal_quantile
 
@@ -33,6 +33,13 @@ def fit_logistic(
     if np.any(ridge == 0) and float(np.abs(x @ fitted).max(initial=0.0)) > _BOUND:
         raise ValueError("the targets are separable: without a penalty the fit has no finite optimum; use penalty > 0")
     return fitted
+
+
+def expit(x: Any) -> Any:
+    """The logistic function of a number or an array."""
+    from scipy.special import expit as sigmoid  # takes long to import
+
+    return sigmoid(x)
 
 
 def gradient(x: Floats, target: Floats, weight: Floats | float, penalty: Floats | float, b: Floats) -> Floats:

@@ -14,6 +14,7 @@ from quipwright.core.records import Judgment, Verdict, content_hash
 from quipwright.core.storage.files import write_atomic
 from quipwright.core.table_files import csv_line, file_kind, read_table
 from quipwright.core.text_files import read_text
+from quipwright.evaluation.human.raters import signature
 from quipwright.evaluation.human.ratings import CANNOT_TELL, Ratings
 
 COLUMNS = ("pair", "literal", "a", "b", "author_a", "author_b", "question", "rater", "shown", "verdict")
@@ -24,7 +25,7 @@ _VERDICTS: dict[str, Verdict] = {
 
 
 def export_ratings(ratings: Ratings, path: Path) -> int:
-    """Write every standing vote to ``path`` and return how many there are.
+    """Write every vote of ``ratings`` to ``path`` and return how many there are.
 
     ``.csv`` and ``.json`` (Label Studio) come back through :func:`import_ratings`; ``.jsonl`` holds the majority's
     verdicts in the format that trains a distilled critic.
@@ -99,7 +100,7 @@ def _vote(ratings: Ratings, path: Path, row: Row, left_out: Counter[str]) -> Jud
         )
     return Judgment(
         pair_id=row.pair_id,
-        judge=f"human:{row.rater.strip()}",
+        judge=signature(row.rater),
         shown="ab" if row.shown == "ab" else "ba",
         verdict=_TURNED.get(verdict, verdict) if row.turned else verdict,
         question=row.question,
@@ -108,9 +109,10 @@ def _vote(ratings: Ratings, path: Path, row: Row, left_out: Counter[str]) -> Jud
 
 
 def verdict_rows(ratings: Ratings) -> list[dict[str, Any]]:
-    """The overall votes as verdicts: the majority of each pair, its margin as strength (1 to 3), a fifth held out.
+    """The overall votes as verdicts: the majority of each pair, and its margin as strength (1 to 3).
 
-    The split is by a hash of the literal, so that no literal is on both sides.
+    What is no training literal is held out, so that nothing learns from what measures it, and so is a fifth of the
+    training literals, by their hash.
     """
     rows = []
     for pair in ratings.labels():
@@ -118,7 +120,7 @@ def verdict_rows(ratings: Ratings) -> list[dict[str, Any]]:
         if not votes:
             continue
         lead = (votes["A"] - votes["B"]) / votes.total()
-        held = int(content_hash("heldout", pair.literal), 16) % 5 == 0
+        held = pair.split != "train" or int(content_hash("heldout", pair.literal), 16) % 5 == 0
         rows.append(
             {
                 "literal": pair.literal, "a": pair.a, "b": pair.b, "verdict": "tie" if lead == 0 else "a" if lead > 0 else "b",

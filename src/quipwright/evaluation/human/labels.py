@@ -15,6 +15,7 @@ from quipwright.core.text import normalise
 from quipwright.core.text_files import json_lines
 from quipwright.data.graded import GradedRow, read_graded
 from quipwright.data.task import OVERALL, Task
+from quipwright.evaluation.human.kept import kept
 from quipwright.evaluation.human.labelled_pair import LabelledPair
 from quipwright.evaluation.human.ratings import Ratings
 
@@ -33,18 +34,18 @@ def read_labels(path: Path, split: str | None = None, task: Task | None = None) 
     Raises :class:`DataError` naming the first bad line, or when nothing is left.
     """
     if path.is_dir():
-        pairs = Ratings.read(path).labels()
+        pairs = kept(Ratings.read(path)).labels()
     else:
         lines, named_by = list(json_lines(path, "Labels")), task or Task.load()
         if lines and {"text", "grade"} <= lines[0][1].keys():
             pairs = _by_grades(read_graded(path, named_by.grades))
         else:
             pairs = _joined(_row(fields, f"{path} line {line}", named_by) for line, fields in lines)
-    kept = [pair for pair in pairs if split is None or pair.split == split]
-    if not kept:
+    chosen = [pair for pair in pairs if split is None or pair.split == split]
+    if not chosen:
         splits = ", ".join(sorted({pair.split or "none" for pair in pairs})) or "no pair at all"
         raise DataError(f"{path} has no labelled pair of split {split!r}.", f"It has: {splits}.")
-    return kept
+    return chosen
 
 
 def sampled_pairs(pairs: Sequence[LabelledPair], limit: int | None, seed: int) -> list[LabelledPair]:

@@ -23,6 +23,7 @@ from quipwright.core.storage.sealed_files import SealedAppendOnly, read_sealed_l
 from quipwright.critics.combine import by_pair
 from quipwright.evaluation.human.items import Item
 from quipwright.evaluation.human.labelled_pair import LabelledPair
+from quipwright.evaluation.human.raters import HUMAN, signature
 
 CANNOT_TELL = "cannot tell"
 ITEMS, VOTES = "items.jsonl", "votes.jsonl"
@@ -198,9 +199,9 @@ class Ratings:
             self._fold(vote)
 
     def _fold(self, vote: Vote) -> None:
-        j = vote.judgment
-        if j.pair_id not in self.items:
+        if vote.judgment.pair_id not in self.items:
             return
+        j = vote.judgment.model_copy(update={"judge": signature(vote.judgment.judge.removeprefix(HUMAN))})
         key = (j.pair_id, j.judge, j.question)
         if key in self.votes:
             self.order.remove(key)

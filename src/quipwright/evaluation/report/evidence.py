@@ -9,6 +9,7 @@ from pathlib import Path
 from quipwright.core.results import Figure
 from quipwright.core.statistics import Audit
 from quipwright.evaluation.audit import AuditReport, read_audits
+from quipwright.evaluation.human.kept import kept
 from quipwright.evaluation.human.ratings import HumanRate, Ratings
 
 
@@ -53,7 +54,7 @@ def read_evidence(run: Path) -> Evidence:
     if not Ratings.held(run / "ratings"):
         return Evidence(audits=audits)
     ratings = Ratings.read(run / "ratings")
-    return Evidence(ratings.results(), ratings.checks(), audits)
+    return Evidence(kept(ratings).results(), ratings.checks(), audits)
 
 
 def students(people: Sequence[tuple[str, HumanRate]]) -> tuple[list[str], list[People]]:

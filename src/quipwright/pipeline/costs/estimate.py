@@ -58,7 +58,8 @@ class Work(Settings):
 
 @dataclass(frozen=True)
 class Line:
-    """One role's share. Tokens and ``seconds`` are of one call, ``cost`` of all (``None``: the price is unknown).
+    """One role's share, at one ``stage`` on one ``split`` where it is of a recipe. Tokens and ``seconds`` are of one call,
+    ``cost`` of all (``None``: the price is unknown).
 
     ``concurrency`` as in :class:`Work`.
     """
@@ -72,6 +73,16 @@ class Line:
     concurrency: int | None = 32
     cost: float | None = None
     measured: bool = False
+    stage: str = ""
+    split: str = ""
+
+    def as_measured(self, other: Line) -> Line:
+        """With the tokens and the time of a call of ``other``, where those were measured."""
+        if not other.measured:
+            return self
+        return replace(
+            self, tokens_in=other.tokens_in, tokens_out=other.tokens_out, seconds=other.seconds, measured=True
+        )
 
     def priced(self, prices: Mapping[str, Price]) -> Line:
         """With its cost by ``prices``."""
@@ -112,12 +123,21 @@ class Estimate:
 
     def table(self) -> str:
         """For people, as Markdown."""
-        rows = ["| role | model | calls | tokens in | tokens out | cost |", "|---|---|--:|--:|--:|--:|"]
+        staged = any(line.stage for line in self.lines)
+        places, rule = (" stage | split |", "---|---|") if staged else ("", "")
+        rows = [
+            f"| role |{places} model | calls | tokens in | tokens out | cost |",
+            f"|---|{rule}---|--:|--:|--:|--:|",
+        ]
         for line in self.lines:
             tokens = f"{line.calls * line.tokens_in / 1e6:.2f} M | {line.calls * line.tokens_out / 1e6:.2f} M"
             mark = "" if line.measured else " (reckoned)"
-            rows.append(f"| {line.role}{mark} | {line.model} | {line.calls:,} | {tokens} | {_money(line.cost)} |")
-        total = f"| all | | {sum(line.calls for line in self.lines):,} | | | {_money(self.cost)} |"
+            place = f" {line.stage} | {line.split} |" if staged else ""
+            rows.append(
+                f"| {line.role}{mark} |{place} {line.model} | {line.calls:,} | {tokens} | {_money(line.cost)} |"
+            )
+        place = " | |" if staged else ""
+        total = f"| all |{place} | {sum(line.calls for line in self.lines):,} | | | {_money(self.cost)} |"
         return "\n".join([*rows, total, "", self.time()])
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -24,9 +24,9 @@ from quipwright.data.teacher import ModelTeacher, Teacher
 from quipwright.llm.calls import Calls
 from quipwright.llm.probe import note_name
 from quipwright.llm.types import Capabilities
-from quipwright.pipeline.costs.estimate import Estimate, Line, Work, estimate, measured
+from quipwright.pipeline.costs.estimate import TYPICAL, Estimate, Line, Work, estimate, measured
+from quipwright.pipeline.costs.questions import Asked, asked_of_critics, asked_of_teacher
 from quipwright.pipeline.recipe import Recipe
-from quipwright.training.preference.pairs import AnySelector
 
 
 @dataclass(frozen=True)
@@ -46,13 +46,13 @@ class Found:
 
 def may_cost(recipe: Recipe) -> bool:
     """Whether any model of ``recipe`` may cost money (or people's time)."""
-    return bool(_teachers(recipe) or _critics(recipe, ()))
+    some = [Example(text=TYPICAL, split=split) for split in ("train", "valid", *recipe.evaluate.splits)]
+    return any(chain(asked_of_teacher(recipe, some), asked_of_critics(recipe, some)))
 
 
 def plan(recipe: Recipe, task: Task, examples: Sequence[Example], found: Sequence[Found] = ()) -> Estimate:
-    """A line for the teacher and one for each multiple-choice critic that may cost money.
+    """A line for each stage and split at which a teacher or a critic is asked that may cost money.
 
-    Evaluation is counted as the recipe's systems meet: every student against every opponent and the imitation student.
     Of a model's capabilities those ``found`` or stated count; Anthropic's API is known to give no log-probabilities,
     and any other is taken to give them. Raises :class:`~quipwright.core.errors.CriticError` where a critic would refuse its
     model.
@@ -68,20 +68,24 @@ def measure(
     The critics compare the teacher's first two paraphrases of each, or grade them all, for want of a student's. What comes in files is
     left as it was reckoned. Raises as the models do.
     """
-    few = examples[:count]
+    few = recipe.taught(examples)[:count]
     taught = _recorded(recipe, task, few, calls.base)
-    lines = []
-    for settings, line in _planned(recipe, task, examples, found):
+    lines: list[Line] = []
+    seen: dict[tuple[str, str], Line] = {}  # each model is asked once, whatever the stages that ask it
+    for who, line in _planned(recipe, task, examples, found):
+        key = (line.role, line.model)
         ask: Callable[[], object] | None = None
-        if settings.model.whole:
+        if who.model.whole or key in seen:
             pass
-        elif isinstance(settings, ModelTeacher):
-            ask = partial(_teach, settings.build(calls, task), few, taught)
-        elif settings.lists and taught:
-            ask = partial(_graded, settings.critic.build(BuildContext(calls.base, task, calls)), few, taught)
+        elif isinstance(who, ModelTeacher):
+            ask = partial(_teach, who.build(calls, task), few, taught)
+        elif who.lists and taught:
+            ask = partial(_graded, who.critic.build(BuildContext(calls.base, task, calls)), few, taught)
         elif compared := _compared(few, taught):
-            ask = partial(settings.critic.build(BuildContext(calls.base, task, calls)).judge, compared)
-        lines.append(measured(line, calls, ask, recipe.prices) if ask else line)
+            ask = partial(who.critic.build(BuildContext(calls.base, task, calls)).judge, compared)
+        if ask:
+            seen[key] = measured(line, calls, ask, recipe.prices)
+        lines.append(line.as_measured(seen[key]).priced(recipe.prices) if key in seen else line)
     return Estimate(tuple(lines))
 
 
@@ -124,54 +128,30 @@ def _planned(
     recipe: Recipe, task: Task, examples: Sequence[Example], found: Sequence[Found]
 ) -> list[tuple[ModelTeacher | Questions, Line]]:
     """Who is asked, with what."""
-    literals = [example.text for example in examples]
-    asked: list[tuple[ModelTeacher | Questions, Work]] = [
-        (
-            teacher,
-            Work(
-                literals=len(examples), n=teacher.n, pairs=0, teacher=model_name(teacher.model),
-                concurrency=_under_way(teacher.model),
-            ),
-        )
-        for teacher in _teachers(recipe)
-    ]  # fmt: skip
-    for questions in _critics(recipe, examples):
-        model = questions.model
-        reader = questions.reader
-        work = Work(
-            literals=0, pairs=questions.pairs, lists=questions.lists, critic=model_name(model),
-            reader=reader if isinstance(reader, Reader) else Reader(),
-            grading=reader if isinstance(reader, GradeReader) else GradeReader(),
-            able=_able(model, found), concurrency=_under_way(model),
-        )  # fmt: skip
-        asked.append((questions, work))
-    return [
-        (settings, line) for settings, work in asked for line in estimate(task, work, recipe.prices, literals).lines
-    ]
+    lines = []
+    for asked in chain(asked_of_teacher(recipe, examples), asked_of_critics(recipe, examples)):
+        literals = [example.text for example in examples if example.split == asked.split]
+        for line in estimate(task, _work(asked, found), recipe.prices, literals or [TYPICAL]).lines:
+            lines.append((asked.who, replace(line, stage=asked.stage, split=asked.split)))
+    return lines
+
+
+def _work(asked: Asked, found: Sequence[Found]) -> Work:
+    """``asked`` as the estimate takes it."""
+    who, model = asked.who, asked.who.model
+    if isinstance(who, ModelTeacher):
+        return Work(literals=asked.literals, n=who.n, pairs=0, teacher=model_name(model), concurrency=_under_way(model))
+    return Work(
+        literals=0, pairs=who.pairs, lists=who.lists, critic=model_name(model),
+        reader=who.reader if isinstance(who.reader, Reader) else Reader(),
+        grading=who.reader if isinstance(who.reader, GradeReader) else GradeReader(),
+        able=_able(model, found), concurrency=_under_way(model),
+    )  # fmt: skip
 
 
 def _under_way(model: Settings) -> int | None:
     """How many calls to ``model`` may be under way at once, where there is such a number."""
     return getattr(model, "concurrency", None)
-
-
-def _teachers(recipe: Recipe) -> list[ModelTeacher]:
-    teacher = recipe.teacher
-    return [teacher] if isinstance(teacher, ModelTeacher) and not teacher.model.in_process else []
-
-
-def _critics(recipe: Recipe, examples: Sequence[Example]) -> list[Questions]:
-    """What is asked of the critic's and the judges' models that may cost money."""
-    evaluated, lists = _evaluated(recipe, examples), _graded_lists(recipe, examples)
-    if recipe.grader is recipe.critic:  # its pairs follow from the grades
-        asked = recipe.critic.questions(_ranked(recipe, examples, scored=False), lists)
-    else:
-        asked = recipe.critic.questions(_ranked(recipe, examples) + evaluated)
-    asked += recipe.scorer.questions(0, lists) if recipe.scorer else ()
-    for judge in recipe.evaluate.judges:
-        lists = [_answers(recipe, examples), *_twice(recipe, examples)]
-        asked += judge.questions(0, lists) if judge.can_grade else judge.questions(evaluated)
-    return [questions for questions in asked if not questions.model.in_process]
 
 
 def _able(model: Settings, found: Sequence[Found]) -> Capabilities:
@@ -211,85 +191,6 @@ def _graded(critic: Critic, examples: Sequence[Example], taught: Mapping[str, Se
     texts = [(e.text, response) for e in examples for response in taught.get(e.id, ())]
     if isinstance(critic, Grader):
         critic.grade([literal for literal, _ in texts], [response for _, response in texts])
-
-
-def _sampled(recipe: Recipe, examples: Sequence[Example]) -> int:
-    """Literals that feedback is given on in a round."""
-    train = sum(example.split == "train" for example in examples)
-    return min(train, recipe.feedback_examples or train)
-
-
-def _readings(recipe: Recipe, examples: Sequence[Example], measure: str) -> int:
-    """Validation literals over all readings of early stopping that go by ``measure``."""
-    stopping = recipe.early_stopping
-    if stopping is None or stopping.measure != measure:
-        return 0
-    each = 1 + (math.ceil(recipe.learn.train.epochs) if stopping.each == "epoch" else 0)
-    return recipe.rounds * each * sum(example.split == "valid" for example in examples)
-
-
-def _ranked(recipe: Recipe, examples: Sequence[Example], scored: bool = True) -> int:
-    """Pairs of all steps, rounds and readings of early stopping; without ``scored``, of selectors that need no scores."""
-    sampled, asked, teaching = _sampled(recipe, examples), 0, recipe.teacher_preferences
-    if recipe.learn.source == "verdicts" and (scored or not recipe.select.needs_scores):
-        asked += recipe.rounds * sampled * _each(recipe.select)
-    if teaching is not None and (scored or not teaching.select.needs_scores):
-        asked += sampled * _each(teaching.select)
-    return asked + _readings(recipe, examples, "win_tie_rate")
-
-
-def _graded_lists(recipe: Recipe, examples: Sequence[Example]) -> list[tuple[int, int]]:
-    """How many lists of how many texts each the recipe wants scored one by one."""
-    sampled, (tested, systems) = _sampled(recipe, examples), _answers(recipe, examples)
-    more = sum(size for _, size in _twice(recipe, examples)) if recipe.evaluate.best_of < 2 else 0
-    lists = [(tested, systems + more)]
-    if recipe.learn.source == "best_of_n" or (recipe.learn.source == "verdicts" and recipe.select.needs_scores):
-        lists.append((recipe.rounds * sampled, recipe.candidates.k))
-    if recipe.teacher_preferences is not None and recipe.teacher_preferences.select.needs_scores:
-        lists.append((sampled, getattr(recipe.teacher, "n", None) or 3))
-    if recipe.evaluate.best_of:
-        lists.append((2 * lists[0][0], recipe.evaluate.best_of))
-    lists.append((_readings(recipe, examples, "mean_grade"), 1))
-    return [(count, size) for count, size in lists if count]
-
-
-def _answers(recipe: Recipe, examples: Sequence[Example]) -> tuple[int, int]:
-    """Literals of the evaluation, and systems that answer them."""
-    tested = sum(example.split in recipe.evaluate.splits for example in examples)
-    return tested, _students(recipe) + 1 + recipe.evaluate.base
-
-
-def _students(recipe: Recipe) -> int:
-    """Students that are evaluated."""
-    made = 1 + (recipe.teacher_preferences is not None) + (recipe.offline_preferences is not None)
-    chosen = recipe.evaluate.students
-    return made + recipe.rounds if chosen is None else len(chosen)
-
-
-def _evaluated(recipe: Recipe, examples: Sequence[Example]) -> int:
-    """Pairs of the evaluation."""
-    chosen, students = recipe.evaluate.students, _students(recipe)
-    later = students - 1 if chosen is None or "imitation" in chosen else 0
-    opponents = 1 + recipe.evaluate.base
-    tested = sum(example.split in recipe.evaluate.splits for example in examples)
-    floors = sum(count * size for count, size in _twice(recipe, examples)) // 2
-    return tested * (students * opponents + later) + floors
-
-
-def _twice(recipe: Recipe, examples: Sequence[Example]) -> list[tuple[int, int]]:
-    """Literals of the evaluation, and the samples that are judged for the noise floor: two of imitation's and of
-    feedback's."""
-    if not recipe.evaluate.noise_floor:
-        return []
-    learns = recipe.rounds or recipe.offline_preferences
-    made = {"imitation", "feedback"} if learns else {"imitation"}
-    size = 2 * len(made & set(recipe.evaluate.students or made))
-    return [(_answers(recipe, examples)[0], size)] if size else []
-
-
-def _each(selector: AnySelector) -> int:
-    """The most pairs that ``selector`` picks of one literal."""
-    return getattr(selector, "pairs", getattr(selector, "size", 2) - 1)
 
 
 def model_name(model: Settings) -> str:

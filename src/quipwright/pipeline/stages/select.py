@@ -43,9 +43,8 @@ def select(
     scores = copies_last(graded, examples, attempts) if copies_lose else graded
 
     def pick() -> list[Pair]:
-        return select_pairs(
-            selector, examples, attempts, scores if grades else None, length, round=round, seed=ctx.seed
-        )
+        asked = scores if selector.needs_scores else None
+        return select_pairs(selector, examples, attempts, asked, length, round=round, seed=ctx.seed)
 
     sampled = ids_hash(response for responses in attempts.values() for response in responses)
     key = StageKey("select", str(round), (selector, length, round, ctx.seed, sampled, content_hash(scores)))

@@ -20,13 +20,14 @@ from quipwright.pipeline.context import Context
 
 @dataclass(frozen=True)
 class TeacherOutput:
-    """The usable responses by example id, those of the default style first.
+    """The usable responses by example id, those of the default style first, to ``asked`` literals.
 
     ``rows``: all that came, with the reasons of those that cannot be used. ``counts``: what became of a live teacher's
     literals (``None`` for a recording)."""
 
     responses: Mapping[str, Sequence[Response]]
     rows: Sequence[Response]
+    asked: int
     counts: Yield | None = None
 
 
@@ -59,7 +60,7 @@ def _read(ctx: Context, teacher: RecordedTeacher, examples: Sequence[Example]) -
             f"The recorded teacher has no text of {' or '.join(ctx.task.styles)} for any literal.",
             "Name styles that it has: styles in the recipe.",
         )
-    return TeacherOutput(_style_first(by_example(rows), ctx.task.style_named()), rows)
+    return TeacherOutput(_style_first(by_example(rows), ctx.task.style_named()), rows, len(examples))
 
 
 def _ask(ctx: Context, settings: ModelTeacher, examples: Sequence[Example]) -> TeacherOutput:
@@ -90,7 +91,8 @@ def _ask(ctx: Context, settings: ModelTeacher, examples: Sequence[Example]) -> T
             f"None of {len(examples)} literals got a usable paraphrase: {Yield.of(len(examples), rows).line()}.",
             "Read the reasons in stages/teach-*.",
         )
-    return TeacherOutput(_style_first(responses, ctx.task.style_named()), rows, Yield.of(len(examples), rows))
+    count = len(examples)
+    return TeacherOutput(_style_first(responses, ctx.task.style_named()), rows, count, Yield.of(count, rows))
 
 
 def by_example(responses: Sequence[Response]) -> dict[str, list[Response]]:

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from quipwright.students.engine.attention import NAME
 from quipwright.students.engine.beams import Beams
@@ -110,6 +112,17 @@ class Engine:
                 prompts, groups, penalty, max_tokens, end, padding
             )
         return self._run(Diverse(groups, penalty, max_tokens, end, padding), prompts, max_tokens)
+
+    @torch.inference_mode()
+    def read(self, ids: Sequence[int], first: int) -> Float[Tensor, "tokens vocabulary"]:
+        """The logits by which a decoder-only network draws the tokens of ``ids`` from number ``first`` on."""
+        asked = torch.arange(first - 1, len(ids) - 1, device=self.network.device)
+        if self.mode == "generate":
+            inputs = torch.tensor([list(ids)], device=self.network.device)
+            logits: Tensor = self.network(input_ids=inputs, use_cache=False).logits[0, asked]
+            return logits
+        mode: Mode = "waves" if self.mode == "waves" else "mixed"
+        return Pool(self.network, mode, None, 1, 1).score(ids, asked)
 
     def _run(self, decoding: Decoding, prompts: Sequence[Sequence[int]], limit: int) -> Iterator[Texts]:
         mode: Mode = "waves" if self.mode == "waves" else "mixed"

@@ -115,6 +115,19 @@ class Pool:
         logits: Tensor = out.logits[torch.arange(len(prompts), device=self.device), index]
         return logits
 
+    def score(self, ids: Sequence[int], asked: Tensor) -> Float[Tensor, "asked vocabulary"]:
+        """The logits at the places ``asked`` of one text that is read whole; for decoder-only networks, in an empty pool."""
+        width = max(len(ids), self.floor)
+        self.deck.call = Reading(torch.zeros(0, dtype=torch.long, device=self.device))
+        logits: Tensor = self.network(
+            input_ids=self._padded([Prompt(0, ids)], width),
+            position_ids=torch.arange(width, device=self.device)[None],
+            past_key_values=self.cache,
+            use_cache=True,
+            logits_to_keep=asked,
+        ).logits[0]
+        return logits
+
     def _encode(self, prompts: Sequence[Prompt]) -> Tensor:
         count = max(len(prompts), -(-self.floor // self.start))  # the decoder's first call must have rows enough, too
         width = max(max(len(p.ids) for p in prompts), -(-self.floor // len(prompts)))
