@@ -206,7 +206,6 @@ def test_a_handful_is_measured_under_the_recipes_prices_and_caps_and_kept_for_th
         code, out, err = command("estimate", "--measure", "3", *run)
         assert (code, err) == (0, "")
         assert len(server.bodies) == 3 + 3 * 2 * 2
-        assert "15 answers from 15 attempts" in out
         assert "(reckoned)" not in out
         assert "| teacher | teach | train | m | 8 | 0.00 M | 0.00 M | 4.00 |" in out
         assert "| teacher | teach | test | m | 2 | 0.00 M | 0.00 M | 1.00 |" in out

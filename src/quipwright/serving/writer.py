@@ -193,7 +193,7 @@ def is_sound(text: str, literal: str) -> bool:
     return not degenerate(text, literal) and not is_copy(text, literal)
 
 
-def _opened(settings: StudentSettings, task: Task, base: Path, trained: Path | None, settled: bool) -> Student:
+def _opened(settings: StudentSettings, task: Task, base: Path | None, trained: Path | None, settled: bool) -> Student:
     """The student of ``settings`` with what was ``trained``, if anything was beside the weights that it starts from."""
     student = None
     if settled and trained is not None:
