@@ -24,7 +24,13 @@ def test_the_engine_is_open_before_the_server_listens(
             order.append("text")
 
     writer = Writer(cast(Any, Student()), Task.load())
-    monkeypatch.setattr(Writer, "load", lambda *_: writer)
+
+    def load(*_: Any, settled: bool) -> Writer:
+        if settled:
+            writer.student.settle()
+        return writer
+
+    monkeypatch.setattr(Writer, "load", load)
 
     def run_server(app: Any, host: str, port: int, announce: Callable[[int], None]) -> None:
         order.append("server")
