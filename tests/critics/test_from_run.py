@@ -12,6 +12,7 @@ import pytest
 
 from quipwright.core.errors import DataError, RunError
 from quipwright.core.records import Example, Judgment, Response
+from quipwright.core.storage.seals import check_seal
 from quipwright.core.storage.stage_cache import StageCache
 from quipwright.critics.from_run import verdicts_of_run
 from quipwright.critics.multiple_choice import MultipleChoice
@@ -117,3 +118,7 @@ def test_the_command_trains_on_a_run_and_writes_its_verdicts(
     assert (code, "is there already" in err) == (4, True)
     code, _, err = quipwright("train-critic")
     assert (code, "--output" in err) == (2, True)
+    for option in ("--output", "--export"):  # known before anything is trained
+        code, _, err = quipwright("train-critic", "--run", str(run), option, str(verdicts / "critic"))
+        assert (code, f"{option} {verdicts / 'critic'} cannot be written" in err) == (10, True)
+    assert check_seal(tmp_path / "critic") == {}

@@ -11,7 +11,7 @@ import torch
 from typer.testing import CliRunner
 
 from quipwright.cli.app import app
-from quipwright.core.errors import DataError, RunError
+from quipwright.core.errors import DataError, DiskError, RunError
 from quipwright.core.records import Comparison, Judgment, Pair, content_hash
 from quipwright.core.results import PairwiseResult
 from quipwright.core.storage.files import file_sha256
@@ -387,6 +387,28 @@ def test_the_command_prints_all_readings(tmp_path: Path) -> None:
         word in result.output for word in ("per order", "verdict", "length-controlled", "self-BLEU", "paper's WTR")
     )
     assert json.loads(target.read_text())["pairwise"][0]["n"] == 5
+
+
+@pytest.mark.parametrize("option", ["--json", "--latex"])
+def test_a_judge_is_not_asked_where_the_result_has_no_place(
+    tmp_path: Path, option: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    a = file(tmp_path / "a.jsonl", {"s": "word more"})
+    monkeypatch.setattr("quipwright.critics.loading.opened", None)
+    target = str(tmp_path / "a.jsonl" / "table")
+    refused = CliRunner().invoke(app, ["compare", a, a, "--judge", "rule:longer", option, target])
+    assert isinstance(refused.exception, DiskError)
+    assert f"{option} {target} cannot be written" in refused.exception.problem
+
+
+@pytest.mark.parametrize(
+    ("arguments", "option"),
+    [(["compare", "a", "b", "--tie", "nan"], "--tie"), (["audit", "--labels", "l", "--floor", "nan"], "--floor")],
+)
+def test_no_limit_of_an_option_lets_nan_pass(arguments: list[str], option: str) -> None:
+    refused = CliRunner().invoke(app, arguments)
+    assert refused.exit_code == 2
+    assert f"Invalid value for '{option}'" in refused.output
 
 
 def test_meaning_is_kept_more_by_a_paraphrase_than_by_a_stranger() -> None:

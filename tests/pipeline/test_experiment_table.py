@@ -12,10 +12,11 @@ import pytest
 from typer.testing import CliRunner
 
 from quipwright.cli.app import app
-from quipwright.core.errors import RunError
+from quipwright.core.errors import DamagedError, RunError
 from quipwright.core.records import Comparison, Judgment, Pair, Verdict
 from quipwright.core.results import PairScores, Quality
 from quipwright.core.statistics import holm, sign_flip_test
+from quipwright.core.storage.sealed_files import write_sealed
 from quipwright.data.run_summary import RunSummary
 from quipwright.evaluation.experiment import Experiment
 from quipwright.evaluation.experiment_table import Judged, Result, Row, tabulate
@@ -184,6 +185,17 @@ def test_a_page_cannot_be_made_of_another_versions_numbers(tmp_path: Path) -> No
     (tmp_path / "result.json").write_text('{"name": 1}', encoding="utf-8")
     with pytest.raises(RunError, match="another version"):
         report_experiment(tmp_path)
+
+
+def test_a_page_is_not_made_of_numbers_that_were_changed(tmp_path: Path) -> None:
+    write_sealed(tmp_path / "result.json", made_result().model_dump(mode="json"))
+    whole = (tmp_path / "result.json").read_text(encoding="utf-8")
+    report_experiment(tmp_path)
+    for damaged in (whole.replace("0.41", "0.61", 1), whole[:-9], "", "[]"):
+        assert damaged != whole
+        (tmp_path / "result.json").write_text(damaged, encoding="utf-8")
+        with pytest.raises(DamagedError, match=r"result\.json cannot be read.*Run the experiment again"):
+            report_experiment(tmp_path)
 
 
 def test_a_grid_of_failures_is_still_a_table(tmp_path: Path) -> None:

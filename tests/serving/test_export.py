@@ -23,7 +23,7 @@ from peft import PeftModel
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from quipwright.core.errors import DamagedError, RecipeError, WeightsError
+from quipwright.core.errors import DamagedError, QuipwrightError, RecipeError, WeightsError
 from quipwright.core.paths import resolve
 from quipwright.data.task import Task
 from quipwright.serving.export.card import Form, model_card
@@ -115,6 +115,28 @@ def test_an_export_is_read_through_its_seal(adapter: Path, merged: Path, tmp_pat
         else:
             with pytest.raises(DamagedError, match=rf"{re.escape(name)} does not match"):
                 Writer.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("student.json", "{", "student.json cannot be read"),
+        ("student.json", "[1]", "student.json cannot be read: ValueError: not a JSON object"),
+        ("student.json", '{"wieghts": "x"}', "unknown key 'wieghts'"),
+        ("task.json", '{"aim"', "task.json cannot be read"),
+        ("task.json", '{"aim": 3}', "'aim'"),
+        ("adapter_config.json", "null", "adapter_config.json cannot be read"),
+        ("adapter_config.json", '{"peft_type": "LORA"}', "adapter_config.json: 'weights'"),
+        ("config.json", "{{", "config.json cannot be read"),
+        ("config.json", '{"model_type": "no such thing"}', "could not be loaded"),
+    ],
+)
+def test_odd_files_of_a_stranger_are_refused_by_name(tmp_path: Path, name: str, content: str, message: str) -> None:
+    (tmp_path / name).write_text(content)
+    if name == "task.json":
+        (tmp_path / "student.json").write_text("{}")
+    with pytest.raises(QuipwrightError, match=re.escape(message)):
+        Writer.load(tmp_path)
 
 
 def test_weights_that_a_recipe_names_are_read_through_their_seal(merged: Path, tmp_path: Path) -> None:

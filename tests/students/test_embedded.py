@@ -25,6 +25,20 @@ def test_the_converted_weights_are_checked_at_every_load() -> None:
     assert {"config.json", "model.safetensors", "tokenizer.json"} <= recorded.keys()
 
 
+@pytest.mark.parametrize("seal", ["", "[]", '{"config.json"', '{"config.json": "0"}', '{"gone.json": "0"}'])
+def test_a_converted_copy_without_a_whole_seal_is_made_again(
+    seal: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("QUIPWRIGHT_CACHE", str(tmp_path))
+    monkeypatch.setattr(weights, "embedded_gguf", lambda: Path("gguf"))
+    monkeypatch.setattr(weights, "_convert", lambda gguf, folder: folder.mkdir(parents=True))
+    folder = weights.embedded_folder()
+    (folder / "config.json").write_text("{}")
+    (folder / "sha256.json").write_text(seal)
+    assert weights.embedded_folder() == folder
+    assert list(folder.iterdir()) == []
+
+
 def test_weights_that_are_not_the_pinned_ones_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("QUIPWRIGHT_CACHE", str(tmp_path))
     monkeypatch.setattr(weights, "GGUF_SHA256", "0" * 64)

@@ -10,6 +10,7 @@ import typer
 from quipwright.cli.output import JsonFile, check_json, results
 from quipwright.core.errors import RecipeError, RunError
 from quipwright.core.log import loading, say
+from quipwright.core.paths import check_writable
 
 
 def register(app: typer.Typer) -> None:
@@ -63,6 +64,9 @@ def _check_targets(output: Path | None, export: Path | None, run: Path | None) -
         raise RecipeError("train-critic got no folder to write to.", "Name one with --output.")
     if export is not None and run is None:
         raise RecipeError("--export writes the verdicts of a run, but no run is named.", "Name one with --run.")
+    for place, option in ((export, "--export"), (output, "--output")):
+        if place is not None:
+            check_writable(place, option)
     if export is not None and export.exists():
         raise RunError(f"{export} is there already.", "Name a new file.")
     if output is not None and output.exists() and any(output.iterdir()):

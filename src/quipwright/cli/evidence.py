@@ -12,6 +12,7 @@ import typer
 from quipwright.cli.output import JsonFile, check_json, results
 from quipwright.core.errors import CriticError, RecipeError
 from quipwright.core.log import loading
+from quipwright.core.paths import check_writable
 
 if TYPE_CHECKING:
     from quipwright.data.task import Task
@@ -99,6 +100,8 @@ def compare(
 ) -> None:
     """Compare systems: win rates under four rules with intervals and tests, length control, quality of the outputs."""
     check_json(output)
+    if latex:
+        check_writable(latex, "--latex")
     loading("libraries")
     from quipwright.core.storage.files import write_atomic
     from quipwright.critics.loading import opened

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from quipwright.core.config_files import validate
 from quipwright.core.errors import DamagedError, RunError, WeightsError
 from quipwright.core.paths import inside, resolve
 from quipwright.core.records import Checkpoint, Response, Sampling, content_hash
-from quipwright.core.storage.files import file_sha256
+from quipwright.core.storage.files import file_sha256, read_object
 from quipwright.core.storage.run_folder import recipe_dir_of, stages_of
 from quipwright.core.storage.seals import check_export
 from quipwright.core.text import degenerate, is_copy, normalise
@@ -96,7 +96,7 @@ class Writer:
         check_export(folder)
         task = Task.load()
         if (folder / TASK_FILE).exists():
-            task = Task.parse(json.loads((folder / TASK_FILE).read_text(encoding="utf-8")), str(folder / TASK_FILE))
+            task = Task.parse(read_object(folder / TASK_FILE), str(folder / TASK_FILE))
         settings = _settings_of_export(folder)
         files = (folder / WEIGHTS_FILE, folder / ADAPTER_FILE)
         trained = next((file for file in files if file.exists()), None)
@@ -213,7 +213,7 @@ def _opened(settings: StudentSettings, task: Task, base: Path | None, trained: P
 
 def _settings_of_export(folder: Path) -> StudentSettings:
     if (folder / STUDENT_FILE).exists():
-        return StudentSettings.model_validate_json((folder / STUDENT_FILE).read_text(encoding="utf-8"))
+        return validate(StudentSettings, read_object(folder / STUDENT_FILE), str(folder / STUDENT_FILE))
     if (folder / ADAPTER_CONFIG).exists():
         return peft_settings(folder)
     if any(folder.glob("*.gguf")):
@@ -225,7 +225,7 @@ def _settings_of_export(folder: Path) -> StudentSettings:
             f"{folder} is neither a run nor an export: it has no summary.json, {STUDENT_FILE} or config.json.",
             "Name the folder of a finished run, or make an export: quipwright export RUN DIR.",
         )
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_object(folder / "config.json")
     kind: Any = "seq2seq" if config.get("is_encoder_decoder") else "causal"
     precision: Any = "bf16" if (config.get("dtype") or config.get("torch_dtype")) == "bfloat16" else "fp32"
     return StudentSettings(kind=kind, weights=str(folder), tuning="full", precision=precision)

@@ -9,8 +9,9 @@ from typing import Any
 
 import torch
 
+from quipwright.core.config_files import validate
 from quipwright.core.errors import RecipeError, WeightsError
-from quipwright.core.storage.files import read_json
+from quipwright.core.storage.files import read_object
 from quipwright.students.base import LoRA, Student, StudentSettings
 from quipwright.students.trained_file import restore, write_trained
 
@@ -38,13 +39,14 @@ def save_peft(student: Student, folder: Path, base: str) -> None:
 
 def peft_settings(folder: Path, kind: str = "causal") -> StudentSettings:
     """The settings of a student whose adapter lies in ``folder``. Raises :class:`WeightsError` for another sort of adapter."""
-    config = read_json(folder / ADAPTER_CONFIG)
+    config = read_object(folder / ADAPTER_CONFIG)
     if config.get("peft_type") != "LORA" or config.get("use_dora") or config.get("rank_pattern"):
         raise WeightsError(f"{folder} holds an adapter that is no plain LoRA.", "Merge it into its base model first.")
-    lora = LoRA(rank=config["r"], alpha=config["lora_alpha"])
-    return StudentSettings.model_validate(
-        {"kind": kind, "weights": config["base_model_name_or_path"], "revision": config.get("revision"), "tuning": lora}
-    )
+    tree = {
+        "kind": kind, "weights": config.get("base_model_name_or_path"), "revision": config.get("revision"),
+        "tuning": {"rank": config.get("r"), "alpha": config.get("lora_alpha")},
+    }  # fmt: skip
+    return validate(StudentSettings, tree, str(folder / ADAPTER_CONFIG))
 
 
 def load_peft(student: Student, folder: Path) -> None:

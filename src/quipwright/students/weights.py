@@ -13,17 +13,17 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from quipwright.core.errors import WeightsError
+from quipwright.core.errors import DamagedError, WeightsError
 from quipwright.core.paths import weights_source
 from quipwright.core.records import content_hash
 from quipwright.core.settings import cache_dir
-from quipwright.core.storage.files import disk_errors, file_sha256
+from quipwright.core.storage.files import disk_errors, file_sha256, read_object
 from quipwright.core.storage.memory import recall, remember
 from quipwright.core.storage.seals import SEAL, check_export
 
@@ -71,9 +71,10 @@ def embedded_folder() -> Path:
     folder = cache_dir() / f"smollm2-135m-instruct-{GGUF_SHA256[:12]}-bf16"
     seal = folder / "sha256.json"
     if seal.exists():
-        recorded = json.loads(seal.read_text(encoding="utf-8"))
-        if all(_is_whole(folder / name, sha) for name, sha in recorded.items()):
-            return folder
+        with suppress(DamagedError):
+            recorded = read_object(seal)
+            if all(_is_whole(folder / name, sha) for name, sha in recorded.items()):
+                return folder
         shutil.rmtree(folder)
     _convert(embedded_gguf(), folder)
     return folder

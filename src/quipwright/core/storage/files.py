@@ -94,6 +94,14 @@ def read_json(path: Path, remedy: str = RESTORE) -> Any:
         raise damaged(path, error, remedy) from None
 
 
+def read_object(path: Path, remedy: str = RESTORE) -> dict[str, Any]:
+    """As :func:`read_json`, of a file that holds a JSON object. Raises :class:`DamagedError` for any other value."""
+    content = read_json(path, remedy)
+    if not isinstance(content, dict):
+        raise damaged(path, ValueError("not a JSON object"), remedy)
+    return content
+
+
 def damaged(path: Path, error: Exception, remedy: str = RESTORE) -> DamagedError:
     """The one error for a file of ours that cannot be read."""
     reason = "it is not there" if isinstance(error, FileNotFoundError) else f"{type(error).__name__}: {error}"

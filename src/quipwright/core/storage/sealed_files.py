@@ -15,7 +15,7 @@ from quipwright.core.storage.files import (
     AppendOnly,
     damaged,
     disk_errors,
-    read_json,
+    read_object,
     whole_lines,
     write_atomic,
 )
@@ -37,9 +37,7 @@ def read_sealed(path: Path, remedy: str = RESTORE) -> dict[str, Any]:
 
     An object without a hash passes: one damage cannot take the hash away and change something else as well.
     """
-    content = read_json(path, remedy)
-    if not isinstance(content, dict):
-        raise damaged(path, ValueError("not a JSON object"), remedy)
+    content = read_object(path, remedy)
     sealed = content.pop(_HASH, None)
     if sealed is not None and sealed != content_hash(content):
         raise damaged(path, ValueError("its hash is not that of its content"), remedy)

@@ -21,6 +21,7 @@ from quipwright.core.format import (
     signed_range,
 )
 from quipwright.core.storage.files import write_atomic
+from quipwright.core.storage.sealed_files import read_sealed
 from quipwright.data.run_summary import read_run
 from quipwright.evaluation.report import across, evidence, figures, opening, plots, tables, terminal, view, words
 from quipwright.evaluation.report.evidence import Evidence, read_evidence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from quipwright.data.run_summary import RunSummary
     from quipwright.evaluation.experiment_table import Result
 
+_AGAIN = "Run the experiment again; what is finished is not made twice."
 STYLE = (Path(__file__).parent / "style.css").read_text(encoding="utf-8")
 _HASH = base64.b64encode(hashlib.sha256(STYLE.encode()).digest()).decode()
 POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'"
@@ -84,11 +86,11 @@ def report_experiment(folder: Path, path: Path | None = None) -> Path:
 
     target = path or folder / "report.html"
     try:
-        result = Result.model_validate_json((folder / "result.json").read_text(encoding="utf-8"))
+        result = Result.model_validate(read_sealed(folder / "result.json", _AGAIN))
     except ValidationError as error:
         raise RunError(
             f"{folder / 'result.json'} is of another version: {error.error_count()} fields do not fit.",
-            "Run the experiment again; what is finished is not made twice.",
+            _AGAIN,
         ) from None
     write_experiment(result, target)
     return target

@@ -14,8 +14,9 @@ from pathlib import Path
 from quipwright.core.config_files import override, read_yaml, validate
 from quipwright.core.errors import QuipwrightError, RecipeError
 from quipwright.core.paths import recipe_path
-from quipwright.core.storage.files import disk_errors, locked, write_atomic
+from quipwright.core.storage.files import disk_errors, locked
 from quipwright.core.storage.run_folder import STAGES, RunFolder
+from quipwright.core.storage.sealed_files import read_sealed, write_sealed
 from quipwright.data.run_summary import RunSummary
 from quipwright.data.task import task_path
 from quipwright.evaluation.experiment import Experiment
@@ -71,7 +72,7 @@ def _run_grid(
     minutes = {key: _minutes(folder / f"{key[0]}-{key[1]}") for key in summaries}
     result = tabulate(experiment, summaries, minutes, said)
     result = result.model_copy(update={"spent": _spent(folder)})
-    write_atomic(folder / "result.json", result.model_dump_json(indent=1))
+    write_sealed(folder / "result.json", result.model_dump(mode="json"))
     return result
 
 
@@ -96,13 +97,14 @@ def _run(recipe: Recipe, base: Path, folder: Path, name: str) -> RunSummary | st
     try:
         tree, identity = recipe.model_dump(mode="json"), recipe.results_key()
         with RunFolder.open(folder / name, tree, identity=identity, shared=folder / STAGES) as run:
+            before = _minutes(run.path)
             try:
                 summary = distil(recipe, run, base)
                 write_report(summary, run.path / "report.html")
                 return summary
             finally:
-                spent = _minutes(run.path) + sum(s.seconds for s in run.cache.times if not s.skipped) / 60
-                write_atomic(run.path / "cost.json", json.dumps({"minutes": round(spent, 3)}))
+                spent = before + sum(s.seconds for s in run.cache.times if not s.skipped) / 60
+                write_sealed(run.path / "cost.json", {"minutes": round(spent, 3)})
     except QuipwrightError as error:
         return str(error)
     except Exception as error:  # out of memory, a bug: the other variants must still run
@@ -118,4 +120,4 @@ def _spent(folder: Path) -> Spent | None:
 
 def _minutes(run: Path) -> float:
     cost = run / "cost.json"
-    return float(json.loads(cost.read_text(encoding="utf-8"))["minutes"]) if cost.exists() else 0.0
+    return float(read_sealed(cost, "Remove it; its minutes are lost.").get("minutes", 0)) if cost.exists() else 0.0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from quipwright.core.errors import DiskError, RecipeError
-from quipwright.core.storage.files import read_json
+from quipwright.core.storage.files import read_object
 from quipwright.critics.reward_model.card import CARD_FILE
 from quipwright.serving.export.origin import base_model
 from quipwright.serving.writer import STUDENT_FILE
@@ -79,7 +79,7 @@ def push(folder: Path, repo: str, kind: Kind, *, private: bool = False, dry_run:
 def _check_base(folder: Path) -> None:
     """An adapter is of use to others where they have its base model, too; a path of this machine is none of theirs."""
     for name, key in ((ADAPTER_CONFIG, "base_model_name_or_path"), (STUDENT_FILE, "weights")):
-        if (folder / name).exists() and base_model(str(read_json(folder / name).get(key))) is None:
+        if (folder / name).exists() and base_model(str(read_object(folder / name).get(key))) is None:
             raise RecipeError(f"{name} names a base model that is a folder of this machine.", "Use --to hf.")
 
 
