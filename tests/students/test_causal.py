@@ -110,7 +110,8 @@ def test_packing_lays_a_row_out_without_gaps() -> None:
     packed = pack(batch)
     assert packed.ids.tolist() == [[5, 6, 7, 8, 9]]
     assert packed.positions.tolist() == [[0, 1, 2, 3, 2]]
-    assert packed.predictor.tolist() == [1, 2, 1]
+    assert packed.predictor.tolist() == [1, 2]
+    assert packed.source.tolist() == [0, 1, 0]
     assert packed.target.tolist() == [7, 8, 9]
     assert packed.slot.tolist() == [0, 0, 1]
     assert packed.mask[0, 0].int().tolist() == [

@@ -81,8 +81,7 @@ def holds(name: str) -> str:
     except WeightsError as error:
         return "refused" if "cannot be students" in error.problem else error.problem
     policy = CausalPolicy(network, False, path)
-    for rows in (SHORT, LONG):
-        batch = probe_batch(rows)
+    for batch in (probe_batch(SHORT, alike=True), probe_batch(SHORT), probe_batch(LONG)):
         small = ScoringPath(path.packed, path.head, WINDOW if path.longest else None)
         policy.path = small
         torch.testing.assert_close(policy(batch).total, totals(network, batch), atol=5e-3, rtol=1e-4)

@@ -11,21 +11,22 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.functional import cross_entropy
 
 from quipwright.students.batches import LogProbs, RankedBatch
 from quipwright.students.packing import Layout, pack, unpack
 from quipwright.students.precision import multiplies_bfloat16
+from quipwright.students.output_layer import token_logprobs
 
 
 @dataclass(frozen=True)
 class ScoringPath:
     """How a family of models is scored rightly.
 
-    ``packed``: all responses of a row stand behind one copy of their prompt; where ``longest`` is set, only if no
-    prompt with a response is longer than so many tokens. ``head``: the output layer is applied to the scored positions
-    alone, which is cheaper; otherwise the model's own output step runs. ``left_padding``: prompts of unequal length
-    may share a batch in generation. ``reason``: why a response has a row to itself.
+    ``packed``: the responses of a row stand behind one copy of their prompt and of what they begin with alike; where
+    ``longest`` is set, only if no prompt with a response is longer than so many tokens. ``head``: the output layer is
+    applied to the scored positions alone, which is cheaper; otherwise the model's own output step runs.
+    ``left_padding``: prompts of unequal length may share a batch in generation. ``reason``: why a response has a row to
+    itself.
     """
 
     packed: bool = True
@@ -60,20 +61,38 @@ def run(network: Any, layout: Layout, **options: Any) -> Any:
         return network(input_ids=layout.ids, attention_mask=mask, use_cache=False, **options)
 
 
-def scored_logits(network: Any, layout: Layout, head: bool) -> Float[Tensor, "scored vocabulary"]:
-    """Logits at the positions that predict something, in the order of ``layout``; ``head`` as in ``ScoringPath``."""
+def hidden_states(network: Any, layout: Layout) -> Float[Tensor, "predictors width"]:
+    """What the output layer of ``network`` is given at the predicting places of ``layout``."""
+    model = bare(network)
+    hidden: Tensor = run(getattr(model, model.base_model_prefix), layout).last_hidden_state
+    return hidden[layout.row, layout.predictor]
+
+
+def logits(network: Any, layout: Layout, head: bool) -> Float[Tensor, "predictors vocabulary"]:
+    """Logits at the predicting places of ``layout``; ``head`` as in ``ScoringPath``."""
     model = bare(network)
     if head:
-        hidden = run(getattr(model, model.base_model_prefix), layout).last_hidden_state
-        logits: Tensor = model.get_output_embeddings()(hidden[layout.row, layout.predictor])
-        return logits
+        every: Tensor = model.get_output_embeddings()(hidden_states(network, layout))
+        return every
     options: dict[str, Any] = {}
     first = 0
     if "logits_to_keep" in inspect.signature(model.forward).parameters:
         first = int(layout.predictor.min())
         options["logits_to_keep"] = layout.ids.shape[1] - first
-    logits = run(model, layout, **options).logits
-    return logits[layout.row, layout.predictor - first]
+    every = run(model, layout, **options).logits
+    return every[layout.row, layout.predictor - first]
+
+
+def scored(
+    network: Any, layout: Layout, head: bool, uniform: bool
+) -> tuple[Float[Tensor, " scored"], Float[Tensor, " scored"] | None]:
+    """Log-probabilities in nats, float32, of the scored tokens of ``layout``; with ``uniform`` also the vocabulary's
+    mean one at each of them."""
+    output = bare(network).get_output_embeddings()
+    if head and type(output) is nn.Linear:
+        return token_logprobs(hidden_states(network, layout), output, layout.source, layout.target, uniform)
+    logs = logits(network, layout, head).float().log_softmax(-1)
+    return logs[layout.source, layout.target], logs.mean(-1)[layout.source] if uniform else None
 
 
 class CausalPolicy(nn.Module):
@@ -92,10 +111,8 @@ class CausalPolicy(nn.Module):
         layout = self.path.layout(batch).to(next(self.parameters()).device)  # laid out row by row, so on the CPU
         here = layout.ids.device
         with torch.autocast(here.type, torch.bfloat16, enabled=self.autocast and multiplies_bfloat16(here)):
-            logits = scored_logits(self.network, layout, self.path.head)
-        logits = logits.float()
-        token = -cross_entropy(logits, layout.target, reduction="none")
+            token, mean = scored(self.network, layout, self.path.head, uniform)
         zeros = torch.zeros(rows * k, dtype=token.dtype, device=token.device)
         total = zeros.index_add(0, layout.slot, token).view(rows, k)
-        even = zeros.index_add(0, layout.slot, logits.log_softmax(-1).mean(-1)).view(rows, k) if uniform else None
+        even = None if mean is None else zeros.index_add(0, layout.slot, mean).view(rows, k)
         return LogProbs(total, batch.mask.sum(-1).to(token), even)

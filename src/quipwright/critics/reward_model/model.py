@@ -112,12 +112,12 @@ class RewardModel(nn.Module):
         count = torch.bincount(layout.slot, minlength=rows * k).clamp(min=1)[:, None]
         place = torch.zeros(rows * k, dtype=torch.long)
         ends = place.scatter_reduce(0, layout.slot, layout.place, "amax")
-        row_of = place.scatter_reduce(0, layout.slot, layout.row, "amax")
+        row_of = place.scatter_reduce(0, layout.slot, layout.row[layout.source], "amax")
         here = self.head.device
         layout, count, ends, row_of = layout.to(here), count.to(here), ends.to(here), row_of.to(here)
         with torch.autocast(here.type, torch.bfloat16, enabled=multiplies_bfloat16(here)):
             hidden = run(self.backbone, layout).last_hidden_state.float()
-        scored = hidden[layout.row, layout.place]  # [scored width]
+        scored = hidden[layout.row[layout.source], layout.place]  # [scored width]
         mean = scored.new_zeros(rows * k, scored.shape[1]).index_add(0, layout.slot, scored) / count
         last = hidden[row_of, ends]
         features = torch.cat([last, mean], -1)
