@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from typing import Any
 from tests.drill.processes import Ended, child, nothing
 from tests.drill.small_run import AUDIT, LITERALS, Drill, hashes
 
+_TOOK = re.compile(r"took [\d.]+ s")
 REFUSALS = (3, 4, 5, 6)
 """Exit codes of a command that refuses what it reads."""
 
@@ -44,7 +46,7 @@ def commands(drill: Drill) -> dict[str, Command]:
 
 
 def made(drill: Drill, name: str, command: Command, before: Callable[[], None] = nothing) -> tuple[Ended, str]:
-    """Run a command after ``before``; how it ended, and one text of everything that it made."""
+    """Run a command after ``before``; how it ended, and one text of everything that it made, times left out."""
     shutil.rmtree(drill.made, ignore_errors=True)
     drill.made.mkdir()
 
@@ -55,7 +57,7 @@ def made(drill: Drill, name: str, command: Command, before: Callable[[], None] =
     ended = child(command.arguments, hook)
     if name == "distil":
         return ended, drill.result() if ended.code == 0 else ""
-    return ended, ended.out + hashes(drill.made)
+    return ended, _TOOK.sub("", ended.out) + hashes(drill.made)
 
 
 def outcome(ended: Ended, same: bool, file: Path) -> tuple[str, str]:
@@ -74,7 +76,7 @@ def _served_once() -> None:
     from quipwright.serving.writer import Writer
 
     def answer(served: Any, *_: Any) -> None:
-        print(Writer(served.student, served.task).write(LITERALS[0]), served.teacher(LITERALS[0]))
+        print(Writer(served.student, served.task).write(LITERALS[0]), served.teacher(LITERALS[0], ""))
 
     app.serving_app = lambda served, *_: served  # type: ignore[assignment,misc,return-value]
     http_server.run_server = answer  # type: ignore[assignment]

@@ -111,7 +111,8 @@ def test_a_wait_beyond_the_deadline_ends_the_run_with_the_servers_words(asked: s
     retry = FAST.model_copy(update={"deadline": 30.0})
     with FaultyServer(fault=quiet, retry_after=asked) as server:
         with pytest.raises(
-            ModelError, match=r"asks to be left alone for \d+ s, longer than retry.deadline \(30 s\): status 429"
+            ModelError,
+            match=r"no question for \d+ s, longer than retry.deadline \(30 s\)\. It asks to be left alone: status 429",
         ):
             ask(tmp_path, chat(server, retry=retry), requests(40))
         assert len(server.bodies) <= 12
@@ -119,6 +120,16 @@ def test_a_wait_beyond_the_deadline_ends_the_run_with_the_servers_words(asked: s
         answers = ask(tmp_path, chat(server), requests(40))  # what was answered is not asked again
         assert all(isinstance(answer, Completion) for answer in answers)
         assert server.times().most_common(1)[0][1] <= 2
+
+
+def test_a_rest_beyond_the_deadline_ends_the_run_with_what_was_wrong(tmp_path: Path) -> None:
+    retry = FAST.model_copy(update={"deadline": 4.0, "cooldown": 60.0, "failure_threshold": 3})
+    with FaultyServer(lambda body: {"choices": []}) as server:
+        with pytest.raises(
+            ModelError, match=r"\(4 s\)\. It failed 3 times in a row: a reply without choices"
+        ) as stopped:
+            ask(tmp_path, chat(server, retry=retry), requests(40))
+        assert "asks to be" not in str(stopped.value)
 
 
 @pytest.mark.parametrize("asked", ["nan", "inf", "1e9", "-5", "soon", "Wed, 99 Foo 2026"])

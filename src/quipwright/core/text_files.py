@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -42,6 +43,11 @@ def read_bytes(path: Path, what: str) -> bytes:
     except (OSError, ValueError) as error:  # a name too long, a name with NUL
         reason = getattr(error, "strerror", None) or str(error)
         raise DataError(f"{what} {str(path)[:100]} cannot be read: {reason}.", "Check the path.") from None
+
+
+def input_sha256(path: Path, what: str) -> str:
+    """SHA-256 of the bytes of ``path``, hex. Raises as :func:`read_bytes`."""
+    return hashlib.sha256(read_bytes(path, what)).hexdigest()
 
 
 def read_text(path: Path, what: str) -> str:

@@ -9,9 +9,8 @@ from typing import Any, ClassVar, Literal
 from quipwright.core.errors import DataError
 from quipwright.core.paths import resolve
 from quipwright.core.records import Comparison, Grade, Judgment, Order, Response, Verdict
-from quipwright.core.storage.files import file_sha256
 from quipwright.core.text import normalise
-from quipwright.core.text_files import json_lines
+from quipwright.core.text_files import input_sha256, json_lines
 from quipwright.critics.base import BaseCriticConfig, BuildContext
 from quipwright.critics.combine import verdict_of
 
@@ -38,11 +37,11 @@ class Recorded(BaseCriticConfig):
     def identity(self, context: BuildContext) -> list[Any]:
         """The content of the file, and its name, by which judgments are signed."""
         path = self._file(context)
-        return [self.kind, path.stem, file_sha256(path)]
+        return [self.kind, path.stem, input_sha256(path, "Recorded critic")]
 
     def readers(self, context: BuildContext) -> list[Any]:
         """Whoever gave the verdicts of the file."""
-        return [file_sha256(self._file(context))]
+        return [input_sha256(self._file(context), "Recorded critic")]
 
     def _file(self, context: BuildContext) -> Path:
         return resolve(self.path, "Recorded critic", context.recipe_dir)

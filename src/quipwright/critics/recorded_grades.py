@@ -10,8 +10,8 @@ from typing import Any, ClassVar, Literal
 
 from quipwright.core.paths import resolve
 from quipwright.core.records import Comparison, Grade, Judgment, Response
-from quipwright.core.storage.files import file_sha256
 from quipwright.core.text import normalise
+from quipwright.core.text_files import input_sha256
 from quipwright.critics.base import BaseCriticConfig, BuildContext
 from quipwright.critics.by_grades import judged, shares_of
 from quipwright.data.graded import GradedRow, read_graded
@@ -43,11 +43,17 @@ class RecordedGrades(BaseCriticConfig):
     def identity(self, context: BuildContext) -> list[Any]:
         """Whose grades, the content of the files, and their names, by which judgments are signed."""
         names = context.task.grades  # by which a file may name its grades
-        return [self.kind, self.reader, self.ties, names, *([f.stem, file_sha256(f)] for f in self._files(context))]
+        return [
+            self.kind,
+            self.reader,
+            self.ties,
+            names,
+            *([f.stem, input_sha256(f, "Grades")] for f in self._files(context)),
+        ]
 
     def readers(self, context: BuildContext) -> list[Any]:
         """Whoever gave the grades."""
-        return [[file_sha256(file), self.reader] for file in self._files(context)]
+        return [[input_sha256(file, "Grades"), self.reader] for file in self._files(context)]
 
     def _files(self, context: BuildContext) -> list[Path]:
         paths = (self.path,) if isinstance(self.path, str) else self.path

@@ -16,7 +16,7 @@ from quipwright.llm.retry import Retry
 
 @dataclass
 class Endpoint:
-    """One server: how many requests it may have under way now, and whether it is being left alone. ``said``: its reason.
+    """One server: how many requests it may have under way now, and why it is being left alone (``said``).
 
     The limit starts low, doubles each round trip until the first refusal, then creeps; a 429 halves it, at most once a
     round trip (slow start and additive increase, multiplicative decrease, as TCP does).
@@ -73,15 +73,16 @@ class Endpoint:
         if sent > self.halved_at:
             self.limit = self.threshold = max(1.0, self.limit / 2)
             self.halved_at = now
-            self.failed(now)
-        if wait is not None:
-            self.quiet_until, self.said = max(self.quiet_until, now + wait), said
+            self.failed(now, said)
+        if wait is not None and now + wait > self.quiet_until:
+            self.quiet_until, self.said = now + wait, f"asks to be left alone: {said}"
 
-    def failed(self, now: float) -> None:
-        """A failure that may be the server's: after ``failure_threshold`` in a row, rest."""
+    def failed(self, now: float, reason: str = "") -> None:
+        """A failure that may be the server's, for that ``reason``: after ``failure_threshold`` in a row, rest."""
         self.failures += 1
         if self.failures >= self.retry.failure_threshold and now >= self.quiet_until:
             self.quiet_until = now + self.retry.cooldown * 2.0**self.rests
+            self.said = f"failed {self.failures} times in a row: {reason}"
             self.rests += 1
 
 
@@ -120,7 +121,7 @@ class EndpointPool:
     async def slot(self, *, again: bool) -> AsyncIterator[Endpoint]:
         """A server that may be sent one request now; a repeat (``again``) goes before questions never asked.
 
-        Raises what forbids to send any more, and :class:`ModelError` where all servers ask to be left alone for longer
+        Raises what forbids to send any more, and :class:`ModelError` where all servers are to be left alone for longer
         than ``longest_quiet`` seconds.
         """
         turn: asyncio.Future[Endpoint] = asyncio.get_running_loop().create_future()
@@ -176,8 +177,8 @@ class EndpointPool:
         seconds = first.quiet_until - now
         if all(endpoint in quiet or endpoint.out for endpoint in self.endpoints) and seconds > self.longest_quiet:
             raise ModelError(
-                f"{first.url} asks to be left alone for {seconds:.0f} s, longer than retry.deadline "
-                f"({self.longest_quiet:g} s){': ' + first.said if first.said else ''}.",
+                f"{first.url} gets no question for {seconds:.0f} s, longer than retry.deadline "
+                f"({self.longest_quiet:g} s). It {first.said}.",
                 "All answers are stored: run the same command again after that time.",
             )
         if self._timer is None:

@@ -204,7 +204,7 @@ class Servers:
         if outcome.overloaded:
             endpoint.overloaded(sent, now, outcome.wait, outcome.reason)
         elif not outcome.permanent:
-            endpoint.failed(now)
+            endpoint.failed(now, outcome.reason)
         result = self._again(job, outcome, now)
         if outcome.permanent and outcome.status != 200:
             self._check_refusals(job, endpoint, outcome)

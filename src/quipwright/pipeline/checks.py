@@ -12,6 +12,7 @@ from quipwright.data.run_summary import SUMMARY
 from quipwright.data.task import Task, fill
 from quipwright.pipeline.context import Context
 from quipwright.pipeline.costs.plan import may_cost
+from quipwright.pipeline.offline import check_files
 from quipwright.pipeline.recipe import Recipe
 from quipwright.serving.writer import TASK_FILE
 
@@ -36,6 +37,8 @@ def check_inputs(ctx: Context, recipe: Recipe, data: LoadedExamples) -> None:
             console.print(f"Nothing is evaluated on {split}: the data has no literal of that split.")
     check_writable(ctx.run_dir / SUMMARY, "The summary")
     check_models(ctx, recipe)
+    if recipe.offline_preferences is not None and ctx.cache.until is None and not (ctx.run_dir / SUMMARY).exists():
+        check_files(ctx, recipe.offline_preferences, examples)
     if may_cost(recipe) and not (ctx.run_dir / SUMMARY).exists():
         student = ctx.students.load(None)
         written = max(recipe.candidates.max_tokens, recipe.evaluate.decode.max_tokens)

@@ -13,7 +13,7 @@ from quipwright.core.records import Checkpoint, Example, Ranking, Response
 from quipwright.core.text import normalise
 from quipwright.data.examples import Paths, as_paths
 from quipwright.data.graded import GradedRow, RepairRow, read_graded, read_repairs
-from quipwright.data.verdicts import preferences, read_verdicts
+from quipwright.data.verdicts import VerdictRow, preferences, read_verdicts
 from quipwright.pipeline.context import Context
 from quipwright.pipeline.recipe import OfflineGrades, OfflinePreferences
 from quipwright.pipeline.rounds import Basis, Ranked, Step, epoch_callback, learn_rankings
@@ -46,15 +46,42 @@ def learn_offline(
     callback = epoch_callback(ctx, basis, 0, student, critic)
     if isinstance(settings, OfflineGrades):
         return _learn_from_grades(ctx, basis, settings, student, critic, callback)
-    files = [resolve(path, "Verdicts", ctx.recipe_dir) for path in as_paths(settings.path)]
-    rows = [row for file in files for row in read_verdicts(file) if row.split == "train"]
-    chosen = preferences(rows, settings.pairs, settings.strength, settings.grade, settings.teacher)
+    chosen = preferences(_verdicts(ctx, settings), settings.pairs, settings.strength, settings.grade, settings.teacher)
     pairs = [Preferred((literal, ""), *texts) for literal, pairs in chosen.items() for texts in pairs]
     ranked = _ranked(ctx, _training_literals(basis), pairs, critic)
     if not ranked.rankings:
         raise _nothing(settings.path, "verdict", f"Lower {STEP}.strength or grade.")
     trained = learn_rankings(ctx, basis, "offline", 0, settings.learn, student, student, ranked, callback)
     return Step(STEP, trained, ranked)
+
+
+def check_files(ctx: Context, settings: OfflinePreferences | OfflineGrades, examples: Sequence[Example]) -> None:
+    """Raises :class:`DataError` where a file cannot be read, or where none has a row on a training literal of
+    ``examples`` and the step has nothing else to learn from."""
+    literals = {normalise(example.text) for example in examples if example.split == "train"}
+    if isinstance(settings, OfflineGrades):
+        graded, repairs = _graded(ctx, settings)
+        held = [row.literal for row in graded] + [row.literal for row in repairs]
+    else:
+        held = [row.literal for row in _verdicts(ctx, settings)]
+    enough = isinstance(settings, OfflineGrades) and settings.teacher
+    if not enough and not any(normalise(literal) in literals for literal in held):
+        raise _nothing(settings.path, "row", "Name files on literals of data.path.")
+
+
+def _verdicts(ctx: Context, settings: OfflinePreferences) -> list[VerdictRow]:
+    files = [resolve(path, "Verdicts", ctx.recipe_dir) for path in as_paths(settings.path)]
+    return [row for file in files for row in read_verdicts(file) if row.split == "train"]
+
+
+def _graded(ctx: Context, settings: OfflineGrades) -> tuple[list[GradedRow], list[RepairRow]]:
+    levels = ctx.task.grades
+    graded = [resolve(path, "Grades", ctx.recipe_dir) for path in as_paths(settings.path)]
+    repairs = [resolve(path, "Repairs", ctx.recipe_dir) for path in as_paths(settings.repairs)]
+    return (
+        [row for file in graded for row in read_graded(file, levels) if row.split == "train"],
+        [row for file in repairs for row in read_repairs(file, levels) if row.split == "train"],
+    )
 
 
 @dataclass(frozen=True)
@@ -153,24 +180,15 @@ def _taught(ctx: Context, basis: Basis, settings: OfflineGrades, example: Exampl
 
 def _bank(ctx: Context, basis: Basis, settings: OfflineGrades) -> _Bank:
     """The rows of the files that may be learnt from; one without a style has the task's default."""
-    literals, levels, usual = _training_literals(basis), ctx.task.grades, ctx.task.style_named()
+    literals, usual = _training_literals(basis), ctx.task.style_named()
     known = set(settings.styles or ctx.task.styles)
 
     def usable(rows: Iterable[R]) -> list[R]:
         styled = (row if row.style else row.model_copy(update={"style": usual}) for row in rows)
-        return [
-            row
-            for row in styled
-            if row.split == "train" and normalise(row.literal) in literals and (not known or row.style in known)
-        ]
+        return [row for row in styled if normalise(row.literal) in literals and (not known or row.style in known)]
 
-    graded = [resolve(path, "Grades", ctx.recipe_dir) for path in as_paths(settings.path)]
-    repairs = [resolve(path, "Repairs", ctx.recipe_dir) for path in as_paths(settings.repairs)]
-    return _Bank(
-        literals,
-        usable(row for file in graded for row in read_graded(file, levels)),
-        usable(row for file in repairs for row in read_repairs(file, levels)),
-    )
+    graded, repairs = _graded(ctx, settings)
+    return _Bank(literals, usable(graded), usable(repairs))
 
 
 def _training_literals(basis: Basis) -> dict[str, Example]:

@@ -10,8 +10,8 @@ from quipwright.core.errors import TeacherError
 from quipwright.core.progress import bar, console
 from quipwright.core.records import Example, Response, ids_hash
 from quipwright.core.settings import identity_of
-from quipwright.core.storage.files import file_sha256
 from quipwright.core.storage.stage_cache import StageKey
+from quipwright.core.text_files import input_sha256
 from quipwright.data.recorded_teacher import RecordedTeacher
 from quipwright.data.teacher import ModelTeacher, Yield
 from quipwright.llm.request_batching import CHUNK, asked_at_once, chunks, some_answered, why_unanswered
@@ -52,7 +52,7 @@ def _read(ctx: Context, teacher: RecordedTeacher, examples: Sequence[Example]) -
             texts = recording.require(example.text, ctx.task)
             yield [Response(example_id=example.id, text=t.text, author=author, style=t.style) for t in texts]
 
-    content = [file_sha256(path) for path in teacher.files(ctx.recipe_dir)]
+    content = [input_sha256(path, "Recorded teacher") for path in teacher.files(ctx.recipe_dir)]
     styles = [*ctx.task.styles], ctx.task.style_named()
     rows = ctx.cache.rows(StageKey("teach", "", (teacher, content, styles, ids_hash(examples))), Response, read)
     if not rows:
