@@ -9,7 +9,7 @@ COVERAGE := --cov=quipwright --cov-branch --cov-report=term:skip-covered
 WORKERS ?= 2
 PARALLEL := -n $(WORKERS) --dist worksteal
 
-.PHONY: setup demo test test-all lint docs bench bench-calls clean
+.PHONY: setup demo test test-all lint docs pictures bench bench-calls clean
 
 setup: $(STAMP)
 
@@ -31,6 +31,10 @@ lint: setup
 # The site in build/site; a dead link or an object that is not there is an error. It asks no network.
 docs: setup
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
+# The pictures of README, of the run that make demo left; they need Chromium with chromedriver.
+pictures: setup
+	$(BIN)/python docs/pictures.py runs/demo
 
 test: setup
 	$(MAKE) -j2 lint docs

@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,11 +16,14 @@ from quipwright.cli.app import app
 from quipwright.core.errors import CriticError, DataError, RecipeError
 from quipwright.core.paths import resolve
 from quipwright.core.records import Comparison, Judgment
+from quipwright.core.results import Figure, PairwiseResult, ScoringRule
+from quipwright.core.statistics import Choice, Counts, JudgedPair
 from quipwright.core.text import word_count
 from quipwright.critics.active import ActiveCritic, Agreement
 from quipwright.critics.loading import critic_settings, open_critic
 from quipwright.critics.reward_model.critic import RewardModelConfig
-from quipwright.evaluation.audit import audit_critic
+from quipwright.evaluation.audit import audit_critic, hits, labellers
+from quipwright.evaluation.corrected import with_corrections
 from quipwright.evaluation.human.labelled_pair import LabelledPair
 from quipwright.evaluation.human.labels import read_labels, sampled_pairs
 from quipwright.evaluation.report.terminal import audit_lines
@@ -134,6 +138,75 @@ def test_a_known_length_bias_is_recovered() -> None:
     assert swayed.length.conditional.mean.value == pytest.approx(expected, abs=0.06)
 
 
+def named(pairs: Sequence[LabelledPair], **changed: object) -> list[LabelledPair]:
+    """The same pairs, whose labels are of Ann, Bo and Cy."""
+    who = {"0": "ann", "1": "bo", "2": "cy"}
+    return [
+        pair.model_copy(update={"votes": {"overall": {who[k]: v for k, v in pair.votes["overall"].items()}}, **changed})
+        for pair in pairs
+    ]
+
+
+def test_a_critic_is_tested_against_each_person_where_three_labelled_fifty_pairs() -> None:
+    pairs = named(synthetic(60), labelled_by="people")
+    report = audit_critic(Biased(), pairs)
+    test = report.alt_tests["overall"]
+    assert (test.passed, test.winning_rate, len(test.annotators)) == (True, 1.0, 3)
+    assert {one.items for one in test.annotators} == {60}
+    lines = "\n".join(audit_lines(report))
+    assert "alt-test (epsilon 0.1): passes, better than 3 of 3 people" in lines
+    assert "judgments of people" in lines
+    assert audit_critic(Biased(first=1.0), pairs).alt_tests["overall"].passed is False
+    assert audit_critic(Biased(), pairs[:49]).alt_tests == {}, "too few pairs"
+    assert audit_critic(Biased(), synthetic(60)).alt_tests == {}, "numbers are no persons"
+    by_model = audit_critic(Biased(), named(synthetic(60), labelled_by="a model"))
+    assert by_model.alt_tests == {}, "a model is no person"
+    assert "people" not in "\n".join(audit_lines(by_model))
+
+
+def test_what_ships_was_labelled_by_a_model_and_votes_by_people(tmp_path: Path) -> None:
+    row = {"literal": "x", "a": "one", "b": "two", "verdict": "a"}
+    assert labellers(read_labels(write(tmp_path / "l.jsonl", row))) == ""
+    assert labellers(read_labels(write(tmp_path / "l.jsonl", {**row, "labelled_by": "model"}))) == "a model"
+    assert labellers(read_labels(resolve("bundled:second-readings.jsonl", "Labels"))) == "a model"
+    with pytest.raises(DataError, match="labelled_by 'robots'"):
+        read_labels(write(tmp_path / "l.jsonl", {**row, "labelled_by": "robots"}))
+
+
+def side(first: Choice, second: Choice, *people: Choice) -> JudgedPair:
+    return JudgedPair(first, second, people)
+
+
+def test_hits_by_hand() -> None:
+    sides = [
+        side("A", "A", "A", "A", "B"),  # of A's: a hit
+        side("A", "B", "A", "tie", "A"),  # half of one
+        side("tie", "tie", "A"),  # half of one
+        side("B", "B", "B"),  # of B's: a hit
+        side("A", "tie", "B", "B"),  # a quarter
+        side("A", "A", "A", "B"),  # no majority
+        side("A", "A", "tie", "A"),  # no majority for a text
+    ]
+    assert hits(sides) == (Counts(2.0, 3), Counts(1.25, 2))
+
+
+def test_a_rate_is_corrected_by_the_errors_of_its_judge() -> None:
+    """60 of 100 wins by a judge of sensitivity 0.9 and specificity 0.8: (0.6 + 0.8 - 1) / (0.9 + 0.8 - 1) = 0.571."""
+    rule = ScoringRule(rule="verdict", wins=50, ties=20, losses=30, rate=Figure(value=0.7, low=0.6, high=0.8))
+    unknown = Figure(value=None, low=None, high=None)
+    made = PairwiseResult(
+        candidate="a", baseline="b", judge="biased", split="test", n=100, unparsed=0, rules=(rule,), score=unknown,
+        length_controlled=unknown, length_effect=None, length_ratio=None, p_even=None, p_sign=None,
+    )  # fmt: skip
+    report = replace(audit_critic(Biased(), synthetic(10)), errors={"overall": (Counts(90, 100), Counts(80, 100))})
+    (one,) = with_corrections([made], [report])
+    assert one.corrected is not None
+    assert one.corrected.value == pytest.approx(0.4 / 0.7)
+    assert one.corrected.low < 0.5 < 0.571 < one.corrected.high, "the audit's own error is in the interval"
+    assert with_corrections([made.model_copy(update={"judge": "another"})], [report])[0].corrected is None
+    assert with_corrections([made], [replace(report, labellers="a model")])[0].corrected is None
+
+
 def test_the_decision_is_about_the_interval() -> None:
     pairs = synthetic(300)
     assert audit_critic(Biased(), pairs, floor=0.6).decision == "go"
@@ -214,7 +287,9 @@ def test_the_command_prints_table_1_and_refuses_a_bad_critic(tmp_path: Path) -> 
     ]
     result = CliRunner().invoke(app, asked)
     assert result.exit_code == 0, result.output
-    assert all(word in result.output for word in ("Ag-H", "PB", "LB", "rule:longer", "rule:first", "people"))
+    assert all(
+        word in result.output for word in ("Ag-H", "PB", "LB", "rule:longer", "rule:first", "two of the labellers")
+    )
     assert [entry["critic"] for entry in json.loads(target.read_text())] == ["rule:longer", "rule:first"]
     failed = CliRunner().invoke(app, [*asked, "--require", "--floor", "0.99"])
     assert isinstance(failed.exception, CriticError)

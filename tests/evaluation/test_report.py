@@ -134,11 +134,11 @@ def test_an_audit_shows_all_that_was_measured(tmp_path: Path) -> None:
         "Audit of mcp:m",
         "how often the critic is right",
         "calibration error that chance alone gives",
-        "LB where people took the shorter",
-        "log-odds per extra word, people",
+        "LB where the label is the shorter",
+        "log-odds per extra word, labels",
         "its own texts preferred beyond",
-        "where people&#39;s margin is 33%",
-        "people&#39;s alpha",
+        "where the labels&#39; margin is 33%",
+        "the labellers&#39; alpha",
         "0 of 8",
         "the floor of 60",
     ):
@@ -289,7 +289,7 @@ def test_the_command_joins_votes_and_audit_and_compares(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     text = (tmp_path / "one" / "report.html").read_text()
     assert "Krippendorff" in text
-    assert "Against people" in text
+    assert "Against labels" in text
     assert re.search(r"<th>student</th>.*humour</th>.*consistency</th>.*overall</th>", text)
     assert "6 / 0 / 0 on 6 pairs" in text
     assert "Attention checks passed: ann 1 of 1." in text

@@ -31,7 +31,10 @@ from tests.pipeline.results import grid
 
 
 def summary(
-    scores: dict[str, float | None], student: str = "feedback", won: dict[str, float | None] | None = None
+    scores: dict[str, float | None],
+    student: str = "feedback",
+    won: dict[str, float | None] | None = None,
+    unfit: str = "",
 ) -> RunSummary:
     quality = Quality(
         system=student,
@@ -47,7 +50,9 @@ def summary(
     )
     recipe = {"evaluate": EvaluateSettings(tie=0.05).model_dump()}
     pair = PairScores(candidate=student, baseline="teacher", split="test", scores=scores, orders_won=won)
-    return cast(RunSummary, SimpleNamespace(scores=[pair], quality=[quality], recipe=recipe, spent=[]))
+    met = SimpleNamespace(candidate=student, baseline="teacher", split="test", judge="c", unfit=unfit)
+    known = {"scores": [pair], "quality": [quality], "recipe": recipe, "spent": []}
+    return cast(RunSummary, SimpleNamespace(**known, critic={"name": "c"}, pairwise=[met]))
 
 
 def test_the_tables_numbers() -> None:
@@ -87,6 +92,27 @@ def test_the_rate_is_the_papers_where_both_showings_are_kept() -> None:
     for scored, rate, n in ((summary(scores, won=kept), 2 / 3, 3), (summary(scores), 3 / 4, 4)):
         (row,) = tabulate(experiment, {("FT", 1): scored}, {("FT", 1): 0.0}).rows
         assert (row.rate, row.n) == (pytest.approx(rate), n)
+
+
+def test_a_variant_whose_judge_is_unfit_is_set_aside() -> None:
+    experiment = Experiment.model_validate(grid(seeds=[1]))
+    scores: dict[str, float | None] = {"a": 0.2, "b": 0.6, "c": 0.3}
+
+    def table(**unfit: str) -> Result:
+        found = {
+            (name, 1): summary(scores, "imitation" if name == "FT" else "feedback", unfit=unfit.get(name, ""))
+            for name in experiment.variants
+        }
+        return tabulate(experiment, found, dict.fromkeys(found, 1.0))
+
+    result = table(DPO="it turns with the order")
+    ft, dpo, brio = result.rows
+    assert (ft.unfit, dpo.unfit, brio.unfit) == ("", "it turns with the order", "")
+    assert (dpo.p, brio.p) == (None, 1.0)
+    text = experiment_markdown(result)
+    assert "| DPO | 1 | set aside | – |" in text
+    assert "- DPO 33 % (6 – 79 %): it turns with the order" in text
+    assert [row.unfit for row in table(FT="why").rows] == ["why"] * 3, "differences to the baseline fall with it"
 
 
 def test_both_showings_of_a_judge_are_read_alone() -> None:

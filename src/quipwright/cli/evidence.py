@@ -92,6 +92,9 @@ def compare(
     tie: Annotated[float, typer.Option(min=0, max=0.49, help="Half-width of the tie band.")] = 0.05,
     resamples: Annotated[int, typer.Option(min=100, help="Of every bootstrap and sign-flip test.")] = 10_000,
     guard: Annotated[bool, typer.Option(help="Copies and broken texts lose, whatever the judge says.")] = True,
+    audited: Annotated[
+        Path | None, typer.Option("--audit", help="A file of audit --json: rates are corrected by the judges' errors.")
+    ] = None,
     meaning: Annotated[str | None, typer.Option(help="A sentence encoder: folder or hub name.")] = None,
     output: JsonFile = None,
     latex: Annotated[Path | None, typer.Option(help="Write the table for a paper there.")] = None,
@@ -107,7 +110,9 @@ def compare(
     from quipwright.critics.loading import opened
     from quipwright.data.examples import literal_rows
     from quipwright.data.task import DEFAULT_TASK, Task
+    from quipwright.evaluation.audit import read_audits
     from quipwright.evaluation.compare import compare as compare_systems
+    from quipwright.evaluation.corrected import with_corrections
     from quipwright.evaluation.report.latex import compare_latex
     from quipwright.evaluation.report.terminal import compare_lines
     from quipwright.evaluation.similarity import Meaning
@@ -122,6 +127,9 @@ def compare(
             outputs, [one.critic for one in judges],
             grades=chosen.grades, tie=tie, resamples=resamples, guard=guard, meaning=encoder,
         )  # fmt: skip
+    if audited is not None:
+        corrected = with_corrections(result.pairwise, read_audits(audited))
+        result = result.model_copy(update={"pairwise": tuple(corrected)})
     results(compare_lines(result), result.model_dump(mode="json"), output)
     if latex:
         write_atomic(latex, compare_latex(result))

@@ -71,6 +71,8 @@ class PairwiseResult(Record):
     figure is ``None``. ``order_changes`` is the share of inputs on which the two orders of showing name different
     winners, ``None`` for a judge that is shown no order. ``noise_floor`` is the candidate's win-tie rate against its own
     second sample by the same judge and rule, where two were drawn: a student that equals the baseline reaches about that.
+    ``corrected`` is what the rate of wins (ties half) would be by people, after the judge's errors were measured against them,
+    with the error of that measurement in its interval.
     ``outside``: the judge took no part in training either of the two. ``unfit`` says why the judge cannot tell these two
     apart; such a result is part of no verdict.
     """
@@ -91,6 +93,7 @@ class PairwiseResult(Record):
     p_holm: float | None = None
     order_changes: float | None = None
     noise_floor: Figure | None = None
+    corrected: Figure | None = None
     outside: bool = False
     unfit: str = ""
 

@@ -1,11 +1,12 @@
-"""A critic against people: how far it agrees with them, its biases and its calibration, question by question."""
+"""A critic against labels of people or of a model: agreement, biases, calibration, and whether it may stand in for a
+person, question by question."""
 
 from __future__ import annotations
 
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,18 +15,21 @@ from pydantic import TypeAdapter
 from quipwright.core.errors import RunError
 from quipwright.core.progress import bar
 from quipwright.core.records import Comparison, Judgment, content_hash
-from quipwright.core.statistics import Audit, Choice, Estimate, JudgedPair, audit
+from quipwright.core.statistics import AltTest, Audit, Choice, Counts, Estimate, JudgedPair, alt_test, audit
+from quipwright.core.statistics.alt_test import ANNOTATORS
 from quipwright.core.storage.files import damaged, read_json
 from quipwright.core.text import word_count
 from quipwright.critics.base import Critic
 from quipwright.critics.combine import by_pair
 from quipwright.data.task import OVERALL, Task
-from quipwright.evaluation.human.labelled_pair import LabelledPair
+from quipwright.evaluation.human.labelled_pair import LabelledPair, Labellers
 from quipwright.evaluation.human.labels import asked
 from quipwright.llm.call_store import CallStore
 from quipwright.llm.costs import Spent
 
 Decision = Literal["go", "unsure", "no-go"]
+ITEMS = 50
+"""Pairs that a person must have labelled to take part in the alternative-annotator test."""
 _PART = 64  # pairs in one call of the critic: the bar moves, and memory stays flat
 _CHOICE: dict[str, Choice | None] = {"A": "A", "B": "B", "tie": "tie", "unparsed": None}
 
@@ -36,7 +40,9 @@ class AuditReport:
 
     ``decision`` is ``go`` where the whole 95 % interval of the agreement lies at or above ``floor``, ``no-go`` where it
     lies below, and ``unsure`` where these labels cannot tell. ``seconds`` is the time of judging. ``spent`` is the cost
-    of the calls, ``None`` where the critic asks no language model.
+    of the calls, ``None`` where the critic asks no language model. ``labellers``: whose the labels are. ``alt_tests``: may
+    the critic replace a person, for each question that three or more people answered on ``ITEMS`` pairs each. ``errors``:
+    the critic's hits among the pairs that the majority gave to the first text, and to the second; a tie is half a hit.
     """
 
     critic: str
@@ -46,6 +52,9 @@ class AuditReport:
     floor: float
     seconds: float = 0.0
     spent: Spent | None = None
+    labellers: Labellers = ""
+    alt_tests: dict[str, AltTest] = field(default_factory=dict)
+    errors: dict[str, tuple[Counts, Counts]] = field(default_factory=dict)
 
     @property
     def agreement(self) -> Estimate:
@@ -67,6 +76,8 @@ class AuditReport:
             "critic": self.critic, "pairs": self.pairs, "main": self.main, "floor": self.floor,
             "decision": self.decision, "audits": audits, "seconds": self.seconds,
             "spent": self.spent.model_dump(mode="json") if self.spent else None,
+            "labellers": self.labellers, "alt_tests": {q: asdict(test) for q, test in self.alt_tests.items()},
+            "errors": {q: [list(counts) for counts in both] for q, both in self.errors.items()},
         }  # fmt: skip
         return {**fields, "hash": content_hash(fields)}
 
@@ -115,9 +126,46 @@ def audit_critic(
     seconds = round(time.monotonic() - started, 3)
     spent = store.ledger.since(before, f"audit {critic.name}") if store and before else None
     answered = asked(pairs, questions) or [OVERALL]
-    audits = {q: audit(judged(pairs, judgments, critic.name, q)) for q in answered}
+    each = {q: judged(pairs, judgments, critic.name, q) for q in answered}
+    audits = {q: audit(sides) for q, sides in each.items()}
     main = OVERALL if OVERALL in answered else answered[0]
-    return AuditReport(critic.name, len(pairs), audits, main, floor, seconds, spent)
+    tests = {q: test for q, sides in each.items() if (test := may_replace(sides, pairs, q)) is not None}
+    errors = {q: hits(sides) for q, sides in each.items()}
+    return AuditReport(critic.name, len(pairs), audits, main, floor, seconds, spent, labellers(pairs), tests, errors)
+
+
+def labellers(pairs: Sequence[LabelledPair]) -> Labellers:
+    """Whose the labels of ``pairs`` are, where they are all of one kind."""
+    kinds = {pair.labelled_by for pair in pairs}
+    return kinds.pop() if len(kinds) == 1 else ""
+
+
+def may_replace(sides: Sequence[JudgedPair], pairs: Sequence[LabelledPair], question: str) -> AltTest | None:
+    """The alternative-annotator test over the annotators that have names; ``None`` for a model's labels, or with fewer than
+    three people who labelled ``ITEMS`` pairs. Numbers that stand for unnamed votes are no person's name."""
+    votes = [pair.votes.get(question, {}) for pair in pairs]
+    counts = Counter(name for own in votes for name in own if not name.isdigit())
+    names = [name for name, count in counts.items() if count >= ITEMS]
+    if len(names) < ANNOTATORS or labellers(pairs) == "a model":
+        return None
+    test = alt_test([s.verdict for s in sides], [[own.get(n) for n in names] for own in votes], min_items=ITEMS)
+    return test if test.winning_rate is not None else None
+
+
+def hits(sides: Sequence[JudgedPair]) -> tuple[Counts, Counts]:
+    """The critic's hits on pairs whose majority took A, and on those whose majority took B, both showings averaged."""
+    credit: dict[Choice, list[float]] = {"A": [0.0, 0], "B": [0.0, 0]}
+    for pair in sides:
+        votes = Counter(pair.votes)
+        if not pair.parsed or votes["A"] == votes["B"]:
+            continue
+        winner: Choice = "A" if votes["A"] > votes["B"] else "B"
+        if votes["tie"] >= votes[winner]:
+            continue
+        shown = (pair.first, pair.second)
+        credit[winner][0] += sum(1.0 if choice == winner else 0.5 if choice == "tie" else 0.0 for choice in shown) / 2
+        credit[winner][1] += 1
+    return Counts(credit["A"][0], int(credit["A"][1])), Counts(credit["B"][0], int(credit["B"][1]))
 
 
 def judge_all(critic: Critic, comparisons: Sequence[Comparison]) -> list[list[Judgment]]:

@@ -1,15 +1,21 @@
-"""A pair of texts with what people said of it."""
+"""A pair of texts with what people, or a model, said of it."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from quipwright.core.records import Comparison, Example, Pair, Record, Response
 from quipwright.core.statistics import Choice
 
+Labellers = Literal["people", "a model", ""]
+"""Who gave labels; empty is unknown."""
+
 
 class LabelledPair(Record):
-    """Two texts with people's verdicts: ``votes[question][annotator]`` is ``A``, ``B`` or ``tie``.
+    """Two texts with verdicts: ``votes[question][annotator]`` is ``A``, ``B`` or ``tie``.
 
-    ``literal`` is ``None`` where the texts stand alone; authors are named as in ``Response`` where known.
+    ``literal`` is ``None`` where the texts stand alone; authors are named as in ``Response`` where known. ``labelled_by``: who
+    gave the verdicts.
     """
 
     literal: str | None
@@ -19,6 +25,7 @@ class LabelledPair(Record):
     author_a: str = ""
     author_b: str = ""
     split: str = ""
+    labelled_by: Labellers = ""
 
     def comparison(self) -> Comparison:
         """The pair as a critic is shown it."""

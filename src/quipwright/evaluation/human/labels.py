@@ -1,4 +1,4 @@
-"""People's verdicts on pairs of texts, from whatever file they come in, by question and annotator."""
+"""Verdicts on pairs of texts, from whatever file they come in, by question and annotator."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from quipwright.core.errors import DataError
+from quipwright.core.paths import FILES
 from quipwright.core.statistics import Choice
 from quipwright.core.text import normalise
 from quipwright.core.text_files import json_lines
 from quipwright.data.graded import GradedRow, read_graded
 from quipwright.data.task import OVERALL, Task
 from quipwright.evaluation.human.kept import kept
-from quipwright.evaluation.human.labelled_pair import LabelledPair
+from quipwright.evaluation.human.labelled_pair import LabelledPair, Labellers
 from quipwright.evaluation.human.ratings import Ratings
 
+_LABELLERS: dict[str, Labellers] = {"people": "people", "model": "a model", "a model": "a model", "": ""}
 _CHOICES: dict[str, Choice] = {"a": "A", "b": "B", "tie": "tie", "equal": "tie", "=": "tie"}
 
 
@@ -29,7 +31,8 @@ def read_labels(path: Path, split: str | None = None, task: Task | None = None) 
     ``votes_a`` and ``votes_b`` (and ``votes_tie``), anonymous counts; or a single ``verdict`` with ``question`` and
     ``annotator`` if known. ``task`` (default: the one that ships) names the questions. An unnamed question is
     ``overall``, or the task's first where there is no literal. Rows of one pair, either way round, are joined. ``split``
-    keeps rows of that split only. A file of grades (rows of ``literal``, ``text`` and ``grade``) gives a pair of every two
+    keeps rows of that split only. ``labelled_by`` (``people`` or ``model``) says whose the verdicts are; what ships was
+    labelled by a model. A file of grades (rows of ``literal``, ``text`` and ``grade``) gives a pair of every two
     texts of one literal and style that the first reader graded differently.
     Raises :class:`DataError` naming the first bad line, or when nothing is left.
     """
@@ -41,6 +44,8 @@ def read_labels(path: Path, split: str | None = None, task: Task | None = None) 
             pairs = _by_grades(read_graded(path, named_by.grades))
         else:
             pairs = _joined(_row(fields, f"{path} line {line}", named_by) for line, fields in lines)
+    if path.is_relative_to(FILES):
+        pairs = [pair.model_copy(update={"labelled_by": "a model"}) for pair in pairs]
     chosen = [pair for pair in pairs if split is None or pair.split == split]
     if not chosen:
         splits = ", ".join(sorted({pair.split or "none" for pair in pairs})) or "no pair at all"
@@ -79,10 +84,13 @@ def _row(fields: Mapping[str, Any], where: str, task: Task) -> LabelledPair:
             f"{where} lacks the texts a and b, or its literal is no text.", "Write strings (literal may be null)."
         )
     votes = _votes(fields, where, task)
+    by = fields.get("labelled_by") or ""
+    if by not in _LABELLERS:
+        raise DataError(f"{where} has labelled_by {by!r}.", "Write people or model, or leave it out.")
     return LabelledPair(
         literal=literal, a=a, b=b, votes=votes,
         author_a=str(fields.get("author_a") or ""), author_b=str(fields.get("author_b") or ""),
-        split=str(fields.get("split") or ""),
+        split=str(fields.get("split") or ""), labelled_by=_LABELLERS[by],
     )  # fmt: skip
 
 

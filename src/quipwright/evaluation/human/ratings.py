@@ -165,6 +165,7 @@ class Ratings:
                     LabelledPair(
                         literal=item.literal, a=item.a, b=item.b, votes=votes,
                         author_a=item.author_a, author_b=item.author_b, split=item.split,
+                        labelled_by="people",
                     )
                 )  # fmt: skip
         return labels

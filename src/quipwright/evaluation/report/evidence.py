@@ -82,19 +82,19 @@ def _measured(audit: Audit) -> list[tuple[str, Figure, bool]]:
     shares = [
         ("agreement, a shown first", audit.agreement.forward),
         ("agreement, b shown first", audit.agreement.backward),
-        *((f"agreement where people's margin is {m.margin:.0%}", m.agreement) for m in audit.by_margin),
-        ("one person agrees with the others", audit.ceiling.leave_one_out),
+        *((f"agreement where the labels' margin is {m.margin:.0%}", m.agreement) for m in audit.by_margin),
+        ("one labeller agrees with the others", audit.ceiling.leave_one_out),
         ("the text shown first wins", audit.position.first_rate),
-        ("people took the shorter, the critic did not", audit.length.not_shorter.mean),
-        ("LB where people took the shorter", audit.length.conditional.mean),
+        ("the label is the shorter, the critic's is not", audit.length.not_shorter.mean),
+        ("LB where the label is the shorter", audit.length.conditional.mean),
         ("its own texts preferred", audit.self_preference.rate),
         ("calibration error (ECE)", audit.calibration.ece),
     ]
     numbers = [
-        ("people's alpha", audit.alpha),
+        ("the labellers' alpha", audit.alpha),
         ("log-odds per extra word, critic", audit.critic_slope),
-        ("log-odds per extra word, people", audit.people_slope),
-        ("its own texts preferred beyond people's liking", audit.self_preference.excess),
+        ("log-odds per extra word, labels", audit.people_slope),
+        ("its own texts preferred beyond the labels", audit.self_preference.excess),
     ]
     lines = [
         *((name, Figure.of(found), False) for name, found in shares),

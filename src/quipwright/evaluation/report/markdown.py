@@ -69,8 +69,8 @@ def critics_markdown(
     lines = [
         f"# {name}",
         "",
-        f"{pairs} pairs of {source}. Agreement per judgment on {asked}, verdicts that change with the order (PB), people "
-        "took the shorter and the critic the longer (LB): x 100 [95 %] (paper).",
+        f"{pairs} pairs of {source}. Agreement per judgment on {asked}, verdicts that change with the order (PB), the "
+        "label is the shorter text and the critic took the longer (LB): x 100 [95 %] (paper).",
         "",
         _line(["critic", *columns, "PB", "LB", "unread"]),
         "| --- " * (len(columns) + 4) + "|",

@@ -23,6 +23,7 @@ from quipwright.core.format import (
 from quipwright.core.storage.files import write_atomic
 from quipwright.core.storage.sealed_files import read_sealed
 from quipwright.data.run_summary import read_run
+from quipwright.evaluation.corrected import with_corrections
 from quipwright.evaluation.report import across, evidence, figures, opening, plots, tables, terminal, view, words
 from quipwright.evaluation.report.evidence import Evidence, read_evidence
 
@@ -50,7 +51,7 @@ def environment() -> Environment:
     env.filters["judge_name"] = words.judge
     env.globals.update(style=STYLE, policy=POLICY, view=view, evidence=evidence, figures=figures, plots=plots)
     env.globals.update(opening=opening, tables=tables, words=words)
-    env.globals.update(cost_line=terminal.cost_line, decision_line=terminal.decision_line)
+    env.globals.update(cost_line=terminal.cost_line, decision_line=terminal.decision_line, alt_lines=terminal.alt_lines)
     return env
 
 
@@ -99,7 +100,9 @@ def report_experiment(folder: Path, path: Path | None = None) -> Path:
 def report_run(folder: Path, path: Path | None = None) -> Path:
     """Render a finished run's page anew from what its folder holds, ratings and ``audit.json`` included."""
     target = path or folder / "report.html"
-    write_report(read_run(folder), target, read_evidence(folder))
+    summary, beside = read_run(folder), read_evidence(folder)
+    pairwise = with_corrections(summary.pairwise, beside.audits)
+    write_report(summary.model_copy(update={"pairwise": pairwise}), target, beside)
     return target
 
 

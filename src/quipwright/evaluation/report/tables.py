@@ -71,8 +71,8 @@ def win_rates(results: Sequence[PairwiseResult]) -> Table:
     """One row a comparison: the score, its length-controlled companion, the win-tie rate with its noise floor, counts."""
     several = [len({r.judge for r in results}) > 1, len({r.split for r in results}) > 1]
     heads = (
-        "who", "judge", "split", "score", "length-controlled", "win-tie rate", "noise floor", "win / tie / loss", "inputs",
-        "length ratio",
+        "who", "judge", "split", "score", "corrected", "length-controlled", "win-tie rate", "noise floor", "win / tie / loss",
+        "inputs", "length ratio",
     )  # fmt: skip
     rows = [
         (
@@ -80,6 +80,7 @@ def win_rates(results: Sequence[PairwiseResult]) -> Table:
             words.judge(r.judge) if several[0] else "",
             r.split if several[1] else "",
             score(r.score, strong=True),
+            score(r.corrected) if r.corrected else UNKNOWN,
             score(r.length_controlled),
             interval(r.headline.rate),
             interval(r.noise_floor),

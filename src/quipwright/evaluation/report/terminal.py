@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from quipwright.core.format import UNKNOWN, counts, hundred, number, p_value, percent, plain, signed
 from quipwright.core.results import Note, PairedDifference, PairwiseResult, Quality, Sample
+from quipwright.core.statistics import AltTest
 from quipwright.core.text import is_copy
 from quipwright.critics.combine import UNREAD_REMEDY
 from quipwright.evaluation.audit import AuditReport
@@ -68,6 +69,7 @@ def pairwise_block(r: PairwiseResult) -> str:
         f"  score              {hundred(r.score):<14} p {p_value(r.p_even)}, Holm {p_value(r.p_holm)}",
         f"  length-controlled  {hundred(r.length_controlled):<14} writes {number(r.length_ratio)} times as long",
         f"  win-tie rate       {hundred(head.rate):<14} win / tie / loss {counts(head)}{floor}",
+        *([f"  corrected          {hundred(r.corrected)} by the judge's errors in the audit"] if r.corrected else []),
         wrapped(f"other rules: {rules}", "  "),
     ]
     return "\n".join(lines)
@@ -157,27 +159,30 @@ def notes(warnings: Iterable[Note]) -> Iterator[str]:
 def audit_lines(report: AuditReport) -> Iterator[str]:
     """An audit in words, one fact a line."""
     main = report.audits[report.main]
-    yield wrapped(f"{report.critic}: {report.pairs} pairs, {main.judgments} human judgments ({report.main})")
+    who = report.labellers or "the labellers"
+    yield wrapped(f"{report.critic}: {report.pairs} pairs, {main.judgments} judgments of {who} ({report.main})")
     both = main.agreement
     yield f"  agreement {hundred(both.mean)}"
     yield f"    a shown first {hundred(both.forward)}, b shown first {hundred(both.backward)}"
     for step in main.by_margin:
-        yield f"    where people's margin is {step.margin:.0%}: {hundred(step.agreement)}, n = {step.agreement.n}"
+        yield f"    where the labels' margin is {step.margin:.0%}: {hundred(step.agreement)}, n = {step.agreement.n}"
     ceiling = main.ceiling
-    yield f"  people: two agree {hundred(ceiling.pairwise)}, one with the others {hundred(ceiling.leave_one_out)},"
-    yield f"    alpha {plain(main.alpha)}"
+    yield f"  {who} among themselves: two agree {hundred(ceiling.pairwise)},"
+    yield f"    one with the others {hundred(ceiling.leave_one_out)}, alpha {plain(main.alpha)}"
+    if (test := report.alt_tests.get(report.main)) is not None:
+        yield from alt_lines(test)
     yield f"  position: {hundred(main.position.changed)} change with the order,"
     yield f"    the first shown wins {hundred(main.position.first_rate)}"
     length = main.length
     yield f"  length: LB {hundred(length.paper.mean)}, not the shorter {hundred(length.not_shorter.mean)},"
-    yield f"    of those where people took the shorter {hundred(length.conditional.mean)}"
-    yield f"  log-odds per extra word: critic {plain(main.critic_slope)}, people {plain(main.people_slope)}"
+    yield f"    of those where the label is the shorter {hundred(length.conditional.mean)}"
+    yield f"  log-odds per extra word: critic {plain(main.critic_slope)}, labels {plain(main.people_slope)}"
     if main.calibration.floor is not None:
         yield f"  calibration error {plain(main.calibration.ece)} (chance alone gives {main.calibration.floor:.2f})"
         for b in main.calibration.bins:
             yield f"    {b.low:.1f}-{b.high:.1f} sure: says {b.confidence:.2f}, right {plain(b.accuracy)}, n = {b.accuracy.n}"
     if main.self_preference.rate.n:
-        yield f"  own texts preferred {hundred(main.self_preference.rate)}, beyond people {plain(main.self_preference.excess)}"
+        yield f"  own texts preferred {hundred(main.self_preference.rate)}, beyond the labels {plain(main.self_preference.excess)}"
     if main.unparsed:
         yield f"  unread: {main.unparsed} of {main.pairs} pairs"
     yield wrapped(cost_line(report), "  ")
@@ -185,7 +190,7 @@ def audit_lines(report: AuditReport) -> Iterator[str]:
 
 
 def audit_table(reports: Sequence[AuditReport], columns: Mapping[str, str]) -> str:
-    """The layout of Ravi et al. (2024) Table 1, x 100 with 95 % intervals; people among themselves stand last.
+    """The layout of Ravi et al. (2024) Table 1, x 100 with 95 % intervals; the labellers among themselves stand last.
 
     ``columns``: heads of the agreement columns with their questions.
     """
@@ -198,9 +203,18 @@ def audit_table(reports: Sequence[AuditReport], columns: Mapping[str, str]) -> s
     if reports:
         people = [reports[0].audits.get(q) for q in asked.values()]
         ceilings = [hundred(audit.ceiling.pairwise) if audit else UNKNOWN for audit in people]
-        rows.append(["people (two of them)", *ceilings, "", ""])
+        rows.append([f"two of {reports[0].labellers or 'the labellers'}", *ceilings, "", ""])
     table = text_table(("critic", *asked, "PB", "LB"), rows)
-    return f"Critics against people, x 100 [95 %]\n\n{table}"
+    against = reports[0].labellers or "labels" if reports else "labels"
+    return f"Critics against {against}, x 100 [95 %]\n\n{table}"
+
+
+def alt_lines(test: AltTest) -> Iterator[str]:
+    """Whether the critic may stand in for one of the people: the alternative-annotator test."""
+    won = sum(one.p_adjusted <= test.alpha for one in test.annotators)
+    said = "passes" if test.passed else "fails"
+    yield f"  alt-test (epsilon {test.epsilon:g}): {said}, better than {won} of {len(test.annotators)} people;"
+    yield f"    as good as one of them, or better, on {percent(test.advantage)} of their pairs"
 
 
 def cost_line(report: AuditReport) -> str:
