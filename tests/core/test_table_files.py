@@ -140,6 +140,20 @@ def test_empty_columns_of_a_spreadsheet_do_no_harm(tmp_path: Path) -> None:
     assert fields(rows(tmp_path, "a.csv", "a,,\n1,,\n,,\n2,,,\n")) == [(2, {"a": "1"}), (4, {"a": "2"})]
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.csv", "text;split\nWell, no.;train\n", "one column, 'text;split', which holds ';'. Separate the cells"),
+        ("a.csv", "text\tsplit\nNo.\ttrain\n", r"one column, 'text\tsplit', which holds '\t'"),
+        ("a.tsv", "text,split\nNo.,train\n", "one column, 'text,split', which holds ','"),
+    ],
+)
+def test_another_separator_is_told_at_once(name: str, content: str, told: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        rows(tmp_path, name, content)
+    assert told in str(caught.value)
+
+
 @pytest.mark.parametrize(("name", "content"), [("a.csv", "t,s,t\n1,2,3"), ("a.tsv", "t\ts\tt\n1\t2\t3")])
 def test_two_columns_of_one_name_are_refused(name: str, content: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="line 1 has two columns named 't'"):

@@ -22,6 +22,7 @@ _KINDS = {
 }  # fmt: skip
 _PACKED = {".gz": "gunzip", ".zip": "unzip", ".bz2": "bunzip2", ".xz": "unxz", ".zst": "unzstd"}
 _CsvRecord = tuple[int, str, list[str], DataError | None]
+_SEPARATORS = (",", ";", "\t", "|")
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 """A spreadsheet runs a cell that begins with one of these."""
 
@@ -136,6 +137,11 @@ def _delimited(path: Path, text: str, delimiter: str) -> Iterator[TableRow]:
         raise DataError(f"{path} line {number} has two columns named {twice!r}.", "Rename or remove one of them.")
     if not any(names):
         raise DataError(f"{path} line {number} has no column names.", "Write them in the first line.")
+    if len(names) == 1 and (other := next((s for s in _SEPARATORS if s in names[0]), "")):
+        raise DataError(
+            f"{path} line {number} has one column, {names[0][:60]!r}, which holds {other!r}.",
+            "Separate the cells by commas and name the file .csv, or by tabs and name it .tsv.",
+        )
     return _named_cells(path, names, records)
 
 
