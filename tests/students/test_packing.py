@@ -12,9 +12,9 @@ from torch.nn.functional import linear
 
 from quipwright.students.batches import RankedBatch
 from quipwright.students.common import pad
+from quipwright.students.output_layer import token_logprobs
 from quipwright.students.packing import pack, unpack
 from quipwright.students.policy import CausalPolicy, ScoringPath
-from quipwright.students.output_layer import token_logprobs
 from quipwright.testing.tiny_models import CAUSAL, causal_network
 
 TOKENS = 7

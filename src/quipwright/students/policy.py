@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from quipwright.students.batches import LogProbs, RankedBatch
+from quipwright.students.output_layer import token_logprobs
 from quipwright.students.packing import Layout, pack, unpack
 from quipwright.students.precision import multiplies_bfloat16
-from quipwright.students.output_layer import token_logprobs
 
 
 @dataclass(frozen=True)
