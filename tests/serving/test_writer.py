@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from typer.testing import CliRunner
 
+from quipwright.cli.app import app
 from quipwright.core.errors import DamagedError, DataError
 from quipwright.core.paths import resolve
 from quipwright.core.records import Grade, Response, Sampling
@@ -201,6 +203,17 @@ def test_tables_go_in_and_out(tmp_path: Path, ending: str) -> None:
         assert [row["humorous"] for row in read] == ["I am\tlate, again.!"] * 2 + [""]
     assert [row["id"] for row in read] == (["1", "2"] if ending == "parquet" else ["1", "1", "2"])
     assert read[-1]["error"] == "no sentence in this row"
+
+
+def test_a_file_of_which_no_row_can_be_used_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Writer, "load", lambda *_, **how: Scripted())
+    source = tmp_path / "in.jsonl"
+    for content, exit_code in (('{"text": null}\n', DataError.exit_code), ('{"text": null}\n{"text": "One."}\n', 0)):
+        source.write_text(content)
+        target = tmp_path / f"{exit_code}.jsonl"
+        ended = CliRunner().invoke(app, ["write", "--input", str(source), "--output", str(target)])
+        assert getattr(ended.exception, "exit_code", 0) == exit_code
+        assert "not text" in rows(target)[0]["error"]  # the reason is in the output either way
 
 
 def test_an_interrupted_file_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -74,6 +74,11 @@ def write(
     with _opened(source, form) as path:
         place = None if target in (None, "-") else Path(str(target))
         done, failed = write_file(writer, path, place, Job(column, n, best_of, style), form)
+    if failed and not done:
+        raise DataError(
+            f"No row of {source} could be used; {failed} left out with their reason.",
+            "Read the reasons: in the output, or above.",
+        )
     console.print(f"{done} rows written" + (f", {failed} left out with their reason" if failed else "") + ".")
 
 

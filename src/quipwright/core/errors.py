@@ -64,7 +64,7 @@ class TeacherError(ModelError):
 
 
 class TrainingError(QuipwrightError):
-    """Training went wrong: a loss or gradient that is not finite."""
+    """Training went wrong: nothing to learn from, or a loss or gradient that is not finite."""
 
     exit_code = 8
 
