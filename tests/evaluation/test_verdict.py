@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from quipwright.core.results import Figure, PairwiseResult, Quality, ScoringRule
-from quipwright.evaluation.verdict import conclusion, main_result, unfit, verdict
+from quipwright.critics.heuristics import HeuristicCritic
+from quipwright.evaluation.verdict import conclusion, main_result, unfit, verdict, with_fitness
 
 
 def figure(value: float, low: float, high: float) -> Figure:
@@ -78,3 +79,17 @@ def test_what_makes_a_judge_unfit() -> None:
     assert unfit(result(), [looks("feedback", 0.41), looks("imitation", 0.65)]) == "", "a student may well be broken"
     assert unfit(result(baseline="teacher"), [looks("feedback", 0.7), looks("teacher", 0.65)]) == ""
     assert unfit(result(baseline="teacher", judge="another"), graded) == "", "the grades are of another judge"
+    measured = unfit(result(baseline="teacher"), [], on_teacher=0.15)
+    assert measured == "j agrees with 15 % of the verdicts on a text of the teacher: it does not know such texts."
+    assert unfit(result(baseline="teacher"), [], on_teacher=0.5) == unfit(result(), [], on_teacher=0.15) == ""
+
+
+def test_a_judges_card_is_read() -> None:
+    class Known(HeuristicCritic):
+        def figures(self) -> dict[str, float]:
+            return {"agreement_teacher": 0.15}
+
+    known, plain = Known("longer"), HeuristicCritic("longer")
+    met = result(baseline="teacher", judge=known.name)
+    assert "15 %" in with_fitness([met], [], [known])[0].unfit
+    assert with_fitness([met], [], [plain])[0].unfit == ""

@@ -56,7 +56,10 @@ def serve(
     writer = Writer.load(reference, student, settled=True)  # opened now: the first request must not wait for it
     token = new_token(host)
     teacher = _teacher_answers(reference, folder, writer.task)
-    served = Served(writer.student, writer.task, writer.name, grader, teacher, waiting)
+    served = Served(
+        writer.student, writer.task, writer.name, grader, teacher=teacher, waiting=waiting,
+        grades_teacher=grader is None or _knows_the_teacher(grader, folder),
+    )  # fmt: skip
     admitted = Admitted(frozenset(allow_host or ()), frozenset(allow_origin or ()))
 
     def announce(bound: int) -> None:
@@ -80,6 +83,18 @@ def _grader(reference: str | None, run: Path | None) -> Grader | None:
     if not isinstance(critic, Grader):
         raise CriticError(f"{reference} compares pairs but cannot grade one text.", "Use reward or reward:FOLDER.")
     return critic
+
+
+def _knows_the_teacher(critic: Grader, run: Path | None) -> bool:
+    """Whether nothing speaks against what ``critic`` says of the teacher's texts: neither its card nor the run."""
+    from quipwright.data.run_summary import read_run
+    from quipwright.evaluation.verdict import agreement_on_teacher, is_teacher
+
+    agreement = agreement_on_teacher(critic)
+    if agreement is not None and agreement < 0.5:
+        return False
+    met = read_run(run).pairwise if run is not None else []
+    return not any(r.unfit for r in met if r.judge == critic.name and is_teacher(r.baseline))
 
 
 def _critic_of_run(run: Path) -> Grader | None:

@@ -17,6 +17,7 @@ from quipwright.critics.base import BaseCriticConfig, BuildContext, Critic, Ques
 from quipwright.critics.cloze import Cloze
 from quipwright.critics.grading import GradeCritic
 from quipwright.critics.heuristics import Heuristic
+from quipwright.critics.listwise import Listwise
 from quipwright.critics.multiple_choice import MultipleChoice
 from quipwright.critics.panel import PanelCritic
 from quipwright.critics.recorded import Recorded
@@ -139,6 +140,7 @@ CriticConfig = Annotated[
     RewardModelConfig
     | MultipleChoice
     | GradeCritic
+    | Listwise
     | Cloze
     | Panel
     | ActiveLabelling

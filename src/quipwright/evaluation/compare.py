@@ -92,7 +92,8 @@ def compare(
     trainers = {system.critic for system in systems}
     seen = [look for look in looks if look is not None]
     results = [
-        r.model_copy(update={"outside": r.judge not in trainers}) for r in with_fitness(adjusted(pairwise), seen)
+        r.model_copy(update={"outside": r.judge not in trainers})
+        for r in with_fitness(adjusted(pairwise), seen, judges)
     ]
     return CompareResult(
         systems=tuple(system.name for system in systems),

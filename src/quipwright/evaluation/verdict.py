@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from quipwright.core.format import counts, hundred, percent
 from quipwright.core.results import Figure, PairedDifference, PairwiseResult, Quality
+from quipwright.critics.base import Critic, Grader, Measured
 
 FEW = 20
 """Inputs: on fewer a bootstrap interval promises more than it can keep."""
@@ -13,12 +14,21 @@ ORDER = 0.5
 """A judge that changes its mind with the order on more than this share of the inputs reads the order."""
 
 
-def with_fitness(results: Iterable[PairwiseResult], looks: Sequence[Quality]) -> list[PairwiseResult]:
+def with_fitness(
+    results: Iterable[PairwiseResult], looks: Sequence[Quality], judges: Iterable[Critic] = ()
+) -> list[PairwiseResult]:
     """``results`` with ``unfit`` filled in; ``looks`` are the systems' outputs with the grades that a judge gave."""
-    return [r.model_copy(update={"unfit": unfit(r, looks)}) for r in results]
+    measured = {judge.name: agreement_on_teacher(judge) for judge in judges}
+    return [r.model_copy(update={"unfit": unfit(r, looks, measured.get(r.judge))}) for r in results]
 
 
-def unfit(r: PairwiseResult, looks: Sequence[Quality]) -> str:
+def agreement_on_teacher(judge: Critic | Grader) -> float | None:
+    """How far ``judge`` agrees with verdicts on a text of the teacher and an attempt, where that was measured."""
+    known = judge.figures().get("agreement_teacher") if isinstance(judge, Measured) else None
+    return None if known is None else float(known)
+
+
+def unfit(r: PairwiseResult, looks: Sequence[Quality], on_teacher: float | None = None) -> str:
     """Why the judge of ``r`` cannot tell the two systems apart; empty where nothing speaks against it."""
     if r.unparsed > r.n:
         return f"{r.judge} could not be read on {r.unparsed} of {r.n + r.unparsed} inputs."
@@ -26,6 +36,8 @@ def unfit(r: PairwiseResult, looks: Sequence[Quality]) -> str:
         return f"{r.judge} names another winner on {percent(r.order_changes)} of the inputs when the order is turned."
     if not is_teacher(r.baseline):
         return ""
+    if on_teacher is not None and on_teacher < 0.5:
+        return f"{r.judge} agrees with {percent(on_teacher)} of the verdicts on a text of the teacher: it does not know such texts."
     graded = {q.system: q.levels for q in looks if q.split == r.split and q.graded_by == r.judge and q.levels}
     student, teacher = graded.get(r.candidate), graded.get(r.baseline)
     if student is None or teacher is None or teacher[0] <= student[0]:

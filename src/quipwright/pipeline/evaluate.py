@@ -101,7 +101,8 @@ def evaluate(
         chosen = [e for e in examples if e.split == split]
         if chosen:
             _evaluate_split(ctx, recipe, critic, split, chosen, teacher, evaluated, result)
-    pairwise = with_fitness(adjusted(result.pairwise), result.quality)
+    judges = [critic.critic, *(ctx.judges.of(settings).critic for settings in recipe.evaluate.judges)]
+    pairwise = with_fitness(adjusted(result.pairwise), result.quality, judges)
     return replace(result, pairwise=pairwise, differences=difference_fitness(adjusted(result.differences), pairwise))
 
 

@@ -38,6 +38,7 @@ from quipwright.serving.refusals import HANDLERS
 from quipwright.serving.writer import BEAMS, MAX_TOKENS, is_sound, marked
 from quipwright.students.base import Generated, Student, TokenScorer
 
+TEACHER = "The teacher"  # whose text the page shows
 TRIES = 3  # samples beside the beam's answer on the page
 
 
@@ -46,6 +47,7 @@ class Served:
     """What is served. ``model`` is its name to clients, who ask for a style as ``model:style``; ``teacher`` knows what was
     recorded for a literal in a style, if anything.
 
+    ``grades_teacher``: whether the critic knows such texts; if not, the page shows them without its view.
     ``patience``: seconds after which a request that has no answer is given up.
     """
 
@@ -53,6 +55,7 @@ class Served:
     task: Task
     model: str
     critic: Grader | None = None
+    grades_teacher: bool = True
     teacher: Callable[[str, str], Sequence[str]] = lambda literal, style: ()
     waiting: int = 64
     patience: float = 120.0
@@ -218,8 +221,10 @@ class Endpoint:
         others = list(dict.fromkeys(text for g in drawn if (text := marked(g).text) != best))
         others.sort(key=lambda text: not is_sound(text, literal))  # copies last
         titled += [(f"Another try, {i}", text) for i, text in enumerate(others, 1)]
-        titled += [("The teacher", text) for text in self.served.teacher(literal, style)]
+        titled += [(TEACHER, text) for text in self.served.teacher(literal, style)]
         grades = await self._grades(literal, [text for _, text in titled])
+        if not self.served.grades_teacher:
+            grades = [None if title == TEACHER else grade for (title, _), grade in zip(titled, grades, strict=True)]
         return [
             Shown(title, text, grade.levels[-1] if grade and grade.levels else None, grade.score if grade else None)
             for (title, text), grade in zip(titled, grades, strict=True)
