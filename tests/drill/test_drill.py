@@ -43,6 +43,8 @@ def test_the_page_shows_the_whole_drill() -> None:
     names = set(commands(Drill(Path(), FaultyServer())))
     for damage in DAMAGES:
         assert {command for command, happened in told if happened == f"file {damage.__name__}"} == names
+    folders = {command for command, happened in told if happened == "folder deleted"}
+    assert folders == names - {"compare"}  # that reads no file in a folder
     full = {command: times for (command, happened), times in told.items() if happened == "full disk"}
     assert set(full.values()) == {len(SIZES)} == {20}
     outcomes = {outcome for *_, cell in ROW.findall(PAGE.read_text(encoding="utf-8")) for outcome in cell.split("; ")}

@@ -197,8 +197,14 @@ def test_winners_and_the_best_of_n() -> None:
         (
             [Status.OK] * 4 + [Status.EMPTY],
             {"pairs": 6, "within": 0},
-            "among 5 texts (4 ok, 1 empty); 6 pairs of usable ones differ too much in length",
+            "among 5 texts (4 ok, 1 empty); those of one literal differ too much in length",
             "Lower length.minimum of the task, or sample more candidates.",
+        ),
+        (
+            [Status.TRUNCATED] * 5 + [Status.OK] * 2,
+            {"pairs": 1, "within": 0},
+            "among 7 texts (5 truncated, 2 ok); those of one literal differ too much in length",
+            "Train the imitation student longer, or raise candidates.max_tokens.",
         ),
         (
             [Status.OK] * 4,

@@ -58,11 +58,13 @@ def nothing_selected(selection: Selection, responses: Collection[Response]) -> t
     counts = ", ".join(f"{count} {status.value}" for status, count in statuses.most_common())
     reason = f"no pair was selected among {len(responses)} texts ({counts})"
     pairs, within = selection.acceptance["pairs"], selection.acceptance["within"]
+    if not pairs:
+        reason += ", for no literal has two usable ones"
+    elif not within:
+        reason += "; those of one literal differ too much in length"
     faults = [status for status, _ in statuses.most_common() if status is not Status.OK]
-    if not pairs and faults:
-        remedy = _REMEDIES.get(faults[0], "Train the imitation student longer.")
-        return f"{reason}, for no literal has two usable ones", remedy
+    if faults and (not pairs or statuses[faults[0]] > statuses[Status.OK]):
+        return reason, _REMEDIES.get(faults[0], "Train the imitation student longer.")
     if pairs and not within:
-        remedy = "Lower length.minimum of the task, or sample more candidates."
-        return f"{reason}; {pairs} pairs of usable ones differ too much in length", remedy
+        return reason, "Lower length.minimum of the task, or sample more candidates."
     return reason, "Sample more literals (feedback_examples) or more candidates."
