@@ -66,7 +66,9 @@ def few_steps(recipe: Path, url: str, weights: Path, critic: Path, corpus: Path,
         f"imitation={{train: {IMITATION}}}", "evaluate.resamples=100", "evaluate.decode.max_tokens=60",
         "candidates.k=4", "candidates.max_tokens=60", "rank={tie: 0.0, strength: 0.5}",
     ]  # fmt: skip
-    if tree.get("candidates", {}).get("kind") != "diverse_beam":
+    if tree.get("candidates", {}).get("kind") == "diverse_beam":
+        sets.append("select.length_rule=before")  # the random model's texts differ in length more than in anything else
+    else:
         sets += ["candidates.temperature=1.0", "candidates.top_p=1.0"]
     if "learn" in tree:
         sets += [f"learn.train={STEPS}", "feedback_examples=4"]
@@ -145,7 +147,7 @@ def test_what_init_makes_runs_as_it_is(tmp_path: Path, tiny_weights: Path, quipw
         f"critic.model.weights={tiny_weights}",
     ]
     short = ["feedback_examples=6", "candidates.temperature=1.0", "candidates.top_p=1.0", "evaluate.resamples=100"]
-    train = [f"imitation.train={IMITATION}", f"learn.train={STEPS}"]
+    train = [f"imitation.train={IMITATION}", f"learn.train={STEPS}", "rank={tie: 0.0, strength: 0.5}"]
     summary = run(recipe, tmp_path / "run", *local, *short, *train)
     assert summary.counts.literals == {"train": 18, "valid": 2, "test": 4}
     assert {q.system for q in summary.quality} == {"imitation", "feedback", "teacher", "base"}

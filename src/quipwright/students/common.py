@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import ctypes
 import re
 import warnings
 from abc import ABC, abstractmethod
@@ -105,6 +106,13 @@ def need_room(longest: int, new: int, context: int) -> None:
 def say_generated(reason: str) -> None:
     """Say, once for each ``reason``, that writing takes longer than for most models."""
     console.print(f"This student writes through transformers' generate, which takes longer: {reason}.", soft_wrap=True)
+
+
+def _give_back() -> None:
+    """Hand memory that was freed back to the system, where the C library does that when it is asked."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 class NetworkStudent(ABC):
@@ -249,6 +257,7 @@ class NetworkStudent(ABC):
         self.settings = self.settings.model_copy(update={"tuning": "full"})
         self.network = self.module.network = as_written(network, self.settings.precision)
         self._engine = self._opened(self.network)
+        _give_back()
 
     def save(self, folder: Path) -> None:
         """Write the trained weights in float32 (adapter alone, or all) to ``folder``."""

@@ -26,12 +26,17 @@ def read_tokens(
             text = text.rstrip("\ufffd")  # which may still become a character
         likeliest = logs[number].topk(top)
         others = [
-            (tokenizer.decode([other]), _nats(value))
+            (_alone(tokenizer, other, first=number == 0), _nats(value))
             for other, value in zip(likeliest.indices.tolist(), likeliest.values.tolist(), strict=True)
         ]
         tokens.append(TokenLogprob(text[len(before) :], _nats(float(logs[number, token])), tuple(others)))
         before = text
     return tokens
+
+
+def _alone(tokenizer: Any, token: int, *, first: bool) -> str:
+    text: str = tokenizer.decode([token])
+    return text.removeprefix(" ") if first else text
 
 
 def _nats(value: float) -> float:

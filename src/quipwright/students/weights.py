@@ -192,9 +192,14 @@ def load_network(
     _refuse(weights, "lack tensors", sorted(loaded["missing_keys"]))
     _refuse(weights, "hold tensors that the model has no place for", unused)
     _refuse(weights, "hold tensors of another shape", sorted(str(key[0]) for key in loaded["mismatched_keys"]))
-    broken = [name for name, p in network.named_parameters() if not bool(p.isfinite().all())]
+    broken = [name for name, p in network.named_parameters() if not _finite(p)]
     _refuse(weights, "hold numbers that are not finite, in", broken)
     return network
+
+
+def _finite(tensor: torch.Tensor) -> bool:
+    """Whether all numbers are finite: their sum, which is soon known, can only be so if they are."""
+    return bool(tensor.sum().isfinite()) or bool(tensor.isfinite().all())
 
 
 def _refuse(weights: str, fault: str, names: Sequence[str]) -> None:
