@@ -146,11 +146,25 @@ def test_what_init_makes_runs_as_it_is(tmp_path: Path, tiny_weights: Path, quipw
         f"student={{weights: {tiny_weights}, precision: fp32, tuning: full}}",
         f"critic.model.weights={tiny_weights}",
     ]
-    short = ["feedback_examples=6", "candidates.temperature=1.0", "candidates.top_p=1.0", "evaluate.resamples=100"]
+    short = ["candidates.temperature=1.0", "candidates.top_p=1.0", "evaluate.resamples=100"]
     train = [f"imitation.train={IMITATION}", f"learn.train={STEPS}", "rank={tie: 0.0, strength: 0.5}"]
     summary = run(recipe, tmp_path / "run", *local, *short, *train)
     assert summary.counts.literals == {"train": 18, "valid": 2, "test": 4}
     assert {q.system for q in summary.quality} == {"imitation", "feedback", "teacher", "base"}
+    trained = {row["literal"] for row in rows_of(tmp_path / "polite" / "corpus.jsonl")[:18]}
+    for form in ("dpo", "kto", "sft"):  # what was learnt from, and never what measures
+        code, _, err = quipwright("export-data", tmp_path / "run", tmp_path / form, "--form", form)
+        assert (code, err) == (0, "")
+        rows = rows_of(tmp_path / form / "train.jsonl")
+        assert {row["literal"] for row in rows} <= trained
+        assert all(row["literal"] in row["prompt"] for row in rows)
+        assert form != "dpo" or all(row["chosen"] != row["rejected"] for row in rows)
+        assert form != "kto" or {row["label"] for row in rows} == {True, False}
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
 def test_init_overwrites_nothing(tmp_path: Path, quipwright: Any) -> None:

@@ -114,7 +114,7 @@ def parse_json(text: str, where: str) -> Any:
     except json.JSONDecodeError as error:
         start = " ".join(text.split())[:40]
         raise DataError(
-            f"{where} is not JSON: {error.msg} at character {error.pos + 1}: {start!r}.", "Mend it."
+            f"{where} is not JSON: {error.msg.removesuffix(' at')} at character {error.pos + 1}: {start!r}.", "Mend it."
         ) from None
     except ValueError as error:
         message = "a number has too many digits" if "integer string conversion" in str(error) else str(error)
