@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from quipwright.cli.output import STDOUT, JsonFile, check_json, results
 from quipwright.core.errors import RecipeError, UnansweredError
 from quipwright.core.log import loading, say
+
+if TYPE_CHECKING:
+    from quipwright.core.storage.run_folder import RunFolder
+    from quipwright.data.run_summary import RunSummary
+    from quipwright.pipeline.recipe import Recipe
 
 STAGES = ("teach", "sft", "sample", "grade", "select", "label", "judge", "rank", "reference", "preference", "decode")
 
@@ -56,7 +62,9 @@ def _distil(
         raise RecipeError(f"--until got {until!r}.", f"Stages are: {', '.join(STAGES)}.")
     check_json(output)
     loading("libraries")
+    from quipwright.core.log import SHOWN
     from quipwright.core.progress import console
+    from quipwright.core.storage.ranks import Ranks
     from quipwright.core.storage.run_folder import RunFolder
     from quipwright.core.storage.stage_cache import StageReached
     from quipwright.data.examples import load_examples
@@ -68,8 +76,14 @@ def _distil(
 
     recipe, base = load_recipe(reference, assign or ())
     path = folder or Path("runs") / recipe.name
-    with RunFolder.open(path, recipe.model_dump(mode="json"), identity=recipe.results_key(), until=until) as run:
+    settings, ranks = recipe.model_dump(mode="json"), Ranks.of_environment()
+    if not ranks.first:
+        SHOWN.quiet = True
+    with RunFolder.open(path, settings, identity=recipe.results_key(), until=until, ranks=ranks) as run:
         run.cache.on_stage = _announce
+        if not ranks.first:
+            _take_part(recipe, run, base)
+            return
         if may_cost(recipe):
             planned = plan(recipe, recipe.load_task(base), load_examples(recipe.data, base))
             if output != STDOUT:
@@ -79,14 +93,31 @@ def _distil(
         except StageReached as stage:
             console.print(f"Stopped after {stage}, as asked; the same command without --until goes on.")
             return
+        finally:
+            ranks.part()
     write_report(summary, path / "report.html")
     results(run_lines(summary), summary.model_dump(mode="json"), output)
     console.print(f"\nReport: {path / 'report.html'}   Summary: {path / 'summary.json'}")
+    _tell_unanswered(summary, run.cache.folder)
+
+
+def _take_part(recipe: Recipe, run: RunFolder, base: Path) -> None:
+    """What a process beside the first does."""
+    from quipwright.core.storage.stage_cache import StageReached
+    from quipwright.pipeline.distil import take_part
+
+    with suppress(StageReached):
+        take_part(recipe, run, base)
+    run.cache.ranks.part()
+
+
+def _tell_unanswered(summary: RunSummary, stages: Path) -> None:
+    """Raises :class:`UnansweredError` where rows stayed without an answer."""
     if unanswered := summary.counts.unanswered:
         counts = ", ".join(f"{count} in {name}" for name, count in unanswered.items())
         raise UnansweredError(
             f"{sum(unanswered.values())} rows stayed without an answer ({counts}); all others are in the results.",
-            f"Their reasons are in {run.cache.folder}; remove the named folders there and run again to ask once more.",
+            f"Their reasons are in {stages}; remove the named folders there and run again to ask once more.",
         )
 
 

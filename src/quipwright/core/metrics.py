@@ -47,7 +47,7 @@ Send = Callable[[int, Point], None]
 class Metrics:
     """The open ``metrics.jsonl`` of one run. Use :meth:`open`."""
 
-    def __init__(self, file: AppendOnly, points: Sequence[Point], trackers: Sequence[Send]) -> None:
+    def __init__(self, file: AppendOnly | None, points: Sequence[Point], trackers: Sequence[Send]) -> None:
         """``points`` already stand in ``file``; ``trackers`` were sent them."""
         self._file, self._trackers, self._lines = file, trackers, len(points)
         self._seen = {(p.stage, p.round, p.step, name) for p in points for name in p.values}
@@ -71,6 +71,12 @@ class Metrics:
                     send(number, point)
             yield cls(file, points, trackers)
 
+    @classmethod
+    @contextmanager
+    def nowhere(cls) -> Iterator[Metrics]:
+        """A stream that keeps nothing, for a process that does not own the run."""
+        yield cls(None, (), ())
+
     def add(self, stage: str, round: int, step: int, values: Mapping[str, float | None]) -> None:
         """Append a point. Left out is what is unknown (``None`` or not finite) and what was written before, by a step
         that is repeated after a kill. Raises :class:`DiskError` where the file cannot be written."""
@@ -79,7 +85,7 @@ class Metrics:
             for name, value in values.items()
             if value is not None and math.isfinite(value) and (stage, round, step, name) not in self._seen
         }
-        if not fresh:
+        if not fresh or self._file is None:
             return
         point = Point(time=_now(), stage=stage, round=round, step=step, values=fresh)
         self._file.append([point.to_line()])

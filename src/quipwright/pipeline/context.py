@@ -39,7 +39,11 @@ def open_context(recipe: Recipe, run: RunFolder, recipe_dir: Path) -> Iterator[C
     """
     with ExitStack() as stack:
         run.record("base", str(recipe_dir.resolve()))
-        metrics = stack.enter_context(Metrics.open(run.path, recipe.name, recipe.track, recipe.model_dump(mode="json")))
+        config = recipe.model_dump(mode="json")
+        written = (
+            Metrics.open(run.path, recipe.name, recipe.track, config) if run.cache.ranks.first else Metrics.nowhere()
+        )
+        metrics = stack.enter_context(written)
         task = recipe.load_task(recipe_dir)
         calls = RunCalls(recipe, run, recipe_dir, stack)
         yield Context(

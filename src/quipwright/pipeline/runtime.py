@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -42,10 +43,14 @@ class RunCalls:
 
     @cached_property
     def opened(self) -> Calls:
-        """The one way to every call; each is put down to the stage that is being made."""
+        """The one way to every call; each is put down to the stage that is being made.
+
+        The first process of a run asks; the others open their models without a question, so they have a store of none.
+        """
         recipe, run = self._recipe, self._run
+        folder = run.calls if run.cache.ranks.first else Path(self._stack.enter_context(TemporaryDirectory()))
         calls = self._stack.enter_context(
-            Calls.open(run.calls, prices=recipe.prices, budget=recipe.budget, base=self._recipe_dir)
+            Calls.open(folder, prices=recipe.prices, budget=recipe.budget, base=self._recipe_dir)
         )
         calls.store.stage = lambda: run.owner + run.cache.current
         return calls
@@ -58,7 +63,7 @@ class RunCalls:
 
     def note_capabilities(self) -> None:
         """Write into the manifest what the models can do, as far as that is stated or was found out."""
-        if self._any:
+        if self._any and self._run.cache.ranks.first:
             capabilities = {
                 f"{model.role} {model_name(model.model)}": model.able.model_dump(mode="json")
                 for model in known(self._recipe, self.opened)
@@ -77,11 +82,13 @@ class RunCalls:
 
 @dataclass(frozen=True)
 class Judge:
-    """A critic of the run. ``key`` identifies its readings; ``window``: how many pairs to keep under way."""
+    """A critic of the run. ``key`` identifies its readings; ``window``: how many pairs to keep under way. ``local``: it
+    calls no model, so that several processes of a run may share its pairs out."""
 
     key: tuple[Any, ...]
     window: Window
     open: Callable[[], Critic]
+    local: bool
 
     @property
     def critic(self) -> Critic:
@@ -100,11 +107,13 @@ class Judge:
 
 @dataclass(frozen=True)
 class GradingCritic:
-    """What scores single responses. ``key`` identifies its readings; ``window``: how many literals to keep under way."""
+    """What scores single responses. ``key`` identifies its readings; ``window``: how many literals to keep under way;
+    ``local`` as in :class:`Judge`."""
 
     key: tuple[Any, ...]
     window: Window
     open: Callable[[], Grader]
+    local: bool
 
 
 class Judges:
@@ -125,7 +134,7 @@ class Judges:
 
     def of(self, settings: CriticConfig) -> Judge:
         """The judge that ``settings`` describe."""
-        return Judge(self.key(settings), asked_at_once(settings), lambda: self._opened(settings))
+        return Judge(self.key(settings), asked_at_once(settings), lambda: self._opened(settings), not settings.models())
 
     def grader(self, settings: CriticConfig) -> GradingCritic:
         """The critic of ``settings`` as one that scores single responses. It raises :class:`CriticError` when opened
@@ -139,7 +148,7 @@ class Judges:
                 )
             return critic
 
-        return GradingCritic(self.key(settings), asked_at_once(settings), opened)
+        return GradingCritic(self.key(settings), asked_at_once(settings), opened, not settings.models())
 
     def _opened(self, settings: CriticConfig) -> Critic:
         if settings.hash not in self._critics:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from quipwright.core.metrics import Metrics
 from quipwright.core.records import Checkpoint, Grade, Judgment, Response
@@ -28,22 +28,24 @@ from quipwright.pipeline.stages.train import Trained
 from quipwright.pipeline.validate import issue_line
 
 
-def summarise(
-    ctx: Context,
-    recipe: Recipe,
-    run: RunFolder,
-    data: LoadedExamples,
-    teacher: TeacherOutput,
-    imitation: Trained,
-    steps: Sequence[Step],
-    rounds: Sequence[Step],
-    students: Mapping[str, Checkpoint],
-    evaluation: Evaluation,
-) -> RunSummary:
+class Outcome(NamedTuple):
+    """What the stages of a run came to."""
+
+    data: LoadedExamples
+    teacher: TeacherOutput
+    imitation: Trained
+    steps: Sequence[Step]
+    rounds: Sequence[Step]
+    students: Mapping[str, Checkpoint]
+    evaluation: Evaluation
+
+
+def summarise(ctx: Context, recipe: Recipe, run: RunFolder, outcome: Outcome) -> RunSummary:
     """Gather what the stages returned and write it to ``summary.json``."""
     import torch
     import transformers
 
+    data, teacher, imitation, steps, rounds, students, evaluation = outcome
     ctx.calls.note_capabilities()  # a manifest that was lost is complete again
     ctx.students.keep_decoding_noted()
     learnt = [*steps, *rounds]

@@ -15,6 +15,7 @@ from typing import cast
 
 import torch
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -86,7 +87,8 @@ def train(
     def measure(log: TrainLog) -> None:
         student.trainable()  # the decoding engine does not hold these weights
         with torch.random.fork_rng():
-            log.points.append(cast(ValidationCallback, callback).measure(student, len(log.steps)))
+            point = [cast(ValidationCallback, callback).measure(student, len(log.steps))]
+            log.points += broadcast_object_list(point)  # or rounding might stop one process before another
 
     hooks = Hooks(
         epoch_done, measure if callback else None, callback.settings if callback else None, logged, step_done
@@ -192,6 +194,7 @@ class _Loop:
         trainee.module = self.module
         torch.manual_seed(seed)
         self.log = self.states.restore(trainee, self.optimiser, self.parameters) if self.states else TrainLog()
+        self.accelerator.wait_for_everyone()  # all go on from one state before a newer one is written
 
     @property
     def step(self) -> int:
@@ -273,4 +276,5 @@ class _Loop:
         if self.states and best is not None and best != self.step:
             self.accelerator.wait_for_everyone()
             self.trainee.load(self.states.path(best))
+            self.accelerator.wait_for_everyone()  # the first process removes the states then
         self.trainee.module = cast(nn.Module, self.accelerator.unwrap_model(self.module)).eval()

@@ -88,7 +88,7 @@ class States:
         """Load the newest complete state and return its log; an empty log where there is none."""
         for state in sorted(self.folder.glob("step-*"), reverse=True):
             if not _complete(state):
-                shutil.rmtree(state)
+                shutil.rmtree(state, ignore_errors=True)  # another process may do so, too
                 continue
             stored = json.loads((state / "state.json").read_text(encoding="utf-8"))
             trainee.load(state)

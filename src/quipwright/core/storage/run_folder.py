@@ -12,6 +12,7 @@ from typing import Any
 from quipwright.core.errors import RunError
 from quipwright.core.records import content_hash
 from quipwright.core.storage.files import disk_errors, locked
+from quipwright.core.storage.ranks import ALONE, Ranks
 from quipwright.core.storage.sealed_files import read_sealed, write_sealed
 from quipwright.core.storage.stage_cache import StageCache
 
@@ -59,21 +60,28 @@ class RunFolder:
         identity: Mapping[str, Any] | None = None,
         shared: Path | None = None,
         until: str | None = None,
+        ranks: Ranks = ALONE,
     ) -> Iterator[RunFolder]:
         """Open or create the folder for ``recipe`` (its settings as JSON), of which ``identity`` (all of it unless
         given) must be that of the recipe the folder was made for. ``shared``: the folder of stages that others use too.
+        Of several processes of one run (``ranks``) the first opens it, and the others join it then.
 
         Raises :class:`RunError` when another process holds it (naming the PID) or when it belongs to another recipe.
         """
+        cache = StageCache(shared or path / STAGES, shared=shared is not None, until=until, ranks=ranks)
+        run = cls(path, cache)
+        if not ranks.first:
+            ranks.meet()
+            yield run
+            return
         with disk_errors(path):
             try:
                 path.mkdir(parents=True, exist_ok=True)
             except (FileExistsError, NotADirectoryError):
                 raise RunError(f"{path} is a file, not a run folder.", "Name another folder with --run.") from None
         with locked(path / "lock", str(path), "Wait for it, or choose another --run folder."):
-            cache = StageCache(shared or path / STAGES, shared=shared is not None, until=until)
-            run = cls(path, cache)
             run._check_identity(recipe, recipe if identity is None else identity)
+            ranks.meet()
             yield run
 
     def _check_identity(self, recipe: Mapping[str, Any], identity: Mapping[str, Any]) -> None:
@@ -101,8 +109,9 @@ class RunFolder:
         return read_manifest(self.path)
 
     def record(self, name: str, fact: Any) -> None:
-        """See :func:`record_fact`."""
-        record_fact(self.path, name, fact)
+        """See :func:`record_fact`; the first process of the run records."""
+        if self.cache.ranks.first:
+            record_fact(self.path, name, fact)
 
     @property
     def calls(self) -> Path:

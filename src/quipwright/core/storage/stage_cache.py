@@ -3,12 +3,12 @@
 A stage's folder is ``<stage>-<part>-<key>``; the key hashes its settings and inputs. So a finished stage is free to run
 again, and runs that share a stage make it once. Row stages append ``rows.jsonl`` in chunks, each closed by a marker
 line: a torn chunk is cut off and made again. Built stages (checkpoints) grow in a ``.partial`` folder that is renamed
-when complete. ``done.json`` seals both with the SHA-256 of their files and a hash of itself.
+when complete. ``done.json`` seals both with the SHA-256 of their files and a hash of itself. Of several processes the
+first makes what cannot be shared out (see ``shares``), and the others wait for it.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
@@ -24,7 +24,9 @@ from quipwright.core.errors import QuipwrightError
 from quipwright.core.log import detail
 from quipwright.core.records import Record, content_hash
 from quipwright.core.storage.files import AppendOnly, damaged, disk_errors, locked
+from quipwright.core.storage.ranks import ALONE, Ranks, wait_for
 from quipwright.core.storage.seals import SEAL, check_seal, seal, sealed_content
+from quipwright.core.storage.shares import MARKER, Parts, begun, make_share, marker, merged, remove_shares, whole_chunks
 
 R = TypeVar("R", bound=Record)
 Chunks = Callable[[int], Iterator[Sequence[R]]]
@@ -33,7 +35,6 @@ FORMAT = 2
 """Part of every key: results of another format are never read back."""
 ROWS = "rows.jsonl"
 _SECONDS = "seconds"  # of a stage that is not finished, by invocations that were interrupted
-_MARKER = '{"chunk":'
 
 
 @dataclass(frozen=True)
@@ -80,12 +81,14 @@ class StageReached(Exception):  # noqa: N818 - a signal, not an error
 class StageCache:
     """The stages in ``folder``. ``shared``: other runs use it too, so each stage that is made is locked.
 
+    ``ranks``: which process of the run this is.
     ``times`` is the diary of this invocation; it is written here and read by the summary, and no stage reads it.
     """
 
     folder: Path
     shared: bool = False
     until: str | None = None
+    ranks: Ranks = ALONE
     on_stage: Callable[[str, bool], None] = lambda name, skipped: None
     times: list[StageTime] = field(default_factory=list)
     current: str = ""
@@ -111,15 +114,27 @@ class StageCache:
             self._note(key, started, _took(folder), made=False)
             return rows
         self._announce(key)
+        if not self.ranks.first:
+            if isinstance(chunks, Parts):
+                make_share(folder, ROWS, kind, chunks, self.ranks)
+            rows = read_sealed_rows(self._made_by_first(folder), kind)
+            self._note(key, started, None, made=True)
+            return rows
         with self._lock(folder), _clock(folder) as took:
-            rows = self._append(folder, kind, chunks)
+            if isinstance(chunks, Parts) and (self.ranks.world > 1 or begun(folder)):
+                make_share(folder, ROWS, kind, chunks, self.ranks)
+                rows = merged(folder, ROWS, kind, chunks, self.ranks)
+            else:
+                rows = self._append(folder, kind, chunks)
             try:
                 check(rows)
             except QuipwrightError:
                 (folder / ROWS).unlink()
+                remove_shares(folder)
                 raise
             seal(folder, [ROWS], {"rows": len(rows)}, took())
             (folder / _SECONDS).unlink(missing_ok=True)
+            remove_shares(folder)
         done(rows)
         self._note(key, started, took(), made=True)
         return rows
@@ -131,17 +146,19 @@ class StageCache:
         try:
             for made in chunks(chunk):
                 rows.extend(made)
-                marker = json.dumps({"chunk": chunk, "rows": len(made)})
-                file.append([*(record.to_line() for record in made), marker])
+                file.append([*(record.to_line() for record in made), marker(chunk, len(made))])
                 chunk += 1
         finally:
             file.close()
         return rows
 
-    def built(self, key: StageKey, build: Callable[[Path], Mapping[str, Any]]) -> tuple[Path, dict[str, Any]]:
+    def built(
+        self, key: StageKey, build: Callable[[Path], Mapping[str, Any]], *, together: bool = False
+    ) -> tuple[Path, dict[str, Any]]:
         """The folder of a built stage and the facts that ``build`` returned.
 
-        ``build`` fills a folder that may hold its own resumable state (``resume/``) from an interrupted run.
+        ``build`` fills a folder that may hold its own resumable state (``resume/``) from an interrupted run. With
+        ``together`` every process of the run calls it, and only the first one writes there.
         """
         folder, started = self.folder / key.folder, time.monotonic()
         if (folder / SEAL).exists():
@@ -150,6 +167,12 @@ class StageCache:
             return folder, facts
         self._announce(key)
         partial = folder.with_name(folder.name + ".partial")
+        if not self.ranks.first:
+            if together:
+                build(partial)
+            facts = check_seal(self._made_by_first(folder))
+            self._note(key, started, None, made=True)
+            return folder, facts
         with self._lock(folder), _clock(partial) as took, disk_errors(partial):
             facts = dict(build(partial))
             shutil.rmtree(partial / "resume", ignore_errors=True)
@@ -162,6 +185,12 @@ class StageCache:
             os.replace(partial, folder)
         self._note(key, started, took(), made=True)
         return folder, dict(sealed_content(folder)["facts"])
+
+    @staticmethod
+    def _made_by_first(folder: Path) -> Path:
+        """``folder`` once the first process has sealed it."""
+        wait_for(folder / SEAL)
+        return folder
 
     def _lock(self, folder: Path) -> AbstractContextManager[None]:
         if not self.shared:
@@ -193,33 +222,14 @@ def single_chunk(make: Callable[[], Sequence[R]]) -> Chunks[R]:
 
 
 def _whole_chunks(path: Path, kind: type[R]) -> tuple[list[R], int]:
-    """Rows of the complete chunks, and how many chunks there are; whatever follows the last good one is cut off.
-
-    A chunk is good where its marker counts its rows and every row's id is that of its content.
-    """
+    """Rows of the complete chunks, and how many chunks there are; whatever follows the last good one is cut off."""
     if not path.exists():
         return [], 0
-    rows: list[R] = []
-    pending: list[R] = []
-    chunks = end = position = 0
     with disk_errors(path):
-        content = path.read_bytes()
-    for raw in content.split(b"\n")[:-1]:
-        position += len(raw) + 1
-        try:
-            line = raw.decode("utf-8")
-            if not line.startswith(_MARKER):
-                pending.append(kind.from_line(line))
-                continue
-            if json.loads(line) != {"chunk": chunks, "rows": len(pending)}:
-                break
-        except ValueError:
-            break
-        rows += pending
-        pending, chunks, end = [], chunks + 1, position
-    with disk_errors(path), open(path, "r+b") as file:
-        file.truncate(end)
-    return rows, chunks
+        found, end = whole_chunks(path.read_bytes(), kind)
+        with open(path, "r+b") as file:
+            file.truncate(end)
+    return [row for rows in found.values() for row in rows], len(found)
 
 
 def read_sealed_rows(folder: Path, kind: type[R]) -> list[R]:
@@ -228,7 +238,7 @@ def read_sealed_rows(folder: Path, kind: type[R]) -> list[R]:
     path = folder / ROWS
     try:
         lines = path.read_bytes().decode("utf-8").split("\n")
-        return [kind.from_line(line) for line in lines if line and not line.startswith(_MARKER)]
+        return [kind.from_line(line) for line in lines if line and not line.startswith(MARKER)]
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, error) from None
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from quipwright.core.progress import bar
 from quipwright.core.records import Example, Grade, Response, ids_hash
+from quipwright.core.storage.shares import Parts
 from quipwright.core.storage.stage_cache import StageKey
 from quipwright.llm.request_batching import CHUNK, chunks, some_answered
 from quipwright.pipeline.context import Context
@@ -26,7 +27,9 @@ def grade(
     lists = list(by_example(responses).values())
     example_of = {r.id: r.example_id for r in responses}
 
-    def read(start: int) -> Iterator[list[Grade]]:
+    def read(chosen: Sequence[Sequence[Response]]) -> Iterator[list[Grade]]:
+        if not chosen:
+            return
         opened = grader.open()
         ctx.calls.note_capabilities()
 
@@ -34,10 +37,10 @@ def grade(
             texts = [r for own in part for r in own]
             return opened.grade([examples[r.example_id].text for r in texts], texts)
 
-        with bar(f"grade-{part}", len(lists), "literals", done=CHUNK * start) as step:
+        with bar(f"grade-{part}", len(lists), "literals", done=len(lists) - len(chosen)) as step:
             yield from chunks(
-                lists,
-                start,
+                chosen,
+                0,
                 ask,
                 lambda own: own[0].example_id,
                 lambda g: example_of[g.response_id],
@@ -45,5 +48,9 @@ def grade(
                 grader.window,
             )
 
+    def rest(start: int) -> Iterator[list[Grade]]:
+        return read(lists[CHUNK * start :])
+
+    made = Parts.of(lists, CHUNK, read) if grader.local else rest
     key = StageKey("grade", part, (grader.key, ids_hash(responses), ids_hash(examples.values()), CHUNK))
-    return {grade.response_id: grade for grade in ctx.cache.rows(key, Grade, read, check=some_answered)}
+    return {grade.response_id: grade for grade in ctx.cache.rows(key, Grade, made, check=some_answered)}

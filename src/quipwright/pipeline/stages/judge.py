@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from quipwright.core.progress import bar
 from quipwright.core.records import Comparison, Judgment
+from quipwright.core.storage.shares import Parts
 from quipwright.core.storage.stage_cache import StageKey
 from quipwright.critics.base import Critic
 from quipwright.critics.copy_filter import CopyFilter
@@ -22,15 +23,19 @@ def judge(
     Raises :class:`~quipwright.core.errors.QuipwrightError` where no question at all was answered.
     """
 
-    def read(start: int) -> Iterator[list[Judgment]]:
+    def read(part: Sequence[Comparison]) -> Iterator[list[Judgment]]:
+        if not part:
+            return
         opened = judge.critic
         critic: Critic = CopyFilter(opened) if copies_lose else opened
         ctx.calls.note_capabilities()
-        with bar(key.name, len(comparisons), "pairs", done=CHUNK * start) as step:
-            yield from chunks(
-                comparisons, start, critic.judge, lambda c: c.pair.id, lambda j: j.pair_id, step, judge.window
-            )
+        with bar(key.name, len(comparisons), "pairs", done=len(comparisons) - len(part)) as step:
+            yield from chunks(part, 0, critic.judge, lambda c: c.pair.id, lambda j: j.pair_id, step, judge.window)
+
+    def rest(start: int) -> Iterator[list[Judgment]]:
+        return read(comparisons[CHUNK * start :])
 
     asked = [[c.pair.id, c.literal, c.a, c.b] for c in comparisons]
     key = StageKey(stage, part, (judge.key, copies_lose, asked))
-    return ctx.cache.rows(key, Judgment, read, check=some_answered)
+    made = Parts.of(comparisons, CHUNK, read) if judge.local else rest
+    return ctx.cache.rows(key, Judgment, made, check=some_answered)

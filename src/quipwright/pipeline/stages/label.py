@@ -36,11 +36,12 @@ def label(ctx: Context, settings: CriticConfig, comparisons: Sequence[Comparison
     asked = [[c.pair.id, c.literal, c.a, c.b] for c in comparisons]
     folder, facts = ctx.cache.built(StageKey("label", "", (key, asked)), build)
     console.print(facts["agreement"])
-    with disk_errors(ctx.run_dir / OF_RUN):
-        shutil.copytree(folder, ctx.run_dir / OF_RUN, dirs_exist_ok=True)
+    if ctx.cache.ranks.first:
+        with disk_errors(ctx.run_dir / OF_RUN):
+            shutil.copytree(folder, ctx.run_dir / OF_RUN, dirs_exist_ok=True)
 
     @cache
     def opened() -> TrainedCritic:
         return settings.restore(folder)
 
-    return Judge(key, Window(), opened)
+    return Judge(key, Window(), opened, local=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from quipwright.core.errors import TrainingError
 from quipwright.core.progress import bar
 from quipwright.core.records import Checkpoint, Example, Ranking, Response, SequenceScore, content_hash
 from quipwright.core.storage.files import file_sha256, read_lines, write_atomic
-from quipwright.core.storage.stage_cache import StageKey, single_chunk
+from quipwright.core.storage.shares import Parts
+from quipwright.core.storage.stage_cache import StageKey
 from quipwright.data.run_summary import TrainingFacts
 from quipwright.pipeline.context import Context
 from quipwright.pipeline.recipe import Imitation, Learning
@@ -29,6 +30,8 @@ from quipwright.training.preference.rows import labelled_rows, ranked_rows
 from quipwright.training.settings import TrainSettings, total_steps
 
 _LOG = "log.jsonl"
+_SCORED = 256
+"""Rows whose log-probabilities are stored together."""
 
 
 @dataclass(frozen=True)
@@ -187,18 +190,22 @@ def _reference_scores(
 ) -> Reference:
     """Log-probabilities of every row's responses under ``reference``; ``ordered`` are the responses behind the rows."""
 
-    def score() -> list[SequenceScore]:
-        with bar(f"reference-{part}", len(rows), "pairs") as step:
-            scored = score_rows(ctx.students.load(reference), rows, micro_batch_size, step)
-        return [
-            SequenceScore(response_id=r.id, checkpoint_id=reference.id, total=float(total), tokens=int(tokens))
-            for responses, totals, counts in zip(ordered, scored.total, scored.tokens, strict=True)
-            for r, total, tokens in zip(responses, totals, counts, strict=False)
-        ]
+    def score(numbers: Sequence[int]) -> Iterator[list[SequenceScore]]:
+        student = ctx.students.load(reference)
+        with bar(f"reference-{part}", len(numbers), "pairs") as step:
+            for start in range(0, len(numbers), _SCORED):
+                chunk = numbers[start : start + _SCORED]
+                scored = score_rows(student, [rows[i] for i in chunk], micro_batch_size, step)
+                yield [
+                    SequenceScore(response_id=r.id, checkpoint_id=reference.id, total=float(total), tokens=int(tokens))
+                    for i, totals, counts in zip(chunk, scored.total, scored.tokens, strict=True)
+                    for r, total, tokens in zip(ordered[i], totals, counts, strict=False)
+                ]
 
+    parts = Parts.of(range(len(rows)), _SCORED, score)
     texts = [[r.id for r in responses] for responses in ordered]
     inputs = (reference.id, [row.prompt for row in rows], texts)
-    scores = iter(ctx.cache.rows(StageKey("reference", part, inputs), SequenceScore, single_chunk(score)))
+    scores = iter(ctx.cache.rows(StageKey("reference", part, inputs), SequenceScore, parts))
     width = max(map(len, ordered), default=0)
     total, tokens = torch.zeros(len(rows), width), torch.zeros(len(rows), width)
     for i, responses in enumerate(ordered):
@@ -245,8 +252,9 @@ def _trained(
                 student, rows, scaled, settings, folder, seed=ctx.seed + round,
                 reference=reference, validation=validation, callback=callback, step_done=step, logged=logged,
             )  # fmt: skip
-        student.save(folder)
-        write_atomic(folder / _LOG, "".join(json.dumps(entry) + "\n" for entry in log.steps))
+        if ctx.cache.ranks.first:
+            student.save(folder)
+            write_atomic(folder / _LOG, "".join(json.dumps(entry) + "\n" for entry in log.steps))
         return {
             "rows": len(rows),
             "losses": [round_to(entry["loss"]) for entry in log.steps],
@@ -255,7 +263,7 @@ def _trained(
             "readings": [asdict(point) for point in log.points],
         }
 
-    folder, facts = ctx.cache.built(key, build)
+    folder, facts = ctx.cache.built(key, build, together=True)
     for line in read_lines(folder / _LOG):  # another run that shares the stage may have made it
         logged(json.loads(line))
     checkpoint = Checkpoint(

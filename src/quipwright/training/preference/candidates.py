@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 from quipwright.core.progress import bar
 from quipwright.core.records import DiverseBeams, Example, Response, Sampling, Status
 from quipwright.core.settings import Settings
-from quipwright.core.storage.stage_cache import Chunks
+from quipwright.core.storage.shares import Parts
 from quipwright.core.text import degenerate, normalise
 from quipwright.students.base import Generated, Student
 
@@ -95,8 +95,8 @@ def sampled(
     seed: int,
     stage: str,
     style: str = "",
-) -> Chunks[Response]:
-    """The responses to each of ``examples``, longest first: a chunk an example, for :meth:`StageCache.rows`.
+) -> Parts[Response]:
+    """The responses to each of ``examples``, longest first: a chunk an example, for ``StageCache.rows``.
 
     ``prompt`` makes of a literal what the student is shown; ``style`` is the one that it asks for.
     All prompts are handed to the student together. A text depends on ``seed``, its prompt and its sample number alone,
@@ -104,19 +104,19 @@ def sampled(
     """
     ordered = sorted(examples, key=lambda e: (-len(e.text), e.id))
 
-    def chunks(start: int) -> Iterator[list[Response]]:
-        if start == len(ordered):
+    def make(chosen: Sequence[Example]) -> Iterator[list[Response]]:
+        if not chosen:
             return
         write = student().write
         together = len(ordered) if _once(settings) else DRAWN_TOGETHER
-        with bar(stage, len(ordered), "literals", done=start) as step:
-            for begin in range(start, len(ordered), together):
-                attempts = [_Attempts(author, e, prompt(e.text), style) for e in ordered[begin : begin + together]]
+        with bar(stage, len(ordered), "literals", done=len(ordered) - len(chosen)) as step:
+            for begin in range(0, len(chosen), together):
+                attempts = [_Attempts(author, e, prompt(e.text), style) for e in chosen[begin : begin + together]]
                 for one in _in_order(attempts, _finished(write, attempts, settings, seed)):
                     yield one.responses
                     step(1)
 
-    return chunks
+    return Parts.of(ordered, 1, make)
 
 
 class _Attempts:
