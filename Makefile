@@ -9,7 +9,7 @@ COVERAGE := --cov=quipwright --cov-branch --cov-report=term:skip-covered
 WORKERS ?= 2
 PARALLEL := -n $(WORKERS) --dist worksteal
 
-.PHONY: setup demo test test-all lint docs pictures bench bench-calls clean
+.PHONY: setup demo test test-all lint docs pictures bench bench-calls bench-gpu clean
 
 setup: $(STAMP)
 
@@ -45,9 +45,14 @@ test-all: lint docs
 	$(PIP) -e '.[server-test]'
 	$(BIN)/python -m pytest -m '' $(COVERAGE)
 
+# Minutes; without --short the same takes an hour.
 bench: setup
 	$(PIP) -e '.[bench]'
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks --short
+
+# On one graphics card, within six minutes.
+bench-gpu: setup
+	$(BIN)/python -m benchmarks.gpu
 
 bench-calls: setup
 	$(PIP) -e '.[bench]'

@@ -9,6 +9,7 @@ alone, and sockets without any HTTP library: what this machine leaves of the ide
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import multiprocessing
@@ -201,6 +202,9 @@ CLIENTS = {
 
 def main() -> None:
     """Run everything, print and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--output", type=Path, default=RESULTS)
+    output = parser.parse_args().output
     port = multiprocessing.Value("i", 0)
     server = multiprocessing.Process(target=_serve, args=(port,), daemon=True)
     server.start()
@@ -233,7 +237,7 @@ of the ideal.
 
 100,000 stored calls: opened, checked and looked up in {seconds:.1f} s; peak memory grew by {memory:.0f} MB.
 """
-    RESULTS.write_text(text, encoding="utf-8")
+    output.write_text(text, encoding="utf-8")
     print(text)
 
 
