@@ -44,19 +44,18 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.slow  # builds the wheel, for which pip asks the registry
 def test_it_writes_a_quip_and_brings_its_recipes_far_from_the_checkout(installed: Path, tmp_path: Path) -> None:
-    def command(*arguments: str) -> str:
-        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "QUIPWRIGHT_CACHE": str(tmp_path / "cache")}
-        environment.pop("PYTHONPATH", None)
-        done = subprocess.run(
-            [str(installed / "quipwright"), *arguments], capture_output=True, text=True, cwd=tmp_path, env=environment
-        )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "QUIPWRIGHT_CACHE": str(tmp_path / "cache")}
+    environment.pop("PYTHONPATH", None)
+
+    def command(*arguments: str, program: str = "quipwright") -> str:
+        run = [str(installed / program), *arguments]
+        done = subprocess.run(run, capture_output=True, text=True, cwd=tmp_path, env=environment)
         assert done.returncode == 0, done.stderr
         return done.stdout
 
     assert command("--version") == f"quipwright {VERSION}\n"
     where = "import quipwright; print(quipwright.__file__)"
-    found = subprocess.run([str(installed / "python"), "-c", where], capture_output=True, text=True, cwd=tmp_path)
-    assert found.stdout.startswith(str(installed.parent))
+    assert command("-c", where, program="python").startswith(str(installed.parent))
     quip = command("write", "I missed the last bus home.")
     assert quip.startswith("I missed the last bus home")
     assert len(quip.splitlines()) == 1
