@@ -22,6 +22,7 @@ from quipwright.evaluation.experiment import Experiment
 from quipwright.evaluation.experiment_table import Judged, Result, Row, tabulate
 from quipwright.evaluation.pairwise import orders_won
 from quipwright.evaluation.report.figures import around_zero
+from quipwright.evaluation.report.grid import grid_lines
 from quipwright.evaluation.report.markdown import experiment_markdown
 from quipwright.evaluation.report.pages import report_experiment, write_experiment
 from quipwright.evaluation.settings import EvaluateSettings
@@ -232,3 +233,20 @@ def test_a_grid_of_failures_is_still_a_table(tmp_path: Path) -> None:
     assert all(row.rate is None for row in result.rows)
     write_experiment(result, tmp_path / "report.html")
     assert (tmp_path / "report.html").read_text(encoding="utf-8").count("no disk") == 6
+
+
+def test_a_terminal_gets_a_block_for_each_variant_in_eighty_columns() -> None:
+    made = made_result()
+    aside = made.rows[2].model_copy(update={"unfit": "the judge turns with the order"})
+    lines = "\n".join(grid_lines(made.model_copy(update={"rows": (*made.rows[:2], aside, made.rows[3])}))).splitlines()
+    assert max(map(len, lines)) <= 80
+    for line in (
+        "  WTR 46 %, over inputs 39 – 53 %, paper 51.5 %",
+        "  score minus FT's +0.113 (+0.071 to +0.152), p 0.004",
+        "  WTR by outside 41 %, 34 – 48 %, paper 52 %",
+        "Failed: SD, seed 1: MemoryError: no room",
+        "Judge gone said nothing: no key",
+    ):
+        assert line in lines, line
+    assert any(line.startswith("Set aside, part of no verdict (BRIO, WTR 31 % (24 – 38 %))") for line in lines)
+    assert "  WTR 31 %, over inputs 24 – 38 %" not in lines

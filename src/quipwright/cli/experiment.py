@@ -32,6 +32,7 @@ def experiment(
     from quipwright.core.config_files import read_yaml
     from quipwright.core.progress import console
     from quipwright.core.storage.files import write_atomic
+    from quipwright.evaluation.report.grid import grid_lines
     from quipwright.evaluation.report.latex import markdown_latex
     from quipwright.evaluation.report.markdown import experiment_markdown
     from quipwright.evaluation.report.pages import write_experiment
@@ -43,17 +44,17 @@ def experiment(
         table = load_critic_table(tree, file, scale)
         folder = _folder(run, table.name)
         measured = run_critic_table(table, file.parent, folder, _announce)
-        failed = any(isinstance(one, str) for one in measured.values())
+        failed, lines = any(isinstance(one, str) for one in measured.values()), None
     else:
         grid, base = load_experiment(file, scale)
         folder = _folder(run, grid.name)
         result = run_experiment(grid, base, folder, _announce)
         write_atomic(folder / "table.md", experiment_markdown(result))
         write_experiment(result, folder / "report.html")
-        failed = bool(result.silent) or any(row.failed for row in result.rows)
+        failed, lines = bool(result.silent) or any(row.failed for row in result.rows), list(grid_lines(result))
     table_text = (folder / "table.md").read_text(encoding="utf-8")
     write_atomic(folder / "table.tex", markdown_latex(table_text))
-    results([table_text], json.loads((folder / "result.json").read_text(encoding="utf-8")), output)
+    results(lines or [table_text], json.loads((folder / "result.json").read_text(encoding="utf-8")), output)
     page = folder / "report.html"
     shown = f"Page: {page}   " if page.exists() else ""
     console.print(f"{shown}Table: {folder / 'table.md'} (LaTeX: table.tex)   Numbers: {folder / 'result.json'}")

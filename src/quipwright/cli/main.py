@@ -118,7 +118,7 @@ def explained(error: BaseException) -> tuple[str, int]:
         full = "os error" in message
         remedy = "Free disk space, or write elsewhere." if full else "Make or fetch the weights again."
         return f"Weights could not be {'written' if full else 'read'}: {message}. {remedy}", _DISK if full else _WEIGHTS
-    return f"unexpected {kind}: {message}. This is a defect; QUIPWRIGHT_TRACEBACK=1 shows where.", 1
+    return f"unexpected {kind}: {message}. This is a defect; -v shows where.", 1
 
 
 def _ended(error: BaseException, stop: Stop) -> int:
@@ -131,7 +131,8 @@ def _ended(error: BaseException, stop: Stop) -> int:
     if isinstance(error, BrokenPipeError):  # the reader of the output has gone, as after `| head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 128 + 13
-    if os.environ.get("QUIPWRIGHT_TRACEBACK"):
+    log = sys.modules.get("quipwright.core.log")  # importing it here could fail like anything else
+    if os.environ.get("QUIPWRIGHT_TRACEBACK") or (log is not None and log.SHOWN.verbose):
         import traceback
 
         traceback.print_exception(error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import inspect
-import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,8 +32,6 @@ def with_shared_options(callback: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(callback)
     def command(*, quiet: bool, verbose: bool, log_file: Path | None, **own: Any) -> Any:
         SHOWN.quiet, SHOWN.verbose = quiet, verbose
-        if verbose:
-            os.environ.setdefault("QUIPWRIGHT_TRACEBACK", "1")
         if log_file is not None:
             open_log(log_file, ["quipwright", *sys.argv[1:]])
         return callback(**own)
