@@ -73,7 +73,7 @@ def test_rows_that_stay_without_an_answer_end_a_run_that_is_otherwise_whole_with
         assert summary["models"].keys() == {"teacher m", "critic m"}
         page = (tmp_path / "run" / "report.html").read_text()
         assert "Teacher: asked 12, answered 11" in page
-        assert "logprobs 0, raw_logprobs true, prefill none" in page
+        assert "no log-probabilities, log-probabilities that temperature leaves alone, takes a system message" in page
         sent = len(server.bodies)
         assert quipwright(*command)[0] == 12
         assert len(server.bodies) == sent

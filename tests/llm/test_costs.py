@@ -64,8 +64,15 @@ def test_the_page_shows_cost_and_says_what_is_unknown(tmp_path: Path) -> None:
     summary = made_summary(n=4).model_copy(update={"spent": bought(tmp_path)})
     write_report(summary, tmp_path / "report.html")
     rows = cells((tmp_path / "report.html").read_text(encoding="utf-8"))
-    assert ["teach", "big", "2", "4,000", "400", "0.0120, up to 0.5000 more for attempts of unknown cost"] in rows
-    assert ["judge-1", "small", "1", "unknown", "unknown", "unknown"] in rows
+    assert [
+        "the teacher writes",
+        "big",
+        "2",
+        "4,000",
+        "400",
+        "0.0120, up to 0.5000 more for attempts of unknown cost",
+    ] in rows
+    assert ["judging (1)", "small", "1", "unknown", "unknown", "unknown"] in rows
     total = "0.0120 (calls of unknown cost: 2), up to 0.7500 more for attempts of unknown cost"
     assert ["all", "", "4", "4,000 (calls not counted: 2)", "405 (calls not counted: 2)", total] in rows
 
