@@ -58,5 +58,9 @@ def _version(package: str) -> str:
 
 
 def command(name: str) -> str:
-    """How the running benchmark was called."""
-    return shlex.join(["python", "-m", f"benchmarks.{name}", *sys.argv[1:]])
+    """How the running benchmark was called, apart from where its table goes."""
+    words = list(sys.argv[1:])
+    if "--output" in words:
+        place = words.index("--output")
+        del words[place : place + 2]
+    return shlex.join(["python", "-m", f"benchmarks.{name}", *words])

@@ -14,9 +14,7 @@ import copy
 import json
 import platform
 import re
-import shlex
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +40,7 @@ from benchmarks._contenders import (
     fallback_writes,
     generate_writes,
 )
+from benchmarks._measure import command
 from quipwright.serving.writer import Writer
 from quipwright.students.engine.pool import Pool
 
@@ -237,7 +236,7 @@ def main() -> None:
     torch.set_num_threads(1)
     count_rows()
     transformers.utils.logging.set_verbosity_error()
-    options.command = shlex.join(["python", "-m", "benchmarks.decoding", *sys.argv[1:]])
+    options.command = command("decoding")
     tasks = [task for make in (decoder_only, encoder_decoder) for task in make(options)]
     for task in tasks:
         task.run(options.rounds)

@@ -6,13 +6,18 @@ import sys
 from pathlib import Path
 
 import pytest
-from benchmarks._measure import ratios, take_turns
+from benchmarks._measure import command, ratios, take_turns
 
 from benchmarks import __main__ as benchmarks
 
 
 def test_ratios_are_of_the_same_round() -> None:
     assert ratios([1.0, 2.0, 4.0], [3.0, 4.0, 20.0]) == "3.00 | 2.00 | 5.00"
+
+
+def test_a_table_names_its_command_and_no_folder_of_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "--rounds", "1", "--output", "/somewhere/x.md", "--task", "full"])
+    assert command("training") == "python -m benchmarks.training --rounds 1 --task full"
 
 
 def test_contenders_take_turns() -> None:
