@@ -152,7 +152,7 @@ def bound(task: Task, rows: list[Prompted]) -> float:
     student = student_of("full")
     mine = [Prompted(row.prompt, row.responses[:1]) for row in rows] if task.kind == "sft" else rows
     layout = pack(student.collate(sorted(mine, key=lambda row: len(row.prompt))[: 4 * MICRO]))
-    scale = len(rows) / min(len(rows), 4 * MICRO) / 4
+    scale = len(rows) / min(len(rows), 4 * MICRO)
     tokens = int(layout.mask[:, 0].diagonal(dim1=-2, dim2=-1).sum()) - int((layout.ids == 0).sum())
     head = student.network.get_output_embeddings()
     seconds = 0.0
