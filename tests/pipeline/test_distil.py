@@ -36,6 +36,7 @@ STAGES = [
     "teach", "sft-imitation", "sample-1", "select-1", "judge-1", "rank-1", "reference-1", "preference-1",
     "decode-imitation-test", "decode-feedback-test", "best_of-imitation-test", "grade-best-imitation-test",
     "best_of-feedback-test", "grade-best-feedback-test", "decode-base-test", "grade-test", "judge-test", "judge-test-twice",
+    "harm-test",
 ]  # fmt: skip
 CARD = {"agreement": 0.7, "low": 0.6, "high": 0.8, "n": 50}
 

@@ -38,7 +38,7 @@ class Scripted:
     It is interrupted after ``patience`` answers.
     """
 
-    task, name, seed = Task.load(), "scripted", 0
+    task, name, seed, allow_sensitive = Task.load(), "scripted", 0, False
 
     def __init__(self, patience: int = 1000) -> None:
         self.asked: list[str] = []
@@ -66,7 +66,7 @@ class Scripted:
 def run(
     source: Path, target: Path | None, writer: Scripted | None = None, form: str = "lines", **job: Any
 ) -> tuple[int, int]:
-    return write_file(cast(Writer, writer or Scripted()), source, target, Job(**job), form)
+    return write_file(cast(Writer, writer or Scripted()), source, target, Job(**job), form)[:2]
 
 
 def rows(path: Path) -> list[dict[str, Any]]:
@@ -245,8 +245,8 @@ def test_no_spreadsheet_runs_what_a_student_wrote(tmp_path: Path) -> None:
     source.write_text('text\n"=HYPERLINK(1) said the soup"\n')
     assert run(source, target) == (1, 0)
     head, row = target.read_text().splitlines()
-    assert head == "text,humorous,truncated,error"
-    assert row == "'=HYPERLINK(1) said the soup,'=HYPERLINK(1) said the soup!,,"
+    assert head == "text,humorous,truncated,declined,error"
+    assert row == "'=HYPERLINK(1) said the soup,'=HYPERLINK(1) said the soup!,,,"
 
 
 def test_standard_output_gets_the_form_that_was_asked_for(tmp_path: Path, capsysbinary: Any) -> None:
@@ -256,7 +256,7 @@ def test_standard_output_gets_the_form_that_was_asked_for(tmp_path: Path, capsys
     assert capsysbinary.readouterr() == (b"One.!\n\n", b"line 2: no sentence in this row\n")
     run(source, None, form="tsv")
     assert capsysbinary.readouterr().out == (
-        b"literal\thumorous\ttruncated\terror\r\nOne.\tOne.!\t\t\r\n...\t\t\tno sentence in this row\r\n"
+        b"literal\thumorous\ttruncated\tdeclined\terror\r\nOne.\tOne.!\t\t\t\r\n...\t\t\t\tno sentence in this row\r\n"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, TextIO, cast
 
 import typer
 
-from quipwright.cli import critic, data, distil, evidence, experiment, push, serve, start, write
+from quipwright.cli import care, critic, data, distil, evidence, experiment, push, serve, start, write
 from quipwright.cli.options import with_shared_options
 from quipwright.cli.output import Harmless
 from quipwright.core.log import LOG, SHOWN, close_log
@@ -37,6 +37,8 @@ _IN_SHORT = {
     "report": "write the page of a run, or of several side by side",
     "train-critic": "train a reward model on verdicts",
     "measure-critic": "agreement of a trained critic with held-out verdicts",
+    "train-care": "train what knows sentences that are not joked about",
+    "measure-care": "its recall and false alarms on held-out sentences",
     "experiment": "a grid of recipes, or several critics, in one table",
     "data": "the literals that a recipe would use; nothing is run",
     "export-data": "preference data for TRL and datasets",
@@ -63,7 +65,7 @@ def _root(
         print(context.get_help())
 
 
-for group in (start, distil, write, push, serve, evidence, critic, experiment, data):
+for group in (start, distil, write, push, serve, evidence, critic, care, experiment, data):
     group.register(app)
 for command in app.registered_commands:
     if command.callback is not None:

@@ -42,23 +42,30 @@ def serve(
         typer.Option(help="A page whose scripts may ask (CORS): https://app.example, or *; repeatable."),
     ] = None,
     waiting: Annotated[int, typer.Option(min=1, help="Most requests in the queue; more are told to wait.")] = 64,
+    allow_sensitive: Annotated[
+        bool, typer.Option("--allow-sensitive", help="Write on grief, self-harm, abuse and the like too.")
+    ] = False,
 ) -> None:
     """Serve a student to OpenAI clients (chat completions, models) and on a small page."""
     loading("the student")
-    from quipwright.serving.app import Served, serving_app
+    from quipwright.data.care.judgment import shipped_care
+    from quipwright.serving.app import serving_app
     from quipwright.serving.gate import Admitted, address, new_token
     from quipwright.serving.http_server import memory_used, run_server
+    from quipwright.serving.served import Served
     from quipwright.serving.writer import SHIPPED, Writer, is_run, run_and_student
 
     reference = run or SHIPPED
     folder = run_and_student(reference)[0] if is_run(run_and_student(reference)[0]) else None
     grader = _grader(critic, folder)
     writer = Writer.load(reference, student, settled=True)  # opened now: the first request must not wait for it
+    if not (allow_sensitive or writer.task.allow_sensitive):
+        shipped_care()
     token = new_token(host)
     teacher = _teacher_answers(reference, folder, writer.task)
     served = Served(
         writer.student, writer.task, writer.name, grader, teacher=teacher, waiting=waiting,
-        grades_teacher=grader is None or _knows_the_teacher(grader, folder),
+        grades_teacher=grader is None or _knows_the_teacher(grader, folder), allow_sensitive=allow_sensitive,
     )  # fmt: skip
     admitted = Admitted(frozenset(allow_host or ()), frozenset(allow_origin or ()))
 

@@ -44,9 +44,15 @@ def write(
         str, typer.Option("--format", help="The form of standard input and output: lines, jsonl, csv or tsv.")
     ] = "lines",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the samples.")] = 0,
+    allow_sensitive: Annotated[
+        bool, typer.Option("--allow-sensitive", help="Write on grief, self-harm, abuse and the like too.")
+    ] = False,
     json: JsonFile = None,
 ) -> None:
-    """Paraphrase SENTENCE, or every row of a file, in the way the student was taught."""
+    """Paraphrase SENTENCE, or every row of a file, in the way the student was taught.
+
+    A sentence that must not be joked about comes back as it is.
+    """
     example = 'For example: quipwright write "I am late."'
     if (sentence is None) == (source is None):
         raise DataError("write takes a sentence or --input FILE, one of them.", example)
@@ -60,26 +66,34 @@ def write(
         raise DataError(f"Input {source} does not exist.", "Check the path.")
     check_json(json)
     loading("the student")
+    from quipwright.data.care.judgment import DECLINED, REASON, help_for
     from quipwright.serving.batch_files import Job, write_file
-    from quipwright.serving.writer import SHIPPED, Writer
+    from quipwright.serving.writer import SHIPPED, Declined, Writer
 
     writer = Writer.load(run or SHIPPED, student, settled=True)
-    writer.seed = seed
+    writer.seed, writer.allow_sensitive = seed, allow_sensitive
     if source is None:
         texts = writer.write(str(sentence), n=n, best_of=best_of, style=style)
-        results(texts, {"literal": sentence, "student": writer.name, "texts": texts}, json)
+        found = {"literal": sentence, "student": writer.name, "texts": texts}
+        if isinstance(texts[0], Declined):
+            found |= {"declined": REASON, "kind": texts[0].kind}
+        results(texts, found, json)
+        if isinstance(texts[0], Declined):
+            print("\n".join([DECLINED, *help_for(texts[0].kind)]), file=sys.stderr)
         return
     from quipwright.core.progress import console
 
     with _opened(source, form) as path:
         place = None if target in (None, "-") else Path(str(target))
-        done, failed = write_file(writer, path, place, Job(column, n, best_of, style), form)
+        done, failed, declined = write_file(writer, path, place, Job(column, n, best_of, style), form)
     if failed and not done:
         raise DataError(
             f"No row of {source} could be used; {failed} left out with their reason.",
             "Read the reasons: in the output, or above.",
         )
-    console.print(f"{done} rows written" + (f", {failed} left out with their reason" if failed else "") + ".")
+    left_out = f", {failed} left out with their reason" if failed else ""
+    as_they_came = f", {declined} of them as they came: {DECLINED}" if declined else ""
+    console.print(f"{done} rows written{left_out}{as_they_came}.")
 
 
 @contextmanager

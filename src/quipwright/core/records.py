@@ -130,6 +130,7 @@ class Status(StrEnum):
     SYMBOLS = "symbols"
     REPEATS = "repeats"
     TOO_LONG = "too long"
+    SENSITIVE = "sensitive"
 
 
 class Response(Record):

@@ -153,7 +153,8 @@ class Quality(Record):
     share of an output's trigrams that already stood in it, ``self_bleu`` how alike the outputs are (1: all the same),
     ``meaning`` the mean cosine of sentence embeddings of output and literal. ``levels`` are mean probabilities of the
     task's grades over the ``graded`` outputs, worst first, where ``graded_by`` grades, and ``level_ranges`` their 95 %
-    intervals. ``None`` is unknown. A system without outputs has no quality.
+    intervals. ``harm`` is the share of outputs that may hurt, by the embedded classifier. ``None`` is unknown. A system
+    without outputs has no quality.
     """
 
     system: str
@@ -173,6 +174,7 @@ class Quality(Record):
     repetition: float | None = None
     self_bleu: float | None = None
     meaning: float | None = None
+    harm: Figure = Figure(value=None, low=None, high=None)
 
     def shares(self, levels: int) -> tuple[Figure, ...]:
         """The share of each of so many ``levels``; unknown ones where the outputs have no grades of as many."""

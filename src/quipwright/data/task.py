@@ -124,15 +124,15 @@ class CriticWording(Settings):
 
 
 class Task(Settings):
-    """A skill: ``literal`` in, another wording of it out.
-
-    ``aim`` completes "The student tries to …"; ``output`` names the column of what it writes.
+    """A skill: ``literal`` in, another wording of it out. ``aim`` completes "The student tries to …"; ``output`` names the
+    column of what it writes.
 
     ``student_prompt`` is what a trained student sees, with ``student_chat`` as the user's turn of its chat template;
     ``zero_shot`` is what an untrained chat model is asked instead.
 
     ``styles``: the ways of writing, by name, in the order in which the teacher is asked for them; ``student_prompt`` then
     has the slot ``{style}``, which takes a style's marker. ``default_style`` is used where none is named; unset, the first.
+    ``allow_sensitive``: sensitive sentences are written on too, and learnt from.
 
     ``cloze``: the template of the question ``overall``, or one by question. ``grades``: the levels that a critic grades a
     text with, worst first. ``questions``: what people are asked on the rating page, by key, in order; ``overall`` is among
@@ -156,6 +156,7 @@ class Task(Settings):
     length: LengthRule = LengthRule()
     max_ratio: float = Field(4.0, gt=1)
     refusals: tuple[Pattern, ...] = ()
+    allow_sensitive: bool = False
 
     @model_validator(mode="after")
     def _slots(self) -> Task:

@@ -15,6 +15,7 @@ from quipwright.critics.by_grades import FromGrades
 from quipwright.critics.copy_filter import CopyFilter
 from quipwright.critics.grading import GradingCritic
 from quipwright.evaluation.audit import judge_all
+from quipwright.evaluation.harm import harm
 from quipwright.evaluation.pairwise import (
     adjusted,
     comparisons,
@@ -73,6 +74,7 @@ def compare(
     responses = [response for system in answers.values() for response in system.values()]
     literals = [literal_of[r.example_id] for r in responses]
     cosines = {kept.response_id: kept.cosine for kept in (meaning.kept(responses, literals) if meaning else [])}
+    harmful = {read.response_id: read.kind for read in harm(responses)}
     judges = [_read_at_once(judge, literals, responses) for judge in judges]
     graded = _known_grades(judges, literals, responses)
     pairwise, differences, looks = list[PairwiseResult](), list[PairedDifference](), list[Quality | None]()
@@ -83,7 +85,7 @@ def compare(
             results, paired = _judge_split(CopyFilter(judge) if guard else judge, meeting)
             pairwise += results
             differences += paired
-        looks += [quality(name, split, system, chosen, graded, cosines) for name, system in answers.items()]
+        looks += [quality(name, split, system, chosen, graded, cosines, harmful) for name, system in answers.items()]
     if not pairwise:
         raise DataError(
             f"No literal was answered both by {baseline} and by another system.",

@@ -42,8 +42,9 @@ class Row(Settings):
     """One variant's findings. ``rate``: mean over seeds of the paper's win-tie rate (each showing read alone at 1/2, both
     averaged; Ravi et al. 2024 sec. 4); ``low``/``high`` its 95 % interval over inputs;
     ``seeds_low``/``seeds_high`` the t interval over seeds; ``difference`` of mean scores to the baseline over the same
-    inputs and seeds, its interval, and ``p`` after Holm. ``None`` is unknown. ``minutes``: of all invocations; ``spent``
-    on answered calls, ``None`` where none were made; work and answers that variants share are on the first one's account.
+    inputs and seeds, its interval, and ``p`` after Holm. ``harm``: share of answers that may hurt, by the embedded
+    classifier. ``None`` is unknown. ``minutes``: of all invocations; ``spent`` on answered calls, ``None`` where none were
+    made; work and answers that variants share are on the first one's account.
     ``unfit``: why the critic cannot tell this variant, or the baseline, from the opponent; its figures are then part of no
     verdict, and it has no ``p``.
     """
@@ -62,6 +63,7 @@ class Row(Settings):
     difference_low: float | None = None
     difference_high: float | None = None
     p: float | None = None
+    harm: float | None = None
     length_ratio: float | None = None
     copy_rate: float | None = None
     stock_turns: float | None = None
@@ -214,6 +216,7 @@ def _outputs(experiment: Experiment, name: str, made: Sequence[RunSummary]) -> d
     read = [q for s in made for q in s.quality if (q.system, q.split) == (student, experiment.split)]
     fields = ("length_ratio", "copy_rate", "stock_turns", "distinct_2")
     values = {field: [value for q in read if (value := getattr(q, field)) is not None] for field in fields}
+    values["harm"] = [q.harm.value for q in read if q.harm.value is not None]
     return {field: fmean(known) for field, known in values.items() if known}
 
 

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 from quipwright.core.records import Example, Grade, Response, Status
-from quipwright.core.results import Quality
-from quipwright.core.statistics import share
+from quipwright.core.results import Figure, Quality
+from quipwright.core.statistics import proportion, share
 from quipwright.core.text import distinct_n, is_copy, repetition, stock_turns, word_count, words
 
+UNREAD = Figure(value=None, low=None, high=None)
 System = Mapping[str, Response]
 """A system's one answer by example id."""
 
@@ -23,10 +24,12 @@ def quality(
     examples: Sequence[Example],
     grades: Mapping[str, Grade],
     meaning: Mapping[str, float] | None = None,
+    harmful: Mapping[str, str] | None = None,
 ) -> Quality | None:
     """What the outputs of ``system`` look like; ``None`` where it answered none of ``examples``.
 
-    ``grades`` and ``meaning`` (cosine of output and literal) are by response id, for the outputs that have them.
+    ``grades``, ``meaning`` (cosine of output and literal) and ``harmful`` (what an output that may hurt is about, "" for
+    any other) are by response id, for the outputs that have them.
     """
     answered = [(e, system[e.id]) for e in examples if e.id in system]
     if not answered:
@@ -35,6 +38,7 @@ def quality(
     graded = [grades[r.id] for _, r in answered if r.id in grades]
     levels = [grade.levels for grade in graded if grade.levels is not None]
     each_level = [share(values) for values in zip(*levels, strict=True)]
+    hurts = [bool(harmful[r.id]) for _, r in answered if harmful and r.id in harmful]
     cosines = [meaning[r.id] for _, r in answered if meaning and r.id in meaning]
     return Quality(
         system=name,
@@ -54,6 +58,7 @@ def quality(
         repetition=fmean(map(repetition, texts)),
         self_bleu=self_bleu(texts),
         meaning=fmean(cosines) if cosines else None,
+        harm=Figure.of(proportion(sum(hurts), len(hurts))) if hurts else UNREAD,
     )
 
 

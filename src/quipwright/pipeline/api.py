@@ -44,11 +44,12 @@ class Run:
         return report_run(self.folder)
 
 
-def load(reference: str | Path = SHIPPED, *, student: str | None = None) -> Writer:
+def load(reference: str | Path = SHIPPED, *, student: str | None = None, allow_sensitive: bool = False) -> Writer:
     """A trained student, ready to write.
 
     ``reference`` is ``shipped``, the folder of a run, the folder of an export, or a hub id such as ``owner/name``.
-    ``student`` names one of a run's students; by default it is the last one trained.
+    ``student`` names one of a run's students; by default it is the last one trained. A sentence about death, self-harm,
+    abuse, illness, disaster or a protected group comes back as it is, unless ``allow_sensitive``.
 
     >>> quipwright.load().write("I missed the bus.")  # doctest: +SKIP
     ['The bus left without me, and it did not even look back.']
@@ -57,7 +58,9 @@ def load(reference: str | Path = SHIPPED, *, student: str | None = None) -> Writ
     :class:`~quipwright.core.errors.DamagedError` where weights are not those that were trained, and
     :class:`~quipwright.core.errors.WeightsError` where there is nothing to load.
     """
-    return Writer.load(reference, student)
+    writer = Writer.load(reference, student)
+    writer.allow_sensitive = allow_sensitive
+    return writer
 
 
 def distil(recipe: str | Path | Recipe, *, run: str | Path | None = None, settings: Sequence[str] = ()) -> Run:

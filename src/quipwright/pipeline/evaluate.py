@@ -7,9 +7,8 @@ from dataclasses import dataclass, field, replace
 from itertools import chain
 
 from quipwright.core.errors import CriticError
-from quipwright.core.records import Checkpoint, Comparison, Example, Grade, Judgment, Response, Status, ids_hash
+from quipwright.core.records import Checkpoint, Comparison, Example, Grade, Judgment, Response, Status
 from quipwright.core.results import PairedDifference, PairScores, PairwiseResult, Quality, Sample
-from quipwright.core.storage.stage_cache import StageKey, single_chunk
 from quipwright.critics.base import BuildContext, Critic
 from quipwright.critics.by_grades import scores_of
 from quipwright.critics.config import outsiders
@@ -23,7 +22,6 @@ from quipwright.evaluation.pairwise import (
     scores_by_input,
 )
 from quipwright.evaluation.quality import System, quality
-from quipwright.evaluation.similarity import PACKAGE, Kept, Meaning, packaged
 from quipwright.evaluation.verdict import difference_fitness, with_fitness
 from quipwright.pipeline.context import Context
 from quipwright.pipeline.noise import Twice, noise_floors, sampled_twice, samples
@@ -32,6 +30,7 @@ from quipwright.pipeline.rounds import reading_again
 from quipwright.pipeline.runtime import Judge
 from quipwright.pipeline.stages.grade import Grades, grade
 from quipwright.pipeline.stages.judge import judge
+from quipwright.pipeline.stages.looks import harmful, similarity
 from quipwright.pipeline.stages.sample import sample, zero_shot
 from quipwright.pipeline.validate import first
 from quipwright.training.preference.pairs import copies_last
@@ -142,8 +141,9 @@ def _evaluate_split(
         for names, pairs_of_names in compared.items()
     )
     grades = _judged_by_others(ctx, recipe, met, by_id, answered, grades, result)
-    kept = _similarity(ctx, split, by_id, list(answers.values()))
-    looks = (quality(name, split, system, examples, grades, kept) for name, system in systems.items())
+    kept = similarity(ctx, split, by_id, list(answers.values()))
+    hurt = harmful(ctx, split, list(answers.values()))
+    looks = (quality(name, split, system, examples, grades, kept, hurt) for name, system in systems.items())
     result.quality.extend(look for look in looks if look is not None)
     head = scores.get(("feedback", "imitation"), {})
     result.samples.extend(_sample(e, systems, grades, head.get(e.id)) for e in examples)
@@ -264,21 +264,6 @@ def _judged(
                 paired_difference(names, opponent, reader.name, met.split, mine, theirs, tie=tie, resamples=resamples)
             )
     return judgments, scores
-
-
-def _similarity(
-    ctx: Context, split: str, examples: Mapping[str, Example], answers: Sequence[Response]
-) -> dict[str, float]:
-    """How much of its literal's meaning each answer keeps, by response id; nothing without the optional encoder."""
-    if packaged() is None:
-        return {}
-
-    def measured() -> list[Kept]:
-        encoder = Meaning.installed()
-        return encoder.kept(answers, [examples[r.example_id].text for r in answers]) if encoder else []
-
-    key = StageKey("similarity", split, (PACKAGE, ids_hash(answers), ids_hash(examples.values())))
-    return {kept.response_id: kept.cosine for kept in ctx.cache.rows(key, Kept, single_chunk(measured))}
 
 
 def _sample(example: Example, systems: Mapping[str, System], grades: Mapping[str, Grade], head: float | None) -> Sample:

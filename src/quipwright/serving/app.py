@@ -17,8 +17,7 @@ from quipwright.core.errors import QuipwrightError
 from quipwright.core.records import Grade, Sampling
 from quipwright.core.records import Response as Attempt
 from quipwright.core.text import normalise
-from quipwright.critics.base import Grader
-from quipwright.data.task import Task
+from quipwright.data.care.judgment import DECLINED, help_for
 from quipwright.serving.bad_request import BadRequestError
 from quipwright.serving.batcher import Ask, Batcher, BusyError
 from quipwright.serving.chat_api import (
@@ -32,39 +31,16 @@ from quipwright.serving.chat_api import (
     settled,
 )
 from quipwright.serving.completions_api import as_chats, events, text_completion
+from quipwright.serving.declined import given_back
 from quipwright.serving.gate import HEALTH, NOBODY, Admitted, Gate, form, pages
 from quipwright.serving.logprobs import Scored
 from quipwright.serving.refusals import HANDLERS
+from quipwright.serving.served import Served
 from quipwright.serving.writer import BEAMS, MAX_TOKENS, is_sound, marked
-from quipwright.students.base import Generated, Student, TokenScorer
+from quipwright.students.base import Generated, TokenScorer
 
 TEACHER = "The teacher"  # whose text the page shows
 TRIES = 3  # samples beside the beam's answer on the page
-
-
-@dataclass
-class Served:
-    """What is served. ``model`` is its name to clients, who ask for a style as ``model:style``; ``teacher`` knows what was
-    recorded for a literal in a style, if anything.
-
-    ``grades_teacher``: whether the critic knows such texts; if not, the page shows them without its view.
-    ``patience``: seconds after which a request that has no answer is given up.
-    """
-
-    student: Student
-    task: Task
-    model: str
-    critic: Grader | None = None
-    grades_teacher: bool = True
-    teacher: Callable[[str, str], Sequence[str]] = lambda literal, style: ()
-    waiting: int = 64
-    patience: float = 120.0
-
-    @property
-    def styles(self) -> dict[str, str]:
-        """The style that each name of the model stands for: the default one for the bare name."""
-        named = {f"{self.model}:{style}": style for style in self.task.styles}
-        return {self.model: self.task.style_named(), **named}
 
 
 @dataclass(frozen=True)
@@ -188,6 +164,8 @@ class Endpoint:
         return HTMLResponse(shown, 400 if problem else 200)
 
     async def _texts(self, asked: ChatRequest, on_token: Callable[[str], None] | None = None) -> list[Generated]:
+        if kind := await self.served.sensitive(asked.literal):
+            return [given_back(asked.literal, kind)] * asked.n
         drawn = asked.sampling.temperature > 0
         prompt = self._prompt(asked.literal, asked.style)
         ask = Ask(prompt, self._fitting(prompt, asked.sampling), asked.n if drawn else 1, asked.seed, on_token)
@@ -211,6 +189,8 @@ class Endpoint:
     async def _attempts(self, literal: str, style: str) -> list[Shown]:
         if not any(character.isalpha() for character in literal):
             raise BadRequestError("Write a sentence with at least one letter.")
+        if kind := await self.served.sensitive(literal):
+            return [Shown(DECLINED, literal), *(Shown("", told) for told in help_for(kind))]
         prompt, style = self._prompt(literal, style), self.served.task.style_named(style)
         beam, drawn = await asyncio.gather(
             self.batcher.ask(Ask(prompt, Sampling(beams=BEAMS, max_tokens=MAX_TOKENS), 1)),

@@ -15,6 +15,7 @@ from quipwright.core.records import content_hash
 from quipwright.core.storage.files import file_sha256, write_atomic_bytes
 from quipwright.core.table_writer import head_text, output_kind, row_text, write_table
 from quipwright.core.text import normalise, printable
+from quipwright.data.care.judgment import DECLINED, REASON
 from quipwright.data.examples import Row, read_rows
 from quipwright.serving.journal import Journal, Outcome
 from quipwright.serving.writer import Writer
@@ -36,16 +37,19 @@ class Job:
         return {
             "--input": file_sha256(source), "--column": self.column, "-n": self.n, "--best-of": self.best_of,
             "--style": writer.task.style_named(self.style), "--seed": writer.seed, "--run": writer.name,
-            "the student": writer.fingerprint(), "the task": content_hash(writer.task.model_dump(mode="json")),
+            "--allow-sensitive": writer.allow_sensitive, "the student": writer.fingerprint(),
+            "the task": content_hash(writer.task.model_dump(mode="json")),
         }  # fmt: skip
 
 
-def write_file(writer: Writer, source: Path, target: Path | None, job: Job, form: str = "lines") -> tuple[int, int]:
+def write_file(
+    writer: Writer, source: Path, target: Path | None, job: Job, form: str = "lines"
+) -> tuple[int, int, int]:
     """Write for every row of ``source`` to ``target``, or in the form ``form`` to standard output as rows are done.
 
     All columns are kept. A row that cannot be used is written with its reason and does not stop the others; a sentence
     that stands there twice gets one answer. What an interrupted command wrote is kept beside ``target`` and used by
-    the same command. Returns (done, failed). Raises :class:`DataError` before anything is written where the source
+    the same command. Returns (done, failed, declined). Raises :class:`DataError` before anything is written where the source
     cannot be read at all, ``target`` is there, the task has no such style, or what is kept belongs to another command.
     """
     writer.task.style_named(job.style)
@@ -60,8 +64,8 @@ def write_file(writer: Writer, source: Path, target: Path | None, job: Job, form
         for row, outcome in _in_order(writer, rows, job, {}):
             _print_row(layout, row, outcome, form)
             outcomes.append(outcome)
-    failed = sum(bool(outcome.problem) for outcome in outcomes)
-    return len(outcomes) - failed, failed
+    failed, declined = (sum(bool(getattr(o, name)) for o in outcomes) for name in ("problem", "declined"))
+    return len(outcomes) - failed, failed, declined
 
 
 def _to_file(
@@ -123,12 +127,14 @@ def _attempt(writer: Writer, rows: Sequence[Row], job: Job) -> Iterator[tuple[Ro
         yield from _attempt(writer, rows[half:], job)
         return
     for place, texts in written:
-        yield rows[place], Outcome(tuple(g.text for g in texts), any(g.truncated for g in texts))
+        outcome = Outcome(tuple(g.text for g in texts), any(g.truncated for g in texts), declined=texts[0].declined)
+        yield rows[place], outcome
 
 
 @dataclass(frozen=True)
 class Layout:
-    """The columns of the output: those of the input, what was written, whether the limit ended it, and why not.
+    """The columns of the output: those of the input, what was written, whether the limit ended it, what made the sentence
+    sensitive, and why nothing was written.
 
     ``raw`` is the column of rows whose fields cannot be read, as they stand in the file; "" where there is no such row.
     """
@@ -138,6 +144,7 @@ class Layout:
     raw: str
     output: str
     truncated: str
+    declined: str
     error: str
 
     @classmethod
@@ -146,7 +153,7 @@ class Layout:
         given = tuple(dict.fromkeys(name for row in rows for name in row.fields))
         sentence = "" if {"literal", "text"} & set(given) else "literal"
         raw = _free("row", given) if any(row.raw for row in rows) else ""
-        added = [_free(name, given) for name in (output, "truncated", "error")]
+        added = [_free(name, given) for name in (output, "truncated", "declined", "error")]
         return cls((*given, *filter(None, (sentence, raw)), *added), sentence, raw, *added)
 
     def fields(self, row: Row, outcome: Outcome) -> dict[str, Any]:
@@ -158,7 +165,8 @@ class Layout:
             fields[self.raw] = row.raw
         if outcome.problem:
             return {**fields, self.error: outcome.problem}
-        return {**fields, self.output: list(outcome.texts), **({self.truncated: True} if outcome.truncated else {})}
+        marks = {self.truncated: outcome.truncated, self.declined: outcome.declined and REASON}
+        return {**fields, self.output: list(outcome.texts), **{name: mark for name, mark in marks.items() if mark}}
 
 
 def _free(name: str, taken: Sequence[str]) -> str:
@@ -193,4 +201,6 @@ def _lines(row: Row, outcome: Outcome) -> str:
     if outcome.problem:
         print(printable(f"{row.place}: {outcome.problem}"), file=sys.stderr)
         return "\n"
+    if outcome.declined:
+        print(printable(f"{row.place}: {DECLINED}"), file=sys.stderr)
     return "".join(f"{text}\n" for text in outcome.texts)

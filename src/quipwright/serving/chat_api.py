@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from quipwright.core.records import Sampling
+from quipwright.data.care.judgment import REASON
 from quipwright.serving.bad_request import BadRequestError
 from quipwright.serving.logprobs import Scored, asked_in_chat, in_chat
 from quipwright.students.base import Generated
@@ -105,6 +106,7 @@ def completion(
             "message": {"role": "assistant", "content": g.text},
             "logprobs": in_chat(scored[i]) if scored is not None else None,
             "finish_reason": finish_reason(g),
+            **marks(g),
         }
         for i, g in enumerate(texts)
     ]
@@ -128,7 +130,7 @@ class Chunks:
 
     def finish(self, generated: Generated, index: int = 0) -> str:
         """The last event of a text."""
-        return self._choice(index, {}, finish_reason(generated))
+        return self._choice(index, {}, finish_reason(generated), marks(generated))
 
     def end(self, usage: Mapping[str, int] | None) -> Iterator[str]:
         """What closes the stream, with the tokens used where they were asked for."""
@@ -145,8 +147,10 @@ class Chunks:
             yield self.finish(generated, index)
         yield from self.end(usage)
 
-    def _choice(self, index: int, delta: dict[str, str], finish: str | None = None) -> str:
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish}
+    def _choice(
+        self, index: int, delta: dict[str, str], finish: str | None = None, more: Mapping[str, str] | None = None
+    ) -> str:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish, **(more or {})}
         return event({**self.shell, "choices": [choice]})
 
 
@@ -254,7 +258,14 @@ def _shown(value: Any) -> str:
 
 def finish_reason(generated: Generated) -> str:
     """Why a text ends, in the words clients read."""
+    if generated.declined:
+        return "content_filter"
     return "length" if generated.truncated else "stop"
+
+
+def marks(generated: Generated) -> dict[str, str]:
+    """The fields of a choice whose sentence was given back as it came: the reason, and what it is about."""
+    return {"declined": REASON, "kind": generated.declined} if generated.declined else {}
 
 
 def _envelope(kind: str, model: str) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from quipwright.serving.bad_request import BadRequestError
-from quipwright.serving.chat_api import event, finish_reason, refuse
+from quipwright.serving.chat_api import event, finish_reason, marks, refuse
 from quipwright.serving.logprobs import Scored, asked_in_completions, in_completions
 from quipwright.students.base import Generated
 
@@ -54,7 +54,8 @@ def events(model: str, texts: Sequence[Generated], usage: Mapping[str, int] | No
 
 def _choices(texts: Sequence[Generated]) -> list[dict[str, Any]]:
     return [
-        {"index": i, "text": g.text, "logprobs": None, "finish_reason": finish_reason(g)} for i, g in enumerate(texts)
+        {"index": i, "text": g.text, "logprobs": None, "finish_reason": finish_reason(g), **marks(g)}
+        for i, g in enumerate(texts)
     ]
 
 

@@ -15,11 +15,13 @@ from quipwright.core.storage.files import AppendOnly, damaged, read_lines
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a sentence: its texts, or the ``problem``. ``truncated`` where the limit ended one of the texts."""
+    """What became of a sentence: its texts, or the ``problem``. ``truncated`` where the limit ended one of the texts.
+    ``declined``: what made the sentence sensitive, which is then the only text."""
 
     texts: tuple[str, ...] = ()
     truncated: bool = False
     problem: str = ""
+    declined: str = ""
 
 
 class Journal:
@@ -60,7 +62,7 @@ class Journal:
         try:
             header, *entries = map(json.loads, lines)
             self.known = {
-                sentence: Outcome(tuple(kept["texts"]), kept["truncated"], kept["problem"])
+                sentence: Outcome(tuple(kept["texts"]), kept["truncated"], kept["problem"], kept["declined"])
                 for sentence, kept in entries
             }
             differing = [name for name, value in identity.items() if header.get(name) != value]

@@ -5,18 +5,22 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from quipwright.core.config_files import validate
-from quipwright.core.errors import DamagedError, RunError, WeightsError
-from quipwright.core.paths import inside, resolve
-from quipwright.core.records import Checkpoint, Response, Sampling, content_hash
-from quipwright.core.storage.files import file_sha256, read_object
-from quipwright.core.storage.run_folder import recipe_dir_of, stages_of
+from quipwright.core.errors import RunError, WeightsError
+from quipwright.core.paths import resolve
+from quipwright.core.records import Response, Sampling, content_hash
+from quipwright.core.storage.files import read_object
+from quipwright.core.storage.run_folder import recipe_dir_of
 from quipwright.core.storage.seals import check_export
 from quipwright.core.text import degenerate, is_copy, normalise
+from quipwright.data.care.judgment import sensitive_kinds
 from quipwright.data.task import Task
+from quipwright.serving.declined import Declined, given_back
+from quipwright.serving.origins import fetched, sealed_weights
 from quipwright.serving.prompt_template import wrapping
 from quipwright.students.base import Generated, Student, StudentSettings
 from quipwright.students.common import WEIGHTS_FILE
@@ -41,7 +45,7 @@ class Writer:
 
     ``critic`` ranks several samples where the best of them are asked for (default: the critic that ships). ``seed`` is
     that of the samples, ``max_tokens`` the limit of one text. ``folder``: where its weights were read from; the ones it
-    started from are seen from ``recipe_dir``.
+    started from are seen from ``recipe_dir``. ``allow_sensitive``: it writes on every sentence, whatever it is about.
     """
 
     student: Student
@@ -52,6 +56,7 @@ class Writer:
     max_tokens: int = MAX_TOKENS
     folder: Path | None = None
     recipe_dir: Path | None = None
+    allow_sensitive: bool = False
 
     @classmethod
     def load(cls, reference: str | Path = SHIPPED, student: str | None = None, *, settled: bool = False) -> Writer:
@@ -71,7 +76,7 @@ class Writer:
             raise RunError(f"{reference} is no run, so it has no student {student!r}.", "Leave --student out.")
         if folder.is_dir():
             return cls._of_export(folder, folder.resolve().name, settled)
-        return cls._of_export(_fetched(str(reference)), str(reference), settled)
+        return cls._of_export(fetched(str(reference)), str(reference), settled)
 
     @classmethod
     def of_run(cls, folder: Path, name: str | None = None, *, settled: bool = False) -> Writer:
@@ -84,7 +89,7 @@ class Writer:
             raise RunError(f"{folder} has no student {chosen!r}.", f"It has: {', '.join(summary.checkpoints)}.")
         task = Task.parse(summary.task, str(folder))
         settings = StudentSettings.model_validate(summary.recipe["student"])
-        weights = _sealed_weights(folder, chosen, summary.checkpoints[chosen])
+        weights = sealed_weights(folder, chosen, summary.checkpoints[chosen])
         student = _opened(settings, task, recipe_dir_of(folder), weights / WEIGHTS_FILE, settled)
         name = f"{folder.resolve().name}:{chosen}"
         return cls(student, task, name, folder=weights, recipe_dir=recipe_dir_of(folder))
@@ -109,19 +114,29 @@ class Writer:
         return content_hash([known_sha256(path) for path in files])
 
     def write(self, sentence: str, *, n: int = 1, best_of: int = 0, style: str = "") -> list[str]:
-        """``n`` paraphrases of ``sentence``, best first; see :meth:`write_all`."""
+        """``n`` paraphrases of ``sentence``, best first; see :meth:`write_all`.
+
+        A sensitive sentence comes back alone, as a :class:`Declined`.
+        """
         return self.write_all([sentence], n=n, best_of=best_of, style=style)[0]
 
     def write_all(self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0, style: str = "") -> list[list[str]]:
         """``n`` paraphrases of each sentence, in their order; see :meth:`stream`."""
         texts = dict(self.stream(sentences, n=n, best_of=best_of, style=style))
-        return [[g.text for g in texts[i]] for i in range(len(sentences))]
+        return [
+            [Declined(g.text, g.declined) if g.declined else g.text for g in texts[i]] for i in range(len(sentences))
+        ]
+
+    def sensitive(self, sentences: Sequence[str]) -> list[str]:
+        """What makes each of ``sentences`` one that must not be joked about; "" where nothing does, or all are allowed."""
+        allowed = self.allow_sensitive or self.task.allow_sensitive
+        return [""] * len(sentences) if allowed else sensitive_kinds(sentences)
 
     def stream(
         self, sentences: Sequence[str], *, n: int = 1, best_of: int = 0, style: str = ""
     ) -> Iterator[tuple[int, list[Generated]]]:
         """Each sentence's number and its ``n`` paraphrases, as they are written: the 5-beam answer for one, nucleus samples
-        for several. Hand over all sentences: they are written together.
+        for several. Hand over all sentences: they are written together. A sensitive one is given back as it came.
 
         With ``best_of`` that many samples are drawn and the critic's ``n`` best are returned, best first; copies of the
         sentence, degenerate texts and those that the limit cut off come last. A single answer that the limit cuts off is
@@ -129,7 +144,18 @@ class Writer:
         ``style`` is one of the task's, its default if empty. Raises :class:`DataError` at once where a sentence leaves no
         room, or the student was trained on no such style.
         """
+        kinds = self.sensitive(sentences)
+        kept = [i for i, kind in enumerate(kinds) if not kind]
+        back = ((i, [given_back(sentences[i], kind)]) for i, kind in enumerate(kinds) if kind)
+        written = self._written([sentences[i] for i in kept], n, best_of, self.task.style_named(style))
+        return chain(back, ((kept[i], texts) for i, texts in written))
+
+    def _written(
+        self, sentences: Sequence[str], n: int, best_of: int, style: str
+    ) -> Iterator[tuple[int, list[Generated]]]:
         drawn, prompts = max(n, best_of), self._prompts(sentences, style)
+        if not sentences:
+            return iter(())
         if drawn == 1:
             beams = Sampling(beams=BEAMS, max_tokens=self.max_tokens)
             return self._whole(prompts, self.student.write(prompts, beams))
@@ -262,34 +288,3 @@ def shipped_critic() -> RewardModelCritic:
     from quipwright.critics.reward_model.critic import RewardModelConfig
 
     return RewardModelConfig().load()
-
-
-def _sealed_weights(run: Path, name: str, checkpoint: Checkpoint) -> Path:
-    """The folder of a checkpoint's weights, whose hash is that of the summary."""
-    stages = stages_of(run)
-    folder = inside(stages, checkpoint.path, f"The checkpoint of {name}")
-    if not (folder / WEIGHTS_FILE).is_file():
-        raise RunError(
-            f"{run} has no weights of {name!r}: {folder / WEIGHTS_FILE} is missing.",
-            "Name the run where it was made; the runs of an experiment need the folder of stages beside them.",
-        )
-    if file_sha256(folder / WEIGHTS_FILE)[:16] != checkpoint.weights_hash:
-        raise DamagedError(
-            f"{folder / WEIGHTS_FILE} is not what was trained: its hash is not that of the summary.",
-            "Restore it from a copy, or remove its folder and run the recipe again.",
-        )
-    return folder
-
-
-def _fetched(hub_id: str) -> Path:
-    """The folder of a hub repository, from the local cache or from the hub."""
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(hub_id))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        raise WeightsError(
-            f"{hub_id} is no folder, and the hub does not give it: {' '.join(str(error).split())[:160]}.",
-            "Name shipped, a run's folder, an export's folder, or a hub id such as owner/name.",
-        ) from None

@@ -52,10 +52,12 @@ class Prompted:
 
 @dataclass(frozen=True)
 class Generated:
-    """One generated text; ``truncated`` where the token limit cut it off."""
+    """One generated text; ``truncated`` where the token limit cut it off. ``declined``: what made the sentence one that
+    is given back as it came, where nothing was generated."""
 
     text: str
     truncated: bool
+    declined: str = ""
 
 
 @dataclass(frozen=True)

@@ -32,12 +32,16 @@ def latex_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 def compare_latex(result: CompareResult) -> str:
     """The pairwise results of ``quipwright compare``: rates in per cent with their 95 % intervals, p after Holm;
     those by an unfit judge are left out."""
-    heads = ("candidate", "baseline", "judge", "split", "win-tie rate [95 %]", "win / tie / loss", "p")
+    heads = ("candidate", "baseline", "judge", "split", "win-tie rate [95 %]", "win / tie / loss", "p", "harm")
+    harmful = {(q.system, q.split): q.harm for q in result.quality}
     rows = [
-        (r.candidate, r.baseline, r.judge, r.split, hundred(r.headline.rate), counts(r.headline), p_value(r.p_holm))
+        (
+            r.candidate, r.baseline, r.judge, r.split, hundred(r.headline.rate), counts(r.headline), p_value(r.p_holm),
+            hundred(harmful[r.candidate, r.split]),
+        )
         for r in result.pairwise
         if not r.unfit
-    ]
+    ]  # fmt: skip
     return latex_table(heads, rows)
 
 

@@ -16,9 +16,10 @@ from quipwright.core.format import (
 )
 from quipwright.evaluation.audit import AuditReport
 from quipwright.evaluation.experiment_table import WTR, Judged, Result, Row
+from quipwright.evaluation.harm import HARM_NOTE
 
 _HEADS = (
-    "variant", "runs", "WTR", "95 % inputs", "95 % seeds", "difference", "95 %", "p", "length", "copies", "stock turns",
+    "variant", "runs", "WTR", "95 % inputs", "95 % seeds", "difference", "95 %", "p", "harm", "length", "copies", "stock turns",
     "distinct-2", "minutes", "cost", "paper",
 )  # fmt: skip
 
@@ -30,7 +31,7 @@ def experiment_markdown(result: Result) -> str:
         f"# {result.name}",
         "",
         f"{WTR.format(result.opponent)} On {result.split}; judge: the recipe's critic. Difference of mean scores to "
-        f"{result.baseline}, paired over inputs and seeds; p by sign flips, Holm-adjusted.",
+        f"{result.baseline}, paired over inputs and seeds; p by sign flips, Holm-adjusted. {HARM_NOTE}",
         "",
         _line([*_HEADS, *judges]),
         "| --- " * (len(_HEADS) + len(judges)) + "|",
@@ -94,7 +95,7 @@ def _cells(r: Row) -> list[str]:
         signed(r.difference), signed_range(r.difference_low, r.difference_high), p_value(r.p),
     ]  # fmt: skip
     return [
-        r.variant, str(r.runs), *(["set aside", *[UNKNOWN] * 5] if r.unfit else judged),
+        r.variant, str(r.runs), *(["set aside", *[UNKNOWN] * 5] if r.unfit else judged), percent(r.harm),
         number(r.length_ratio), number(r.copy_rate), number(r.stock_turns), number(r.distinct_2), f"{r.minutes:.1f}",
         UNKNOWN if r.spent is None else r.spent.money, UNKNOWN if r.paper is None else f"{r.paper:g} %",
     ]  # fmt: skip

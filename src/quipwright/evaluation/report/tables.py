@@ -136,14 +136,15 @@ def outputs(rows: Sequence[tuple[str, Quality]], grades: Sequence[str]) -> Table
     """What the outputs of each system of each run look like; the best grade comes first."""
     order = list(range(len(grades)))[::-1]
     heads = (
-        "run", "system", *(grades[i] for i in order), "split", "inputs", "copies", "stock turns", "cut off", "empty", "words",
+        "run", "system", *(grades[i] for i in order), "harm", "split", "inputs", "copies", "stock turns", "cut off", "empty", "words",
         "length / literal", "repeats", "distinct-2", "self-BLEU", "meaning",
     )  # fmt: skip
     shown: list[tuple[Cell | str, ...]] = []
     for run, q in rows:
         shares = q.shares(len(grades))
         cells: tuple[Cell | str, ...] = (
-            run, words.system(q.system), *(interval(shares[i], strong=i == order[0]) for i in order), q.split, str(q.n),
+            run, words.system(q.system), *(interval(shares[i], strong=i == order[0]) for i in order),
+            interval(q.harm), q.split, str(q.n),
             percent(q.copy_rate), percent(q.stock_turns), percent(q.truncated), percent(q.empty), number(q.words, 1),
             number(q.length_ratio), number(q.repetition), number(q.distinct_2), number(q.self_bleu), number(q.meaning),
         )  # fmt: skip

@@ -13,6 +13,7 @@ from quipwright.core.text import is_copy
 from quipwright.critics.combine import UNREAD_REMEDY
 from quipwright.evaluation.audit import AuditReport
 from quipwright.evaluation.compare import CompareResult
+from quipwright.evaluation.harm import HARM_NOTE, harm_line
 from quipwright.evaluation.human.ratings import HumanRate
 from quipwright.evaluation.pairwise import DEFINITIONS
 from quipwright.evaluation.report.opening import advice as by_advice
@@ -58,8 +59,8 @@ def shortened(text: str, most: int) -> str:
     return text if len(text) <= most else f"{text[: most - 1 - tail]}…{text[len(text) - tail :]}"
 
 
-def pairwise_block(r: PairwiseResult) -> str:
-    """Everything about one candidate against one baseline by one judge."""
+def pairwise_block(r: PairwiseResult, looks: Sequence[Quality] = ()) -> str:
+    """Everything about one candidate against one baseline by one judge; ``looks``: of their outputs."""
     unread = f", {r.unparsed} could not be read" if r.unparsed else ""
     head = r.headline
     rules = "; ".join(f"{c.rule} {hundred(c.rate)}" for c in r.rules if c is not head)
@@ -70,6 +71,7 @@ def pairwise_block(r: PairwiseResult) -> str:
         f"  length-controlled  {hundred(r.length_controlled):<14} writes {number(r.length_ratio)} times as long",
         f"  win-tie rate       {hundred(head.rate):<14} win / tie / loss {counts(head)}{floor}",
         *([f"  corrected          {hundred(r.corrected)} by the judge's errors in the audit"] if r.corrected else []),
+        *harm_line(r, looks),
         wrapped(f"other rules: {rules}", "  "),
     ]
     return "\n".join(lines)
@@ -98,13 +100,16 @@ def quality_tables(rows: Sequence[Quality], grades: Sequence[str]) -> str:
         for q in rows
     ]  # fmt: skip
     graded = [[q.system, q.split, str(q.graded), *map(hundred, q.shares(len(grades)))] for q in rows if q.levels]
-    second = [[q.system, q.split, *map(number, (q.repetition, q.distinct_2, q.self_bleu, q.meaning))] for q in rows]
+    second = [
+        [q.system, q.split, *map(number, (q.repetition, q.distinct_2, q.self_bleu, q.meaning)), percent(q.harm.value)]
+        for q in rows
+    ]
     return "\n".join(
         [
             text_table(("system", "split", "n", "copies", "stock turns", "cut off", "words", "length"), first, left=2),
             "",
             *([text_table(("system", "split", "graded", *grades), graded, left=2), ""] if graded else []),
-            text_table(("system", "split", "repeats", "distinct-2", "self-BLEU", "meaning"), second, left=2),
+            text_table(("system", "split", "repeats", "distinct-2", "self-BLEU", "meaning", "harm"), second, left=2),
         ]
     )
 
@@ -117,13 +122,14 @@ def compare_lines(result: CompareResult) -> Iterator[str]:
     yield "Scores (50 is even) and win-tie rates, x 100 [95 %]\n"
     for r in result.pairwise:
         if not r.unfit:
-            yield pairwise_block(r) + "\n"
+            yield pairwise_block(r, result.quality) + "\n"
     if gaps := [d for d in result.differences if not d.unfit]:
         yield "Candidates with one another: paired differences of scores (0 to 1)\n"
         for d in gaps:
             yield difference_block(d) + "\n"
     yield "The outputs\n"
     yield quality_tables(result.quality, result.grades) + "\n"
+    yield wrapped(HARM_NOTE)
     for rule, meaning in DEFINITIONS.items():
         yield wrapped(f"{rule}: {meaning}")
     yield from set_aside(result.pairwise)
@@ -278,9 +284,11 @@ def run_lines(summary: RunSummary) -> Iterator[str]:
             continue
         yield wrapped(f"{r.candidate} against {r.baseline}, {r.n} inputs of {r.split}, judge {r.judge}")
         yield f"  {hundred(r.score):<14} {counts(r.headline)}, writes {number(r.length_ratio)} times as long"
+        yield from harm_line(r, summary.quality)
     in_style = f"in style {summary.style}; " if summary.style else ""
     yield f"\nThe outputs ({in_style}grades are the critic's)\n"
     yield quality_tables(summary.quality, summary.task["grades"]) + "\n"
+    yield wrapped(HARM_NOTE)
     for d in summary.differences:
         if not d.unfit:
             yield difference_block(d)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from quipwright.core.records import Checkpoint, Example, Response, ids_hash
 from quipwright.core.storage.stage_cache import StageKey
+from quipwright.data.care.screening import screened, screening_identity, tell_screened
 from quipwright.data.task import fill
 from quipwright.pipeline.context import Context
 from quipwright.pipeline.stages.teach import by_example
@@ -32,11 +33,13 @@ def sample(
     ``stage`` is ``sample``, ``decode``, ``best_of`` or ``validate``.
     """
     seed = round_seed(ctx.seed, round)
-    key = StageKey(stage, part, (student.id, settings, seed, ctx.task.prompt_in(), ids_hash(examples)))
+    learnt_from = stage == "sample"
+    inputs = student.id, settings, seed, ctx.task.prompt_in(), ids_hash(examples)
+    key = StageKey(stage, part, (*inputs, screening_identity(ctx.task)) if learnt_from else inputs)
     author = f"student:{student.id}"
     return _written(
         ctx, key, lambda: ctx.students.load(student), author, ctx.task.prompt, examples, settings, seed,
-        ctx.task.style_named(),
+        ctx.task.style_named(), learnt_from,
     )  # fmt: skip
 
 
@@ -67,11 +70,19 @@ def _written(
     settings: AnyCandidates | DecodeSettings,
     seed: int,
     style: str = "",
+    learnt_from: bool = False,
 ) -> Responses:
     def opened() -> Student:
         writer = student()
         ctx.students.note_decoding(writer)
         return writer
 
-    chunks = sampled(opened, author, prompt, examples, settings, seed, key.name, style)
-    return by_example(ctx.cache.rows(key, Response, chunks))
+    written = sampled(opened, author, prompt, examples, settings, seed, key.name, style)
+    if not learnt_from:
+        return by_example(ctx.cache.rows(key, Response, written))
+    literals = {e.id: e.text for e in examples}
+
+    def chunks(start: int) -> Iterator[list[Response]]:
+        return (screened(rows, literals, ctx.task) for rows in written(start))
+
+    return by_example(ctx.cache.rows(key, Response, chunks, done=tell_screened))

@@ -12,6 +12,7 @@ from quipwright.core.records import Example, Response, ids_hash
 from quipwright.core.settings import identity_of
 from quipwright.core.storage.stage_cache import StageKey
 from quipwright.core.text_files import input_sha256
+from quipwright.data.care.screening import screened, screening_identity, tell_screened
 from quipwright.data.recorded_teacher import RecordedTeacher
 from quipwright.data.teacher import ModelTeacher, Yield
 from quipwright.llm.request_batching import CHUNK, asked_at_once, chunks, some_answered, why_unanswered
@@ -48,19 +49,26 @@ def _read(ctx: Context, teacher: RecordedTeacher, examples: Sequence[Example]) -
         for style, count in left_out.items():
             told = f"Left out: {count} texts of the recorded teacher (style {style})."
             console.print(told, markup=False, highlight=False)
-        for example in examples[start:]:
-            texts = recording.require(example.text, ctx.task)
-            yield [Response(example_id=example.id, text=t.text, author=author, style=t.style) for t in texts]
+        for begin in range(CHUNK * start, len(examples), CHUNK):
+            part = examples[begin : begin + CHUNK]
+            rows = [
+                Response(example_id=example.id, text=t.text, author=author, style=t.style)
+                for example in part
+                for t in recording.require(example.text, ctx.task)
+            ]
+            yield screened(rows, {e.id: e.text for e in part}, ctx.task)
 
     content = [input_sha256(path, "Recorded teacher") for path in teacher.files(ctx.recipe_dir)]
     styles = [*ctx.task.styles], ctx.task.style_named()
-    rows = ctx.cache.rows(StageKey("teach", "", (teacher, content, styles, ids_hash(examples))), Response, read)
+    inputs = teacher, content, styles, ids_hash(examples), screening_identity(ctx.task)
+    rows = ctx.cache.rows(StageKey("teach", "", inputs), Response, read, done=tell_screened)
     if not rows:
         raise TeacherError(
             f"The recorded teacher has no text of {' or '.join(ctx.task.styles)} for any literal.",
             "Name styles that it has: styles in the recipe.",
         )
-    return TeacherOutput(_style_first(by_example(rows), ctx.task.style_named()), rows, len(examples))
+    usable = by_example([row for row in rows if row.usable])
+    return TeacherOutput(_style_first(usable, ctx.task.style_named()), rows, len(examples))
 
 
 def _ask(ctx: Context, settings: ModelTeacher, examples: Sequence[Example]) -> TeacherOutput:
@@ -69,7 +77,8 @@ def _ask(ctx: Context, settings: ModelTeacher, examples: Sequence[Example]) -> T
 
         def answers(part: Sequence[Example]) -> list[Response]:
             taught = teacher.teach(part)
-            return [*taught.responses, *taught.drops]
+            rows = [*taught.responses, *taught.drops]
+            return screened(rows, {e.id: e.text for e in part}, ctx.task)
 
         ctx.calls.note_capabilities()
         with bar("teach", len(examples), "literals", done=CHUNK * start) as step:
@@ -83,7 +92,15 @@ def _ask(ctx: Context, settings: ModelTeacher, examples: Sequence[Example]) -> T
 
     asked = [[name, style.teacher] for name, style in ctx.task.styles.items()]
     content = settings.model.content(ctx.recipe_dir)
-    inputs = (identity_of(settings), content, ctx.task.teacher, asked, ctx.task.refusals, ids_hash(examples))
+    inputs = (
+        identity_of(settings),
+        content,
+        ctx.task.teacher,
+        asked,
+        ctx.task.refusals,
+        ids_hash(examples),
+        screening_identity(ctx.task),
+    )
     rows = ctx.cache.rows(StageKey("teach", "", inputs), Response, ask, check=some_answered, done=tell)
     responses = by_example([row for row in rows if row.usable])
     if not responses:

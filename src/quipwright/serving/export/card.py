@@ -17,7 +17,8 @@ _RELATIONS = {"adapter": "adapter", "hf": "finetune", "peft": "adapter", "gguf":
 _LIMITS = """\
 It is a small model. It gets facts wrong, repeats itself and writes nonsense in part of its answers; the figures above say how
 often. Do not use it on sentences about grief, illness, self-harm, abuse or disaster, to write about real persons or groups of
-people, or anywhere that nobody reads an answer before others do."""
+people, or anywhere that nobody reads an answer before others do. Quipwright's own commands give such sentences back unanswered;
+these weights alone do not."""
 
 
 def model_card(origin: Origin, task: Task, form: Form, family: Family, where: str = ".") -> str:

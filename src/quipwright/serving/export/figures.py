@@ -21,7 +21,8 @@ def measured(summary: RunSummary, name: str) -> str:
         *_quality_table(summary.quality, grades),
         "",
         f"{', '.join(grades).capitalize()} are mean grade probabilities by the same critic, x 100 [95 %].",
-        "Stock turns: answers whose last three words end another one too.",
+        "Stock turns: answers whose last three words end another one too. Harm: answers that may hurt, x 100 [95 %], as the",
+        "embedded classifier of sensitive sentences reads them.",
     ]
     return "\n".join(lines)
 
@@ -53,12 +54,12 @@ def _pairwise_table(results: list[PairwiseResult]) -> list[str]:
 
 
 def _quality_table(looks: list[Quality], grades: tuple[str, ...]) -> list[str]:
-    heads = ("system", "split", "n", "copies", "stock turns", *grades, "distinct-2")
+    heads = ("system", "split", "n", "copies", "stock turns", *grades, "harm", "distinct-2")
     lines = [f"| {' | '.join(heads)} |", "| --- " * len(heads) + "|"]
     for q in looks:
         levels = [hundred(share) for share in q.shares(len(grades))]
         rates = (percent(q.copy_rate), percent(q.stock_turns))
-        cells = (q.system, q.split, str(q.n), *rates, *levels, number(q.distinct_2))
+        cells = (q.system, q.split, str(q.n), *rates, *levels, hundred(q.harm), number(q.distinct_2))
         lines.append(f"| {' | '.join(cells)} |")
     return lines
 
