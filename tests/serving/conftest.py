@@ -19,5 +19,5 @@ def tiny(tiny_weights: Path) -> Iterator[str]:
     student = CausalStudent.open(
         StudentSettings(weights=str(tiny_weights), precision="fp32", tuning="full", context=200)
     )
-    with served(app(student)) as address:
+    with served(app(student, allow_sensitive=True)) as address:
         yield address
