@@ -78,6 +78,16 @@ def test_separable_targets_need_a_penalty() -> None:
         fit_logistic(x, np.ones(4), 1.0, -1.0)
 
 
+def test_a_penalised_slope_may_be_as_sure_as_many_rows_make_it() -> None:
+    x = np.concatenate([np.full(500, -1.0), np.full(500, 1.0), [12.0, -12.0]])
+    b = fit_logistic(np.stack([np.ones(1002), x], axis=1), (x > 0).astype(float), 1.0, (0, 1))
+    assert b[0] == pytest.approx(0, abs=1e-6)
+    assert 1000 / (1 + math.exp(b[1])) == pytest.approx(
+        b[1], abs=1e-3
+    )  # the slope's equation; the two far rows add nothing
+    assert 12 * b[1] > 30
+
+
 def test_an_intercept_alone_gives_wilson_or_the_likelihood_ratio_whichever_is_wider() -> None:
     def ends(wins: int, n: int) -> tuple[float, float]:
         y = np.repeat([1.0, 0.0], [wins, n - wins])

@@ -65,17 +65,30 @@ def test_the_bundled_grades_are_what_their_card_says() -> None:
     assert [round(100 * tags[grade] / tags.total()) for grade in range(3)] == [45, 44, 11]
 
 
-def test_the_grades_of_the_imitation_student_are_what_their_card_says() -> None:
-    rows = read_graded(resolve("bundled:imitation-grades.jsonl", "Grades"))
-    assert Counter(row.split for row in rows) == {"train": 12102, "held": 654}
-    assert {(row.who, row.style) for row in rows} == {("imitation", "tag")}
-    assert len({(r.literal, r.text) for r in rows}) == len(rows) == 12756
+@pytest.mark.parametrize(
+    ("who", "splits", "shares", "best"),
+    [
+        ("imitation", {"train": 12102, "held": 654}, [56, 32, 13], (2126, 56)),
+        ("feedback", {"train": 7668, "held": 385}, [18, 53, 28], (1404, 85)),
+    ],
+)
+def test_the_grades_of_a_students_attempts_are_what_their_card_says(
+    who: str, splits: dict[str, int], shares: list[int], best: tuple[int, int]
+) -> None:
+    rows = read_graded(resolve(f"bundled:{who}-grades.jsonl", "Grades"))
+    assert Counter(row.split for row in rows) == splits
+    assert {(row.who, row.style) for row in rows} == {(who, "tag")}
+    assert len({(r.literal, r.text) for r in rows}) == len(rows)
     grades = Counter(min(row.grade, 2) for row in rows)
-    assert [round(100 * grades[grade] / len(rows)) for grade in range(3)] == [56, 32, 13]
-    best: dict[str, int] = {}
+    assert [round(100 * grades[grade] / len(rows)) for grade in range(3)] == shares
+    top: dict[str, int] = {}
     for row in rows:
-        best[row.literal] = max(row.grade, best.get(row.literal, 0))
-    assert (len(best), round(100 * sum(grade >= 2 for grade in best.values()) / len(best))) == (2126, 56)
+        top[row.literal] = max(row.grade, top.get(row.literal, 0))
+    assert (len(top), round(100 * sum(grade >= 2 for grade in top.values()) / len(top))) == best
+
+
+def test_two_readings_of_the_imitation_students_attempts_agree() -> None:
+    rows = read_graded(resolve("bundled:imitation-grades.jsonl", "Grades"))
     twice = [row for row in rows if row.second is not None]
     assert (len(twice), len({row.literal for row in twice})) == (2520, 420)
     assert round(100 * sum(row.grade == row.second for row in twice) / len(twice)) == 84

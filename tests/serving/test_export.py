@@ -307,7 +307,7 @@ def test_a_tokenizers_pattern_is_known_by_what_it_does(steps: list[dict[str, Any
 def test_the_card_has_the_metadata_that_the_hub_reads() -> None:
     text = (resolve("bundled:student", "Student") / "README.md").read_text()
     origin = of_card(text, "student", None)
-    assert origin.title == "shipped: student `imitation`"
+    assert origin.title == "shipped: student `feedback`"
     assert origin.base == "HuggingFaceTB/SmolLM2-135M-Instruct"
     assert "| this one |" in origin.measured
     card = ModelCard(model_card(origin, Task.load(), "peft", "causal", "me/quips"))

@@ -23,7 +23,8 @@ Critics = Annotated[
     typer.Option(
         "--critic",
         help=(
-            "reward, multiple_choice, listwise, grade, cloze, recorded:FILE, recorded_grades:FILE, rule:longer, a trained critic's "
+            "reward, likelihood, multiple_choice, listwise, grade, cloze, recorded:FILE, recorded_grades:FILE, rule:longer, "
+            "a trained critic's "
             "folder, a .yaml or recipe; repeatable."
         ),
     ),

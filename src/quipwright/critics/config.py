@@ -17,6 +17,7 @@ from quipwright.critics.base import BaseCriticConfig, BuildContext, Critic, Ques
 from quipwright.critics.cloze import Cloze
 from quipwright.critics.grading import GradeCritic
 from quipwright.critics.heuristics import Heuristic
+from quipwright.critics.likelihood import Likelihood
 from quipwright.critics.listwise import Listwise
 from quipwright.critics.multiple_choice import MultipleChoice
 from quipwright.critics.panel import PanelCritic
@@ -146,6 +147,7 @@ CriticConfig = Annotated[
     | ActiveLabelling
     | Recorded
     | RecordedGrades
+    | Likelihood
     | Heuristic,
     Field(discriminator="kind"),
     BeforeValidator(_with_current_kind),

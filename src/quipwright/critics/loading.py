@@ -60,9 +60,9 @@ def critic_settings(reference: str) -> tuple[Chosen, Path | None]:
     if config is None or not config.shorthand:
         raise RecipeError(
             f"--critic got {reference!r}.",
-            "Write one of reward:PATH, recorded:PATH, recorded_grades:PATH, rule:PICK, multiple_choice:WEIGHTS, grade:WEIGHTS, "
-            "listwise:WEIGHTS, "
-            "cloze:WEIGHTS, the folder of a trained critic, or a .yaml file: critic settings or a recipe.",
+            "Write one of reward:PATH, likelihood:FOLDER, recorded:PATH, recorded_grades:PATH, rule:PICK, "
+            "multiple_choice:WEIGHTS, listwise:WEIGHTS, grade:WEIGHTS, cloze:WEIGHTS, the folder of a trained critic, or a "
+            ".yaml file: critic settings or a recipe.",
         )
     return validate(Chosen, {"critic": config.tree(value)}, f"Critic {reference}"), None
 

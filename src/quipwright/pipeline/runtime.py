@@ -12,8 +12,7 @@ from typing import Any
 
 import torch
 
-from quipwright.core.errors import CriticError, WeightsError
-from quipwright.core.paths import resolve
+from quipwright.core.errors import CriticError
 from quipwright.core.records import Checkpoint, Grade
 from quipwright.core.storage.run_folder import RunFolder
 from quipwright.core.storage.seals import check_export, check_seal
@@ -29,9 +28,7 @@ from quipwright.llm.request_batching import Window, asked_at_once
 from quipwright.pipeline.costs.plan import known, model_name
 from quipwright.pipeline.recipe import Recipe
 from quipwright.students.base import Student
-from quipwright.students.common import WEIGHTS_FILE
-from quipwright.students.load import open_student
-from quipwright.students.weights import known_sha256, weights_identity
+from quipwright.students.load import adapter_of, open_student, student_identity
 
 
 class RunCalls:
@@ -176,18 +173,7 @@ class Students:
     def identity(self) -> list[Any]:
         """What of a student, beside its checkpoint, changes a result: its settings, and the content of its weights and of
         the adapter that it starts from."""
-        settings, adapter = self._settings, None
-        if self._adapter is not None:
-            if not (path := self._adapter / WEIGHTS_FILE).is_file():
-                raise WeightsError(f"Adapter {path} does not exist.", "Name the folder of an exported adapter.")
-            adapter = known_sha256(path)
-        return [settings, weights_identity(settings.weights, settings.revision, self._recipe_dir), adapter]
-
-    @property
-    def _adapter(self) -> Path | None:
-        """The folder of the adapter that it starts from."""
-        adapter = self._settings.adapter
-        return resolve(adapter, "Adapter", self._recipe_dir) if adapter else None
+        return student_identity(self._settings, self._recipe_dir)
 
     def load(self, checkpoint: Checkpoint | None) -> Student:
         """The student with the weights of ``checkpoint`` (``None``: those it starts from), read through their seal."""
@@ -198,9 +184,9 @@ class Students:
             if checkpoint is not None:
                 check_seal(self._stages / checkpoint.path)
                 self._trained.load(self._stages / checkpoint.path)
-            elif self._adapter is not None:
-                check_export(self._adapter)
-                self._trained.load(self._adapter)
+            elif (adapter := adapter_of(self._settings, self._recipe_dir)) is not None:
+                check_export(adapter)
+                self._trained.load(adapter)
             self._loaded = wanted
         return self._trained
 

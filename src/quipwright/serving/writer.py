@@ -23,7 +23,7 @@ from quipwright.serving.declined import Declined, given_back
 from quipwright.serving.origins import fetched, sealed_weights
 from quipwright.serving.prompt_template import wrapping
 from quipwright.students.base import Generated, Student, StudentSettings
-from quipwright.students.common import WEIGHTS_FILE
+from quipwright.students.common import STUDENT_FILE, WEIGHTS_FILE
 from quipwright.students.load import open_merged, open_student
 from quipwright.students.peft_files import ADAPTER_CONFIG, ADAPTER_FILE, load_peft, peft_settings
 from quipwright.students.weights import known_sha256
@@ -33,7 +33,7 @@ if TYPE_CHECKING:  # takes long to import, and only the best of several texts ne
 
 SHIPPED = "shipped"
 """The reference of the student that ships."""
-STUDENT_FILE, TASK_FILE = "student.json", "task.json"
+TASK_FILE = "task.json"
 """What an export holds beside its weights."""
 BEAMS, MAX_TOKENS = 5, 48
 """How one text is written: that many beams, that many tokens at most."""

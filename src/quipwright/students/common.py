@@ -28,6 +28,7 @@ from quipwright.students.weights import quiet
 if TYPE_CHECKING:  # transformers takes seconds to import
     from quipwright.students.engine import Engine
 
+STUDENT_FILE = "student.json"
 WEIGHTS_FILE = "student.safetensors"
 _LAYER = re.compile(r"\b(?:layers?|h)\.(\d+)\.")
 

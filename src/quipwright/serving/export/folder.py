@@ -19,9 +19,9 @@ from quipwright.serving.export.card import Form, licence, model_card
 from quipwright.serving.export.gguf_files import Labels, save_gguf
 from quipwright.serving.export.origin import Origin, origin_of
 from quipwright.serving.export.transformers_files import save_merged, save_tokenizer
-from quipwright.serving.writer import STUDENT_FILE, TASK_FILE, Writer
+from quipwright.serving.writer import TASK_FILE, Writer
 from quipwright.students.base import LoRA, Student
-from quipwright.students.common import WEIGHTS_FILE
+from quipwright.students.common import STUDENT_FILE, WEIGHTS_FILE
 from quipwright.students.peft_files import save_peft
 from quipwright.students.trained_file import read_trained, write_trained
 from quipwright.students.weights import EMBEDDED

@@ -11,7 +11,7 @@ from quipwright.core.errors import DiskError, RecipeError
 from quipwright.core.storage.files import read_object
 from quipwright.critics.reward_model.card import CARD_FILE
 from quipwright.serving.export.origin import base_model
-from quipwright.serving.writer import STUDENT_FILE
+from quipwright.students.common import STUDENT_FILE
 from quipwright.students.peft_files import ADAPTER_CONFIG
 
 Kind = Literal["model", "dataset"]
