@@ -63,7 +63,9 @@ def test_a_task_file_starts_at_the_recipe(tmp_path: Path, monkeypatch: pytest.Mo
         Task.load("mine.YAML")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert Task.load("~/recipes/mine.YAML").name == "mine"
-    with pytest.raises(DataError, match=r"task '\.\./x' does not ship with the package\. Use one of humour, humour-de, vivid"):
+    with pytest.raises(
+        DataError, match=r"task '\.\./x' does not ship with the package\. Use one of humour, humour-de, vivid"
+    ):
         Task.load("../x")
 
 

@@ -87,7 +87,7 @@ class Finished:
 def test_every_way_of_learning_trains_on_what_it_should(
     run: Run, tmp_path: Path, sets: tuple[str, ...], rows: str
 ) -> None:
-    summary = run(LEARN, *sets)
+    summary = run(LEARN, RANDOM, *sets)
     imitation, feedback = summary.checkpoints.values()
     assert list(summary.checkpoints) == ["imitation", "feedback"]
     assert feedback.parent_id == imitation.id
@@ -165,7 +165,7 @@ def test_verdicts_on_file_are_learnt_before_any_round(run: Run, tmp_path: Path, 
     halved = run(LEARN, RANDOM, both, "rounds=0", folder="both").checkpoints
     assert halved["feedback"].data_hash == marks["offline_preferences"].data_hash
     path.write_text("\n".join(json.dumps({**row, "literal": "Unknown."}) for row in rows))
-    with pytest.raises(DataError, match="no usable verdict"):
+    with pytest.raises(DataError, match="no usable row"):
         run(LEARN, RANDOM, f"offline_preferences={{path: {path}}}", folder="other")
 
 

@@ -61,7 +61,7 @@ def test_a_stream_begins_before_the_text_is_finished() -> None:
         cut = "".join(e.choices[0].delta.content or "" for e in stopped)
         assert cut == say(c, "It rained.", max_tokens=60, temperature=0, stop=middle).choices[0].message.content
         with pytest.raises(openai.BadRequestError, match="leaves no room"):
-            say(c, "word " * 400, temperature=0, stream=True)
+            say(c, "I bought apples, then pears, then plums, " * 60, temperature=0, stream=True)
 
 
 def test_a_stream_that_breaks_off_says_so() -> None:

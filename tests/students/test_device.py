@@ -49,6 +49,7 @@ class Entered(BaseException):
 def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[torch.device]:
     """A process whose accelerator is the meta device, which knows all but autocast."""
     monkeypatch.setattr(torch, "autocast", lambda *_args, **_named: nullcontext())
+    monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_args: False)
     monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "meta")
     AcceleratorState._reset_state(True)
     yield torch.device("meta")

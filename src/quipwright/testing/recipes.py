@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from quipwright.data.task import task_path
+
 LITERALS = (
     "I missed the last bus home and had to walk.",
     "My neighbour plays the trumpet at night.",
@@ -38,12 +40,17 @@ def write_corpus(path: Path) -> None:
 
 
 def write_recipe(folder: Path, weights: Path, critic: Path, corpus: Path) -> Path:
-    """Write ``folder``/tiny.yaml: every stage on ``weights``, judged by ``critic``, taught by ``corpus``."""
-    path = folder / "tiny.yaml"
+    """Write ``folder``/tiny.yaml: every stage on ``weights``, judged by ``critic``, taught by ``corpus``.
+
+    Its task is the default one, which declines nothing: what a random model writes means nothing, sensitive things included.
+    """
+    path, task = folder / "tiny.yaml", folder / "tiny-task.yaml"
+    task.write_text(task_path("humour").read_text(encoding="utf-8") + "\nallow_sensitive: true\n", encoding="utf-8")
     path.write_text(
         f"""
 name: tiny
 seed: 3
+task: {task}
 data: {{path: {corpus}}}
 teacher: {{kind: recorded, path: {corpus}}}
 student: {{weights: {weights}, precision: fp32, tuning: full, context: 300}}
