@@ -13,8 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from quipwright.core.records import Checkpoint
+from quipwright.core.storage.shares import Parts
 from quipwright.core.storage.stage_cache import ROWS
+from quipwright.data.examples import load_examples
 from quipwright.data.run_summary import RunSummary
+from quipwright.pipeline.recipe import load_recipe
+from quipwright.pipeline.stages.sample import sample
+from quipwright.testing.runs import run_context
 from quipwright.training.resume import LogEntry
 
 Straight = tuple[Path, Path, RunSummary]
@@ -129,3 +135,18 @@ def test_two_processes_train_what_one_does(straight: Straight, tmp_path: Path) -
         assert together["lr"] == alone["lr"]
     assert entries(run, "preference-1")[0]["step"] == 1
     assert not list(run.glob("stages/*/share-*"))
+
+
+@pytest.mark.parametrize("stage", ["sample", "decode"])
+def test_attempts_are_shared_out_whether_or_not_they_are_learnt_from(
+    straight: Straight, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str
+) -> None:
+    recipe, base = load_recipe(str(straight[0]))
+    examples = load_examples(recipe.data, base)
+    imitation: Checkpoint = straight[2].checkpoints["imitation"]
+    made = []
+    with run_context(recipe, tmp_path / "run", base) as ctx:
+        monkeypatch.setattr(ctx.cache, "rows", lambda key, kind, chunks, **more: made.append(chunks) or [])
+        sample(ctx, stage, "1", imitation, examples, recipe.candidates)
+    assert isinstance(made[0], Parts)
+    assert made[0].count == len(examples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 from quipwright.core.records import Checkpoint, Example, Response, ids_hash
 from quipwright.core.storage.stage_cache import StageKey
@@ -82,7 +83,7 @@ def _written(
         return by_example(ctx.cache.rows(key, Response, written))
     literals = {e.id: e.text for e in examples}
 
-    def chunks(start: int) -> Iterator[list[Response]]:
-        return (screened(rows, literals, ctx.task) for rows in written(start))
+    def make(numbers: Sequence[int]) -> Iterator[Sequence[Response]]:
+        return (screened(rows, literals, ctx.task) for rows in written.make(numbers))
 
-    return by_example(ctx.cache.rows(key, Response, chunks, done=tell_screened))
+    return by_example(ctx.cache.rows(key, Response, replace(written, make=make), done=tell_screened))
