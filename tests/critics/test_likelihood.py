@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -70,6 +71,15 @@ def test_a_pair_goes_to_the_likelier_text_whatever_its_order(settings: Likelihoo
     difference = _by_hand(critic, LITERALS[0], a.text) - _by_hand(critic, LITERALS[0], b.text)
     assert one.p_a == pytest.approx(1 / (1 + math.exp(-difference)), abs=1e-4)
     assert one.p_a + other.p_a == pytest.approx(1, abs=1e-5)
+
+
+def test_weights_of_a_relative_folder_lie_beside_the_adapter(settings: Likelihood, context: BuildContext) -> None:
+    folder = Path(settings.adapter)
+    tree = json.loads((folder / STUDENT_FILE).read_text())
+    (folder / "base").symlink_to(tree["weights"])
+    before = settings.build(context).scores(LITERALS, TEXTS)
+    (folder / STUDENT_FILE).write_text(json.dumps({**tree, "weights": "base"}))
+    assert settings.build(context).scores(LITERALS, TEXTS) == before
 
 
 def test_what_it_reads_with_is_its_student(settings: Likelihood, context: BuildContext) -> None:

@@ -7,15 +7,17 @@ that. It is a filter: docs/critic.md has its figures.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
 
+from quipwright.core.paths import resolve
 from quipwright.core.records import Comparison, Grade, Judgment, Response
 from quipwright.critics.base import BaseCriticConfig, BuildContext
-from quipwright.critics.by_grades import preference
+from quipwright.critics.by_grades import by_scores
 from quipwright.students.base import Prompted, Student
-from quipwright.students.load import open_started, settings_of, student_identity
+from quipwright.students.load import open_started, started_in, student_identity
 from quipwright.students.scoring import score_rows
 
 COLUMNS = 6
@@ -34,8 +36,8 @@ class Likelihood(BaseCriticConfig):
 
     def build(self, context: BuildContext) -> LikelihoodCritic:
         """The critic, its student opened. Raises as :func:`~quipwright.students.load.open_started`."""
-        settings = settings_of(self.adapter, context.recipe_dir)
-        student = open_started(settings, context.task.student_chat, context.recipe_dir)
+        folder = self._folder(context)
+        student = open_started(started_in(folder), context.task.student_chat, folder)
         return LikelihoodCritic(student, context.task.prompt_in(), self.scale, f"likelihood:{self.adapter}")
 
     def identity(self, context: BuildContext) -> list[Any]:
@@ -45,7 +47,11 @@ class Likelihood(BaseCriticConfig):
 
     def readers(self, context: BuildContext) -> list[Any]:
         """The content of the student."""
-        return [student_identity(settings_of(self.adapter, context.recipe_dir), context.recipe_dir)[1:]]
+        folder = self._folder(context)
+        return [student_identity(started_in(folder), folder)[1:]]
+
+    def _folder(self, context: BuildContext) -> Path:
+        return resolve(self.adapter, "Adapter", context.recipe_dir)
 
 
 class LikelihoodCritic:
@@ -67,10 +73,7 @@ class LikelihoodCritic:
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
         """One judgment a pair: P(A better) = sigmoid(score of A - score of B)."""
-        literals = [c.literal for c in comparisons for _ in range(2)]
-        scores = self.scores(literals, [text for c in comparisons for text in (c.a, c.b)])
-        pairs = zip(scores[0::2], scores[1::2], strict=True)
-        return [preference(c, a, b, self.name) for c, (a, b) in zip(comparisons, pairs, strict=True)]
+        return by_scores(comparisons, self.scores, self.name)
 
     def scores(self, literals: Sequence[str], texts: Sequence[str]) -> list[float]:
         """One score a text, in order; equal texts of a literal are read once, those of one literal share its prompt."""

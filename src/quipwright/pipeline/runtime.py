@@ -15,7 +15,7 @@ import torch
 from quipwright.core.errors import CriticError
 from quipwright.core.records import Checkpoint, Grade
 from quipwright.core.storage.run_folder import RunFolder
-from quipwright.core.storage.seals import check_export, check_seal
+from quipwright.core.storage.seals import check_seal
 from quipwright.critics.base import BuildContext, Critic, Grader
 from quipwright.critics.by_grades import FromGrades
 from quipwright.critics.config import CriticConfig
@@ -28,7 +28,7 @@ from quipwright.llm.request_batching import Window, asked_at_once
 from quipwright.pipeline.costs.plan import known, model_name
 from quipwright.pipeline.recipe import Recipe
 from quipwright.students.base import Student
-from quipwright.students.load import adapter_of, open_student, student_identity
+from quipwright.students.load import load_adapter, open_student, student_identity
 
 
 class RunCalls:
@@ -184,9 +184,8 @@ class Students:
             if checkpoint is not None:
                 check_seal(self._stages / checkpoint.path)
                 self._trained.load(self._stages / checkpoint.path)
-            elif (adapter := adapter_of(self._settings, self._recipe_dir)) is not None:
-                check_export(adapter)
-                self._trained.load(adapter)
+            else:
+                load_adapter(self._trained, self._settings, self._recipe_dir)
             self._loaded = wanted
         return self._trained
 

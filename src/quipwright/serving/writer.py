@@ -9,7 +9,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from quipwright.core.config_files import validate
 from quipwright.core.errors import RunError, WeightsError
 from quipwright.core.paths import resolve
 from quipwright.core.records import Response, Sampling, content_hash
@@ -24,7 +23,7 @@ from quipwright.serving.origins import fetched, sealed_weights
 from quipwright.serving.prompt_template import wrapping
 from quipwright.students.base import Generated, Student, StudentSettings
 from quipwright.students.common import STUDENT_FILE, WEIGHTS_FILE
-from quipwright.students.load import open_merged, open_student
+from quipwright.students.load import open_merged, open_student, read_settings
 from quipwright.students.peft_files import ADAPTER_CONFIG, ADAPTER_FILE, load_peft, peft_settings
 from quipwright.students.weights import known_sha256
 
@@ -239,7 +238,7 @@ def _opened(settings: StudentSettings, task: Task, base: Path | None, trained: P
 
 def _settings_of_export(folder: Path) -> StudentSettings:
     if (folder / STUDENT_FILE).exists():
-        return validate(StudentSettings, read_object(folder / STUDENT_FILE), str(folder / STUDENT_FILE))
+        return read_settings(folder)
     if (folder / ADAPTER_CONFIG).exists():
         return peft_settings(folder)
     if any(folder.glob("*.gguf")):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
+from quipwright.core.config_files import validate
 from quipwright.core.errors import RecipeError, WeightsError
 from quipwright.core.paths import resolve
+from quipwright.core.storage.files import read_object
 from quipwright.core.storage.seals import check_export
 from quipwright.students.base import LoRA, Student, StudentSettings
 from quipwright.students.causal import CausalStudent
@@ -37,26 +38,33 @@ def open_started(settings: StudentSettings, chat: bool = False, recipe_dir: Path
     """As :func:`open_student`, with the adapter that it starts from read through its seal. Raises :class:`WeightsError`
     where that is not there or does not fit."""
     student = open_student(settings, chat, recipe_dir)
-    if (adapter := adapter_of(settings, recipe_dir)) is not None:
-        check_export(adapter)
-        student.load(adapter)
+    load_adapter(student, settings, recipe_dir)
     return student
 
 
-def settings_of(adapter: str, recipe_dir: Path | None = None) -> StudentSettings:
-    """The settings of the student in the folder ``adapter``, which starts from what is there.
+def load_adapter(student: Student, settings: StudentSettings, recipe_dir: Path | None = None) -> None:
+    """Give ``student`` the adapter that it starts from, read through its seal, if ``settings`` name one."""
+    if (adapter := adapter_of(settings, recipe_dir)) is not None:
+        check_export(adapter)
+        student.load(adapter)
 
-    Raises :class:`WeightsError` where the folder tells none.
+
+def read_settings(folder: Path) -> StudentSettings:
+    """The settings of the student in ``folder``, as an export writes them."""
+    return validate(StudentSettings, read_object(folder / STUDENT_FILE), str(folder / STUDENT_FILE))
+
+
+def started_in(folder: Path) -> StudentSettings:
+    """The settings of a student that starts from the adapter in ``folder``.
+
+    Raises :class:`WeightsError` where none is there.
     """
-    folder = resolve(adapter, "Adapter", recipe_dir)
-    try:
-        tree = json.loads((folder / STUDENT_FILE).read_text(encoding="utf-8"))
-        return StudentSettings.model_validate({**tree, "adapter": str(folder)})
-    except (OSError, ValueError) as error:
+    if not (folder / STUDENT_FILE).exists():
         raise WeightsError(
-            f"{folder / STUDENT_FILE} tells no student: {' '.join(str(error).split())[:100]}.",
+            f"{folder / STUDENT_FILE} tells no student: it does not exist.",
             "Name a folder that quipwright export RUN FOLDER --to adapter has written.",
-        ) from None
+        )
+    return read_settings(folder).model_copy(update={"adapter": str(folder.resolve())})
 
 
 def adapter_of(settings: StudentSettings, recipe_dir: Path | None = None) -> Path | None:
