@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from scipy.special import expit
 
@@ -43,6 +43,16 @@ def preference(comparison: Comparison, a: float, b: float, judge: str) -> Judgme
     """The judgment that scores ``a`` and ``b`` imply: P(A better) = sigmoid(a - b)."""
     p = round(float(expit(a - b)), 6)
     return Judgment(pair_id=comparison.pair.id, judge=judge, p_a=p, verdict=verdict_of(p))
+
+
+def by_scores(
+    comparisons: Sequence[Comparison], scores: Callable[[Sequence[str], Sequence[str]], Sequence[float]], judge: str
+) -> list[Judgment]:
+    """One judgment a pair, by the two ``scores`` (of literals and texts) of its texts."""
+    literals = [c.literal for c in comparisons for _ in range(2)]
+    of_texts = scores(literals, [text for c in comparisons for text in (c.a, c.b)])
+    pairs = zip(of_texts[0::2], of_texts[1::2], strict=True)
+    return [preference(c, a, b, judge) for c, (a, b) in zip(comparisons, pairs, strict=True)]
 
 
 def scores_of(grades: Iterable[Grade]) -> dict[str, float]:

@@ -145,10 +145,7 @@ class GradingCritic:
         )  # fmt: skip
         if again:
             user = f"{user}\n{fill(wording.again, n=len(items), example=self.task.grades[0])}"
-        system = fill(wording.system, nonce=code)
-        if not self.model.capabilities.system:
-            return (Message("user", f"{system}\n\n{user}"),)
-        return Message("system", system), Message("user", user)
+        return tuple(self.model.capabilities.turns(fill(wording.system, nonce=code), user))
 
     def _read(self, pairs: Sequence[tuple[str, str]]) -> dict[tuple[str, str], list[Reading]]:
         """All readings of each (literal, text)."""

@@ -131,10 +131,7 @@ class ListwiseCritic:
         )
         if again:
             user = f"{user}\n{fill(AGAIN, n=n, example=example)}"
-        system = fill(SYSTEM, nonce=code)
-        if not self.model.capabilities.system:
-            return (Message("user", f"{system}\n\n{user}"),)
-        return Message("system", system), Message("user", user)
+        return tuple(self.model.capabilities.turns(fill(SYSTEM, nonce=code), user))
 
     def _lists(self, literal: str, texts: Sequence[str]) -> list[Shown]:
         """All different ``texts`` shuffled, and the same in the opposite order."""

@@ -117,9 +117,7 @@ class MultipleChoiceCritic:
         system, user = fill(self.task.critic.system, nonce=code), fill(form, **blocks)
         if way is Ask.DIGIT:
             user = f"{user}\n{self.task.critic.again}"
-        turns = [Message("system", system), Message("user", user)]
-        if not self._capabilities.system:
-            turns = [Message("user", f"{system}\n\n{user}")]
+        turns = self._capabilities.turns(system, user)
         if beginning := self._beginning(way):
             turns.append(Message("assistant", beginning))
         return tuple(turns)

@@ -132,6 +132,12 @@ class Capabilities(Record):
     exact: bool = False
     score: bool = False
 
+    def turns(self, system: str, user: str) -> list[Message]:
+        """A question as such a model takes it: ``system`` stands before ``user`` where it takes no system message."""
+        if not self.system:
+            return [Message("user", f"{system}\n\n{user}")]
+        return [Message("system", system), Message("user", user)]
+
 
 class ChatModel(Protocol):
     """A large model. It answers many requests at once: one failure leaves the others alone, answers keep their order.

@@ -49,6 +49,11 @@ class Answers:
     grades: Grades
     drawn: Mapping[str, Mapping[str, list[Response]]]
 
+    @property
+    def different(self) -> list[Response]:
+        """All systems' answers, equal ones once."""
+        return list({r.id: r for system in self.systems.values() for r in system.values()}.values())
+
 
 @dataclass(frozen=True)
 class _Meetings:
@@ -119,10 +124,10 @@ def _evaluate_split(
     by_id = {e.id: e for e in examples}
     answered = _answers(ctx, recipe, split, examples, teacher, students, result)
     systems, grades = answered.systems, dict(answered.grades)
-    answers = {r.id: r for system in systems.values() for r in system.values()}
+    answers = answered.different
     twice = sampled_twice(answered.drawn, examples) if recipe.evaluate.noise_floor else {}
     if recipe.grader:
-        unread = [r for r in [*answers.values(), *samples(twice, answered.drawn)] if r.id not in grades]
+        unread = [r for r in [*answers, *samples(twice, answered.drawn)] if r.id not in grades]
         grades |= grade(ctx, split, ctx.judges.grader(recipe.grader), by_id, unread)
     opponents = [name for name in ("teacher", "base") if name in systems]
     later = [name for name in systems if "imitation" in systems and name not in (*opponents, "imitation")]
@@ -141,8 +146,8 @@ def _evaluate_split(
         for names, pairs_of_names in compared.items()
     )
     grades = _judged_by_others(ctx, recipe, met, by_id, answered, grades, result)
-    kept = similarity(ctx, split, by_id, list(answers.values()))
-    hurt = harmful(ctx, split, list(answers.values()))
+    kept = similarity(ctx, split, by_id, answers)
+    hurt = harmful(ctx, split, answers)
     looks = (quality(name, split, system, examples, grades, kept, hurt) for name, system in systems.items())
     result.quality.extend(look for look in looks if look is not None)
     head = scores.get(("feedback", "imitation"), {})
@@ -160,12 +165,11 @@ def _judged_by_others(
 ) -> Grades:
     """Add what the judges beside the critic say. Returns ``grades``, or those of the first that grades where it is empty."""
     outside = outsiders(recipe.critic, recipe.evaluate.judges, BuildContext(ctx.recipe_dir, ctx.task))
-    answers = list({r.id: r for system in answered.systems.values() for r in system.values()}.values())
     for settings in recipe.evaluate.judges:
         other, part, own = ctx.judges.of(settings), f"{met.split}-{settings.kind}", Grades()
         if settings.can_grade:  # all systems' answers to a literal are read together
             grader = ctx.judges.grader(settings)
-            own = grade(ctx, part, grader, examples, answers)
+            own = grade(ctx, part, grader, examples, answered.different)
             grades = grades or dict(own)
             if again := samples(met.twice, answered.drawn):
                 own |= grade(ctx, f"{part}-twice", grader, examples, again)

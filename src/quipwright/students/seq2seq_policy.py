@@ -57,7 +57,6 @@ class Seq2SeqPolicy(nn.Module):
         here = next(self.parameters()).device
         batch, present = batch.to(here), present.to(here)
         response, mask = batch.response.view(-1, width)[present], batch.mask.view(-1, width)[present]
-        here = response.device
         with torch.autocast(here.type, torch.bfloat16, enabled=self.autocast and multiplies_bfloat16(here)):
             logits = self.logits(batch.prompt, batch.prompt_mask, response, present // k)
         logs = logits.float().log_softmax(-1)

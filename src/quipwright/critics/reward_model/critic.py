@@ -22,7 +22,7 @@ from quipwright.core.storage.files import write_atomic
 from quipwright.core.storage.run_folder import MANIFEST
 from quipwright.core.storage.seals import check_export, check_seal
 from quipwright.critics.base import BaseCriticConfig, BuildContext
-from quipwright.critics.by_grades import preference
+from quipwright.critics.by_grades import by_scores
 from quipwright.critics.reward_model.card import CARD_FILE, OF_RUN, RewardCard, read_card
 from quipwright.critics.reward_model.features import NAMES, FeatureReader
 from quipwright.critics.reward_model.model import RewardModel
@@ -176,10 +176,7 @@ class RewardModelCritic:
 
     def judge(self, comparisons: Sequence[Comparison]) -> list[Judgment]:
         """One judgment a pair."""
-        literals = [c.literal for c in comparisons for _ in range(2)]
-        scores = self.scores(literals, [text for c in comparisons for text in (c.a, c.b)])
-        pairs = zip(scores[0::2], scores[1::2], strict=True)
-        return [preference(c, a, b, self.name) for c, (a, b) in zip(comparisons, pairs, strict=True)]
+        return by_scores(comparisons, self.scores, self.name)
 
     def grade(self, literals: Sequence[str], responses: Sequence[Response]) -> list[Grade]:
         """Score and grade probabilities of each response."""

@@ -32,7 +32,6 @@ _JUDGES = {
     "rule": "rule",
     "panel": "panel",
 }
-_BY = ("multiple_choice", "grade", "listwise")  # kinds of asking a model that is named behind them
 _ASKED = ("multiple_choice", "grade", "listwise")
 """Kinds that ask a model, whose name stands behind them."""
 _FIGURES = {

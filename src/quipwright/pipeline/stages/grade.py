@@ -48,9 +48,7 @@ def grade(
                 grader.window,
             )
 
-    def rest(start: int) -> Iterator[list[Grade]]:
-        return read(lists[CHUNK * start :])
-
-    made = Parts.of(lists, CHUNK, read) if grader.local else rest
+    parts = Parts.of(lists, CHUNK, read)
+    made = parts if grader.local else parts.__call__  # a model's answers are asked for by one process
     key = StageKey("grade", part, (grader.key, ids_hash(responses), ids_hash(examples.values()), CHUNK))
     return {grade.response_id: grade for grade in ctx.cache.rows(key, Grade, made, check=some_answered)}

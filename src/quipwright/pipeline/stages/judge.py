@@ -32,10 +32,8 @@ def judge(
         with bar(key.name, len(comparisons), "pairs", done=len(comparisons) - len(part)) as step:
             yield from chunks(part, 0, critic.judge, lambda c: c.pair.id, lambda j: j.pair_id, step, judge.window)
 
-    def rest(start: int) -> Iterator[list[Judgment]]:
-        return read(comparisons[CHUNK * start :])
-
     asked = [[c.pair.id, c.literal, c.a, c.b] for c in comparisons]
     key = StageKey(stage, part, (judge.key, copies_lose, asked))
-    made = Parts.of(comparisons, CHUNK, read) if judge.local else rest
+    parts = Parts.of(comparisons, CHUNK, read)
+    made = parts if judge.local else parts.__call__  # a model's answers are asked for by one process
     return ctx.cache.rows(key, Judgment, made, check=some_answered)
